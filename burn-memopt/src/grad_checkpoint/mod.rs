@@ -1,0 +1,111 @@
+//! Gradient checkpointing: pieces of a model that are recomputed in the backward
+//! pass instead of keeping what they computed.
+//!
+//! A training step keeps the intermediate results of every layer until the
+//! backward pass has used them. A checkpointed *segment* keeps its inputs only,
+//! and runs a second time when its gradients are needed: memory falls to the
+//! segments' inputs and the insides of one segment, time grows by one forward
+//! pass of the segments.
+//!
+//! ```
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::tensor::{Device, Tensor};
+//! use burn_memopt::grad_checkpoint::grad_checkpoint;
+//!
+//! let device = Device::flex().autodiff();
+//! let layer = LinearConfig::new(8, 8).init(&device);
+//! let x = Tensor::<2>::ones([2, 8], &device);
+//!
+//! let y = grad_checkpoint(&layer, x, |layer: &Linear, x: Tensor<2>| layer.forward(x));
+//! let grads = y.sum().backward();
+//! assert_eq!(layer.weight.val().grad(&grads).unwrap().dims(), [8, 8]);
+//! ```
+//!
+//! # Rules
+//! 1. *Replay randomness.* The second run draws what the first drew
+//!    ([`SegmentSeed`]).
+//! 2. *Replay precision.* The second run computes with parameters and inputs of
+//!    the same dtypes, as they were in the first.
+//! 3. *Update once.* Statistics of normalisation layers change in the first run
+//!    only; the second has statistics of its own that are thrown away.
+//! 4. *Lose no gradient.* Inputs and parameters that are tracked get their
+//!    gradient, be they leaves or not; frozen ones get none; a tracked tensor
+//!    that the closure captured instead of taking it as an input is refused.
+//! 5. *Free early.* The backward pass frees the insides of a segment before the
+//!    next is recomputed.
+//!
+//! # Exactness
+//! Loss and gradients are bit-equal to the plain path on the CPU. A GPU that
+//! tunes its kernels may choose another one for the second run: equal to
+//! rounding.
+//!
+//! # References
+//! Chen et al. 2016, *Training deep nets with sublinear memory cost*,
+//! arXiv:1604.06174, section 3.
+
+mod chain;
+mod own_gradient;
+mod plan;
+mod policy;
+mod profile;
+mod seed;
+mod segment;
+mod tape;
+mod tensors;
+
+pub use chain::{Chain, Sequence, checkpoint_sequential, run_chain};
+pub use own_gradient::own_gradient;
+pub use plan::{BlockCost, BudgetError, Plan};
+pub use policy::{ParsePolicyError, Policy, Span};
+pub use profile::{PlanError, UnmeasuredError, plan, profile};
+pub use seed::SegmentSeed;
+pub use segment::{Boundary, Segment};
+pub use tensors::Tensors;
+
+use burn::module::Module;
+
+/// Runs `forward` on a module without keeping its intermediate results; the
+/// backward pass runs it again.
+///
+/// Inputs and outputs are tensors of any rank and kind, or tuples, vectors,
+/// arrays and options of them. Segments nest, and a module may serve in several.
+/// An input that does not need a gradient is fine: the parameters still get
+/// theirs. Where nothing is tracked (inference), `forward` simply runs.
+///
+/// # Exactness
+/// See the [module](self). An input that is tracked but that `forward` ignores
+/// gets a gradient of zeros where it is not a leaf.
+///
+/// # Panics
+/// If `forward` captured a tracked tensor (pass it as an input), or gives outputs
+/// of other shapes the second time.
+///
+/// # Example
+/// Several inputs and outputs:
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt::grad_checkpoint::grad_checkpoint;
+///
+/// let device = Device::flex().autodiff();
+/// let layer = LinearConfig::new(4, 4).init(&device);
+/// let x = Tensor::<2>::ones([2, 4], &device);
+/// let state = Tensor::<2>::zeros([2, 4], &device).require_grad();
+///
+/// let (y, state_after) =
+///     grad_checkpoint(&layer, (x, state.clone()), |layer: &Linear, (x, state): (Tensor<2>, Tensor<2>)| {
+///         let state = layer.forward(x) + state;
+///         (state.clone().tanh(), state)
+///     });
+/// let grads = (y + state_after).sum().backward();
+/// assert!(state.grad(&grads).is_some());
+/// ```
+pub fn grad_checkpoint<M, I, O, F>(module: &M, inputs: I, forward: F) -> O
+where
+    M: Module + 'static,
+    I: Tensors,
+    O: Tensors,
+    F: Fn(&M, I) -> O + Send + 'static,
+{
+    Segment::new().run(module, inputs, forward)
+}

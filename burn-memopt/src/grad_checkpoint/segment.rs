@@ -1,0 +1,368 @@
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{DType, Device, DispatchTensor, FloatDType, Tensor, TensorData},
+};
+use burn_backend::{TensorMetadata, ops::FloatTensorOps};
+use burn_dispatch::{Dispatch, DispatchAutodiffContext};
+
+use super::{
+    SegmentSeed, Tensors,
+    seed::Run,
+    tape::{self, GradCell, Recompute, is_autodiff_float},
+};
+
+/// In what form a segment keeps its input tensors until the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Boundary {
+    /// As they are. Exact.
+    #[default]
+    Device,
+    /// Rounded to a half-precision type: half the memory, and the recomputation
+    /// starts from rounded values (relative error 2⁻¹¹ for f16, 2⁻⁸ for bf16).
+    Half(FloatDType),
+    /// In host memory: no device memory, two transfers. Exact. On a device that
+    /// computes in host memory this saves nothing.
+    Host,
+}
+
+/// A piece of a model that is recomputed in the backward pass: the options of
+/// [`grad_checkpoint`](super::grad_checkpoint()).
+///
+/// # Example
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt::grad_checkpoint::{Boundary, Segment};
+///
+/// let device = Device::flex().autodiff();
+/// let layer = LinearConfig::new(4, 4).init(&device);
+/// let x = Tensor::<2>::ones([2, 4], &device);
+/// let segment = Segment::new().with_boundary(Boundary::Host).without_randomness();
+/// let y = segment.run(&layer, x, |layer: &Linear, x: Tensor<2>| layer.forward(x));
+/// let grads = y.sum().backward();
+/// assert!(layer.weight.val().grad(&grads).is_some());
+/// ```
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Segment {
+    boundary: Boundary,
+    deterministic: bool,
+}
+
+impl Segment {
+    /// A segment that keeps its inputs as they are and replays random numbers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the form in which floating-point inputs are kept. The default is
+    /// [`Boundary::Device`].
+    pub fn with_boundary(mut self, boundary: Boundary) -> Self {
+        self.boundary = boundary;
+        self
+    }
+
+    /// Promises that the closure draws no random numbers (no active dropout), so
+    /// that none need to be replayed. The default is to replay them, which costs
+    /// one small read from the device a segment.
+    pub fn without_randomness(mut self) -> Self {
+        self.deterministic = true;
+        self
+    }
+
+    /// Runs `forward` and records that it is to be run again in the backward
+    /// pass; see [`grad_checkpoint`](super::grad_checkpoint()).
+    ///
+    /// # Panics
+    /// If `forward` captured a tracked tensor, or runs differently the second time.
+    pub fn run<M, I, O, F>(&self, module: &M, inputs: I, forward: F) -> O
+    where
+        M: Module + 'static,
+        I: Tensors,
+        O: Tensors,
+        F: Fn(&M, I) -> O + Send + 'static,
+    {
+        let mut parts = Vec::new();
+        let structure = inputs.flatten(&mut parts);
+        let params = Params::of(module);
+        let tracked: Vec<bool> = parts.iter().map(Dispatch::is_tracked).collect();
+        let mut tied: Vec<_> = select(&parts, &tracked).cloned().collect();
+        tied.extend(params.tracked);
+        let Some(device) = tied.first().map(|tensor| Device::new(tensor.device())) else {
+            return forward(module, I::unflatten(&structure, &mut parts.into_iter()));
+        };
+
+        let seed = (!self.deterministic).then(|| SegmentSeed::draw(&device));
+        let frozen = module.valid();
+        let untaped = parts.iter().cloned().map(untape);
+        let inputs = I::unflatten(&structure, &mut untaped.collect::<Vec<_>>().into_iter());
+        let untaped_module = module.clone().map(&mut Untape);
+        let outputs = replay(seed, Run::First, &device, || {
+            forward(&untaped_module, inputs)
+        });
+
+        let mut output_parts = Vec::new();
+        let output_structure = outputs.flatten(&mut output_parts);
+        assert!(
+            !output_parts.iter().any(Dispatch::is_tracked),
+            "a checkpointed closure must take every tracked tensor as an input, but it captured \
+             one: its gradient would be lost. Pass the tensor (or the module that owns the \
+             parameter) through `inputs` or `module`"
+        );
+        let recomputation = Recomputation::<M, I, O, F> {
+            module: frozen,
+            forward,
+            inputs: store(parts, tracked, self.boundary),
+            structure,
+            param_is_tracked: params.is_tracked,
+            output_shapes: output_parts.iter().map(TensorMetadata::shape).collect(),
+            context: tied[0].autodiff,
+            seed,
+            device,
+            output: core::marker::PhantomData,
+        };
+        let outputs = tape::record(tied, output_parts, Box::new(recomputation));
+        O::unflatten(&output_structure, &mut outputs.into_iter())
+    }
+}
+
+fn select<'a, T>(items: &'a [T], chosen: &'a [bool]) -> impl Iterator<Item = &'a T> {
+    items
+        .iter()
+        .zip(chosen)
+        .filter_map(|(item, &chosen)| chosen.then_some(item))
+}
+
+/// Runs `forward` on the segment's own random stream.
+fn replay<T>(
+    seed: Option<SegmentSeed>,
+    run: Run,
+    device: &Device,
+    forward: impl FnOnce() -> T,
+) -> T {
+    let Some(seed) = seed else { return forward() };
+    seed.apply(device);
+    let result = forward();
+    seed.leave(run, device);
+    result
+}
+
+/// A tensor that keeps its autodiff device but leaves no trace on the tape.
+pub(super) fn untape(tensor: DispatchTensor) -> DispatchTensor {
+    if is_autodiff_float(&tensor) {
+        Dispatch::float_set_require_grad(tensor, false)
+    } else {
+        tensor
+    }
+}
+
+/// An input of the segment, kept until the backward pass.
+struct Kept {
+    value: KeptValue,
+    /// Autodiff association of a floating-point input; `None` for all others.
+    context: Option<DispatchAutodiffContext>,
+    is_tracked: bool,
+}
+
+enum KeptValue {
+    Device(DispatchTensor),
+    Rounded(DispatchTensor, DType),
+    Host(TensorData, Device),
+}
+
+fn store(parts: Vec<DispatchTensor>, tracked: Vec<bool>, boundary: Boundary) -> Vec<Kept> {
+    let keep = |(part, is_tracked): (DispatchTensor, bool)| {
+        if !is_autodiff_float(&part) {
+            let value = KeptValue::Device(part);
+            return Kept {
+                value,
+                context: None,
+                is_tracked,
+            };
+        }
+        let context = Some(part.autodiff);
+        let dtype = part.dtype();
+        let inner = Tensor::<1>::from_dispatch(part).without_autodiff();
+        let value = match boundary {
+            Boundary::Half(half) if dtype == DType::F32 => {
+                KeptValue::Rounded(inner.cast(half).into_dispatch(), dtype)
+            }
+            Boundary::Host => {
+                let device = inner.device();
+                KeptValue::Host(inner.into_data(), device)
+            }
+            _ => KeptValue::Device(inner.into_dispatch()),
+        };
+        Kept {
+            value,
+            context,
+            is_tracked,
+        }
+    };
+    parts.into_iter().zip(tracked).map(keep).collect()
+}
+
+impl Kept {
+    /// The tensor at the start of a new graph, and the cell of its gradient.
+    fn restore(self) -> (DispatchTensor, Option<GradCell>) {
+        let inner = match self.value {
+            KeptValue::Device(inner) => inner,
+            KeptValue::Rounded(inner, dtype) => Tensor::<1>::from_dispatch(inner)
+                .cast(FloatDType::from(dtype))
+                .into_dispatch(),
+            KeptValue::Host(data, device) => upload(data, &device),
+        };
+        let Some(context) = self.context else {
+            return (inner, None);
+        };
+        let constant = fresh_constant(inner, context);
+        if !self.is_tracked {
+            return (constant, None);
+        }
+        let (tensor, grad) = tape::tap(constant);
+        (tensor, Some(grad))
+    }
+}
+
+/// Moves data of any rank to the device.
+fn upload(data: TensorData, device: &Device) -> DispatchTensor {
+    Dispatch::float_from_data(data, device.as_dispatch())
+}
+
+/// A tensor of a new graph, with the strategy that burn's own gradient
+/// checkpointing has in the old one.
+fn fresh_constant(inner: DispatchTensor, context: DispatchAutodiffContext) -> DispatchTensor {
+    let mut constant = Tensor::<1>::from_dispatch(inner).autodiff().into_dispatch();
+    constant.autodiff = context;
+    constant
+}
+
+/// Floating-point parameters and buffers, in visiting order.
+#[derive(Default)]
+struct Params {
+    tracked: Vec<DispatchTensor>,
+    is_tracked: Vec<bool>,
+}
+
+impl Params {
+    fn of(module: &impl Module) -> Self {
+        let mut params = Self::default();
+        module.visit(&mut params);
+        params
+    }
+}
+
+impl ModuleVisitor for Params {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let tensor = param.val();
+        self.is_tracked.push(tensor.is_tracked());
+        if tensor.is_tracked() {
+            self.tracked.push(tensor.into_dispatch());
+        }
+    }
+}
+
+/// Gives every parameter up to the tape. Buffers have no tape: `RunningState`,
+/// which the module shares with its clones, is written back unchanged.
+struct Untape;
+
+impl ModuleMapper for Untape {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.map(|tensor| tensor.set_require_grad(false))
+    }
+}
+
+/// Makes every parameter a fresh leaf and remembers the tracked ones.
+struct FreshLeaves<'a> {
+    is_tracked: core::slice::Iter<'a, bool>,
+    context: DispatchAutodiffContext,
+    leaves: Vec<DispatchTensor>,
+}
+
+impl ModuleMapper for FreshLeaves<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let is_tracked = *self
+            .is_tracked
+            .next()
+            .expect("invariant: the module's own parameters");
+        param.map(|tensor| {
+            let inner = tensor.without_autodiff().into_dispatch();
+            let leaf = Tensor::from_dispatch(fresh_constant(inner, self.context));
+            let leaf = leaf.set_require_grad(is_tracked);
+            if is_tracked {
+                self.leaves.push(leaf.clone().into_dispatch());
+            }
+            leaf
+        })
+    }
+}
+
+/// What a segment keeps for the backward pass.
+struct Recomputation<M, I: Tensors, O, F> {
+    /// Parameters without autodiff, and statistics of its own.
+    module: M,
+    forward: F,
+    inputs: Vec<Kept>,
+    structure: I::Structure,
+    param_is_tracked: Vec<bool>,
+    output_shapes: Vec<burn::tensor::Shape>,
+    context: DispatchAutodiffContext,
+    seed: Option<SegmentSeed>,
+    device: Device,
+    output: core::marker::PhantomData<fn() -> O>,
+}
+
+impl<M, I, O, F> Recompute for Recomputation<M, I, O, F>
+where
+    M: Module,
+    I: Tensors,
+    O: Tensors,
+    F: Fn(&M, I) -> O + Send,
+{
+    fn recompute(
+        self: Box<Self>,
+        mut output_grads: Vec<Option<DispatchTensor>>,
+    ) -> Vec<Option<DispatchTensor>> {
+        let mut fresh = FreshLeaves {
+            is_tracked: self.param_is_tracked.iter(),
+            context: self.context,
+            leaves: Vec::new(),
+        };
+        let module = self.module.train().map(&mut fresh);
+        let (parts, input_grads): (Vec<_>, Vec<_>) =
+            self.inputs.into_iter().map(Kept::restore).unzip();
+
+        let inputs = I::unflatten(&self.structure, &mut parts.into_iter());
+        let outputs = replay(self.seed, Run::Recomputation, &self.device, || {
+            (self.forward)(&module, inputs)
+        });
+        let mut parts = Vec::new();
+        outputs.flatten(&mut parts);
+        let shapes: Vec<_> = parts.iter().map(TensorMetadata::shape).collect();
+        assert_eq!(
+            shapes, self.output_shapes,
+            "a checkpointed closure must compute the same both times, got other output shapes"
+        );
+
+        // Only outputs that the loss reached and that depend on a leaf take part.
+        let (reached, grads): (Vec<_>, Vec<_>) = parts
+            .into_iter()
+            .zip(&mut output_grads)
+            .filter(|(output, _)| Dispatch::is_tracked(output))
+            .filter_map(|(output, grad)| Some((output, grad.take()?)))
+            .unzip();
+        drop(module);
+        let mut param_grads: Vec<_> = fresh.leaves.iter().map(|_| None).collect();
+        if !reached.is_empty() {
+            let mut grads = tape::backward(reached, grads);
+            for (leaf, grad) in fresh.leaves.into_iter().zip(&mut param_grads) {
+                let leaf = Tensor::<1>::from_dispatch(leaf);
+                *grad = leaf.grad_remove(&mut grads).map(Tensor::into_dispatch);
+            }
+        }
+        let input_grads = input_grads.into_iter().flatten();
+        input_grads
+            .map(|cell| tape::take(&cell))
+            .chain(param_grads)
+            .collect()
+    }
+}

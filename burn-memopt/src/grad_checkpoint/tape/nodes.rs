@@ -1,0 +1,139 @@
+//! The steps of the nodes: what each does in a backward pass.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::DispatchTensor;
+use burn_autodiff::{
+    checkpoint::base::Checkpointer,
+    grads::Gradients,
+    ops::{Backward, Ops, unary},
+};
+use burn_backend::{Backend, FloatDType, Scalar, Shape, tensor::FloatTensor};
+use burn_dispatch::{BackendTensor, DispatchKindConversion};
+
+use super::Recompute;
+
+/// Where one node leaves something for another.
+pub(super) type Cell<T> = Arc<Mutex<T>>;
+
+/// A gradient on its way.
+pub(in super::super) type GradCell = Cell<Option<DispatchTensor>>;
+
+/// Empties a cell. A panic elsewhere cannot leave it half written.
+pub(in super::super) fn take<T: Default>(cell: &Mutex<T>) -> T {
+    std::mem::take(&mut *cell.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn put<T>(cell: &Mutex<T>, value: T) {
+    *cell.lock().unwrap_or_else(PoisonError::into_inner) = value;
+}
+
+#[derive(Debug)]
+pub(super) struct JoinNode;
+
+#[derive(Debug, Clone)]
+pub(super) struct Join<D> {
+    pub(super) grad: GradCell,
+    pub(super) shape: Shape,
+    pub(super) dtype: FloatDType,
+    pub(super) device: D,
+}
+
+impl<B: Backend> Backward<B, 2> for JoinNode
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    type State = Join<B::Device>;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [_, tensor] = ops.parents;
+        let Some(node) = tensor else { return };
+        let state = ops.state;
+        match take(&state.grad) {
+            Some(grad) => grads.register::<B>(node.id, inner_primitive::<B>(grad)),
+            // A leaf without a gradient is one that the loss does not depend
+            // on; any other node must have one when its step runs.
+            None if node.order == 0 => {}
+            None => {
+                let zeros = B::float_zeros(state.shape, &state.device, state.dtype);
+                grads.register::<B>(node.id, zeros);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct CoreNode;
+
+#[derive(Clone)]
+pub(super) struct Core {
+    pub(super) recompute: Cell<Option<Box<dyn Recompute>>>,
+    pub(super) input_grads: Vec<GradCell>,
+    pub(super) output_grads: Vec<GradCell>,
+}
+
+impl core::fmt::Debug for Core {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Core")
+    }
+}
+
+impl<B: Backend> Backward<B, 1> for CoreNode {
+    type State = Core;
+
+    fn backward(self, ops: Ops<Core, 1>, _: &mut Gradients, _: &mut Checkpointer) {
+        let core = ops.state;
+        let recompute = take(&core.recompute).expect("invariant: a graph is consumed once");
+        let output_grads = core.output_grads.iter().map(|cell| take(cell)).collect();
+        let input_grads = recompute.recompute(output_grads);
+        for (cell, grad) in core.input_grads.iter().zip(input_grads) {
+            put(cell, grad);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct TapNode;
+
+impl<B: Backend> Backward<B, 1> for TapNode
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    type State = GradCell;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let grad = BackendTensor::Float(grads.consume::<B>(&ops.node));
+        put(
+            &ops.state,
+            Some(<DispatchTensor as DispatchKindConversion<B>>::from_backend(
+                grad,
+            )),
+        );
+    }
+}
+
+/// Copies a gradient that may be a view of something larger. The second parent
+/// only says when: its depth is the one at which the gradient comes to be.
+#[derive(Debug)]
+pub(super) struct OwnGradientNode;
+
+impl<B: Backend> Backward<B, 2> for OwnGradientNode {
+    type State = ();
+
+    fn backward(self, ops: Ops<(), 2>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let [tensor, _] = ops.parents;
+        // A view shares its memory, so the product cannot be computed in place.
+        unary::<B, _>([tensor], ops.node, grads, |grad| {
+            B::float_mul_scalar(grad, Scalar::Float(1.0))
+        });
+    }
+}
+
+fn inner_primitive<B: Backend>(tensor: DispatchTensor) -> FloatTensor<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor)
+        .expect("invariant: gradients live on the device of their tensor")
+        .float()
+}

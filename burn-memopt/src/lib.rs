@@ -1,0 +1,57 @@
+//! Training that fits in the memory people have, for [burn](https://burn.dev).
+//!
+//! | technique | shrinks | costs | exact? | module |
+//! |---|---|---|---|---|
+//! | gradient checkpointing | what a forward pass keeps, to the inputs of the segments and the insides of one | a second forward pass of the segments | bit-equal on the CPU; to rounding where a GPU tunes its kernels | [`grad_checkpoint`] |
+//! | the same within a budget | as little as the budget needs | the least recomputation that fits, and a measurement before | as above | [`grad_checkpoint::Policy::Budget`] |
+//! | accumulation | what a forward pass keeps, from the batch to one micro-batch | one set of gradients in f32 | to f32 rounding; batch statistics are per micro-batch | [`accumulate`] |
+//! | autocast | activations, to half | casts; a scaled loss in f16; slow f16 arithmetic on CPUs | no | [`precision`] |
+//! | all of them in one step | the above together | the above together | as its parts | [`train`] |
+//! | measuring | nothing; it tells | nearly nothing on the CPU; readings on a GPU | on the CPU; sampled on GPUs | [`memory`] |
+//!
+//! Each stands alone, and they combine:
+//!
+//! ```
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::optim::GradientsParams;
+//! use burn::tensor::{Device, Distribution, Tensor};
+//! use burn_memopt::accumulate::GradientAccumulator;
+//! use burn_memopt::grad_checkpoint::checkpoint_sequential;
+//! use burn_memopt::precision::{Autocast, Precision};
+//!
+//! let device = Device::flex().autodiff();
+//! let model: Vec<Linear> = (0..6).map(|_| LinearConfig::new(8, 8).init(&device)).collect();
+//! let batch = Tensor::<2>::random([32, 8], Distribution::Default, &device);
+//!
+//! let autocast = Autocast::new(Precision::F16);
+//! let mut accumulator = GradientAccumulator::new();
+//! for images in batch.split(8, 0) {
+//!     let num_items = images.dims()[0] as f64;
+//!     let output = autocast.run(&model, images, |half: &Vec<Linear>, x: Tensor<2>| {
+//!         checkpoint_sequential(half, 3, x, |layer: &Linear, x: Tensor<2>| layer.forward(x))
+//!     });
+//!     let loss = output.square().mean();
+//!     let grads = GradientsParams::from_grads(loss.backward(), &model);
+//!     accumulator.accumulate(&model, grads, num_items);
+//! }
+//! let grads = accumulator.finish(&model).expect("four micro-batches");
+//! assert_eq!(grads.get::<2>(model[0].weight.id).unwrap().dims(), [8, 8]);
+//! ```
+//!
+//! For training in f16, [`train::TrainStep`] adds what is left out here: the scaled
+//! loss, the check for overflow, clipping and the optimizer, in the right order.
+//! [`train::MicroBatchStrategy`] does the same inside burn-train's `SupervisedTraining`.
+//! [`gradients`] clips by the norm over all parameters.
+//!
+//! # Features
+//! Backends have the names burn gives them: `flex` (the default), `wgpu`, `vulkan`,
+//! `cuda`. A checkpointed segment works on those that are turned on *here*, not only in
+//! burn. `cuda-cpp` makes NVRTC the compiler of CUDA kernels, `autotune` lets burn
+//! choose kernels by trying them, `tui` shows burn-train's dashboard.
+
+pub mod accumulate;
+pub mod grad_checkpoint;
+pub mod gradients;
+pub mod memory;
+pub mod precision;
+pub mod train;

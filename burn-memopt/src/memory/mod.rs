@@ -1,0 +1,48 @@
+//! Memory: amounts, measurement and tracking.
+//!
+//! | to learn | use | exact? |
+//! |---|---|---|
+//! | an amount, read from and shown to people | [`Bytes`] | yes |
+//! | live and peak bytes of the process (host backends) | [`CountingAllocator`], [`live`], [`peak`] | yes |
+//! | the peak of a piece of code on any device | [`PeakMeter`] | on the host; sampled on GPUs |
+//! | what host, process and devices hold now | [`MemoryMonitor`] | as they report it |
+//! | the course of a run: CSV, PNG, maxima, leaks | [`MemoryTracker`] | at its samples |
+//!
+//! What a system or a device does not report is `None` and shown as "unknown", never as zero.
+
+mod allocator;
+mod bytes;
+mod history;
+mod leak;
+mod meter;
+mod monitor;
+mod plot;
+mod pool_sampler;
+mod tracker;
+mod whole_file;
+
+use burn::prelude::Device;
+
+pub use allocator::{CountingAllocator, live, peak, reset_peak};
+pub use bytes::{Bytes, ParseBytesError};
+pub use history::{MemoryMaxima, MemorySample};
+pub use leak::Leak;
+pub use meter::{PeakMeter, PeakMethod, PeakReading, live_on};
+pub use monitor::{DeviceMemory, MemoryMonitor, MemorySnapshot};
+pub use plot::register_plot_font;
+pub use tracker::{MemoryTracker, TrackerError};
+
+/// Whether the tensors of `device` come from this process's allocator, as those of
+/// flex do.
+pub fn on_host(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    {
+        let device = device.clone().without_autodiff();
+        matches!(device.as_dispatch(), burn_dispatch::DispatchDevice::Flex(_))
+    }
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
+}

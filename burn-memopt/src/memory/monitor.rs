@@ -1,0 +1,286 @@
+use std::fmt;
+
+use burn::prelude::Device;
+use nvml_wrapper::Nvml;
+use serde::Serialize;
+use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::{Bytes, allocator, on_host};
+
+/// What a device holds at one moment; `None` is unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceMemory {
+    /// The device as it names itself.
+    pub name: String,
+    /// Bytes that tensors use, padding excluded.
+    pub bytes_in_use: Option<Bytes>,
+    /// Bytes the process reserved on the device: those in use, padding and pages kept for reuse.
+    pub bytes_reserved: Option<Bytes>,
+    /// Memory of the whole device.
+    pub total: Option<Bytes>,
+    /// Memory of the device that no process holds.
+    pub free: Option<Bytes>,
+}
+
+/// What host, process and devices hold at one moment; `None` is unknown.
+///
+/// [`Display`](fmt::Display) is one line for people, with "unknown" for what is not known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemorySnapshot {
+    /// Memory of the host, or the share of it that the process's control group may use.
+    pub host_total: Option<Bytes>,
+    /// Memory of the host that new allocations can have without swapping.
+    pub host_available: Option<Bytes>,
+    /// Resident memory of this process.
+    pub process_rss: Option<Bytes>,
+    /// The highest resident memory this process ever had. Known on Linux.
+    pub process_peak_rss: Option<Bytes>,
+    /// Bytes live in a [`CountingAllocator`](super::CountingAllocator).
+    pub live: Option<Bytes>,
+    /// The highest live bytes since the start or the last [`reset_peak`](super::reset_peak).
+    pub live_peak: Option<Bytes>,
+    /// The monitored devices that have memory of their own.
+    pub devices: Vec<DeviceMemory>,
+}
+
+impl MemorySnapshot {
+    /// Bytes in use on all monitored devices, `None` if there is none or one does not tell.
+    pub fn device_in_use(&self) -> Option<Bytes> {
+        self.sum(|device| device.bytes_in_use)
+    }
+
+    /// Bytes reserved on all monitored devices, `None` if there is none or one does not tell.
+    pub fn device_reserved(&self) -> Option<Bytes> {
+        self.sum(|device| device.bytes_reserved)
+    }
+
+    /// The one number to show for "memory now": what the devices use, else the live bytes, else
+    /// the resident memory of the process.
+    pub fn in_use(&self) -> Option<Bytes> {
+        self.device_in_use().or(self.live).or(self.process_rss)
+    }
+
+    fn sum(&self, amount: impl Fn(&DeviceMemory) -> Option<Bytes>) -> Option<Bytes> {
+        match self.devices.is_empty() {
+            true => None,
+            false => self.devices.iter().map(amount).sum(),
+        }
+    }
+}
+
+impl fmt::Display for MemorySnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "host {} of {} available, process {} (peak {}), live {} (peak {})",
+            shown(self.host_available),
+            shown(self.host_total),
+            shown(self.process_rss),
+            shown(self.process_peak_rss),
+            shown(self.live),
+            shown(self.live_peak),
+        )?;
+        for device in &self.devices {
+            write!(
+                f,
+                ", {}: {} in use, {} reserved, {} of {} free",
+                device.name,
+                shown(device.bytes_in_use),
+                shown(device.bytes_reserved),
+                shown(device.free),
+                shown(device.total),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+fn shown(amount: Option<Bytes>) -> String {
+    amount.map_or_else(|| "unknown".into(), |amount| amount.to_string())
+}
+
+/// Reads the memory of host, process and devices.
+///
+/// # Exactness
+/// Every number is what the system, the allocator or the device reports at the moment of the
+/// snapshot; what they do not report is `None`, never zero. Reading a device with memory pools
+/// executes the operations that the calling thread had queued, so take snapshots between steps
+/// rather than within. A snapshot costs well below a millisecond plus that execution.
+///
+/// Total and free memory of a device are known for NVIDIA cards whose management library (NVML)
+/// is installed.
+///
+/// # Example
+/// ```
+/// use burn::prelude::*;
+/// use burn_memopt::memory::MemoryMonitor;
+///
+/// let mut monitor = MemoryMonitor::new([Device::flex()]);
+/// let snapshot = monitor.snapshot();
+/// assert!(snapshot.devices.is_empty()); // flex lives in the host's memory
+/// println!("{snapshot}");
+/// ```
+#[derive(Debug)]
+pub struct MemoryMonitor {
+    system: System,
+    process: Option<Pid>,
+    nvml: Option<Nvml>,
+    devices: Vec<MonitoredDevice>,
+}
+
+#[derive(Debug)]
+struct MonitoredDevice {
+    device: Device,
+    name: String,
+    pci_address: Option<String>,
+}
+
+impl MemoryMonitor {
+    /// A monitor of the host, this process and `devices`.
+    ///
+    /// Devices that live in the host's memory (flex) are covered by its numbers and make no
+    /// entry of their own; a device given twice makes one. The others are opened.
+    pub fn new(devices: impl IntoIterator<Item = Device>) -> Self {
+        let mut monitored: Vec<MonitoredDevice> = Vec::new();
+        for device in devices.into_iter().map(Device::without_autodiff) {
+            if !on_host(&device) && monitored.iter().all(|known| known.device != device) {
+                monitored.push(MonitoredDevice::open(device));
+            }
+        }
+        // Loading the library is only worth it for a card that it could know.
+        let has_card = monitored.iter().any(|device| device.pci_address.is_some());
+        Self {
+            system: System::new(),
+            process: sysinfo::get_current_pid().ok(),
+            nvml: has_card.then(|| Nvml::init().ok()).flatten(),
+            devices: monitored,
+        }
+    }
+
+    /// Reads everything now.
+    pub fn snapshot(&mut self) -> MemorySnapshot {
+        let (process_rss, limits) = self.read_process();
+        self.system
+            .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        let (limit, free_below_limit) = limits.unzip();
+        MemorySnapshot {
+            host_total: smaller(known(self.system.total_memory()), limit),
+            host_available: smaller(known(self.system.available_memory()), free_below_limit),
+            process_rss,
+            process_peak_rss: process_peak_rss(),
+            live: allocator::live(),
+            live_peak: allocator::peak(),
+            devices: self
+                .devices
+                .iter()
+                .map(|device| device.read(self.nvml.as_ref()))
+                .collect(),
+        }
+    }
+
+    /// The resident memory, and the limit of the process's control group with what is free
+    /// below it.
+    fn read_process(&mut self) -> (Option<Bytes>, Option<(Bytes, Bytes)>) {
+        let Some(pid) = self.process else {
+            return (None, None);
+        };
+        self.system.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&[pid]),
+            false,
+            ProcessRefreshKind::nothing().with_memory(),
+        );
+        let Some(process) = self.system.process(pid) else {
+            return (None, None);
+        };
+        let limits = process
+            .cgroup_limits()
+            .filter(|limits| limits.total_memory > 0)
+            .map(|limits| {
+                let (limit, rss) = (Bytes::new(limits.total_memory), Bytes::new(limits.rss));
+                // Not the group's "free": pages of files count against it, but give way.
+                (limit, limit - rss)
+            });
+        (known(process.memory()), limits)
+    }
+}
+
+impl MonitoredDevice {
+    fn open(device: Device) -> Self {
+        let (name, pci_address) = identity(&device);
+        Self {
+            device,
+            name,
+            pci_address,
+        }
+    }
+
+    fn read(&self, nvml: Option<&Nvml>) -> DeviceMemory {
+        let usage = self.device.memory_pool_usage();
+        let card = nvml
+            .zip(self.pci_address.as_deref())
+            .and_then(|(nvml, address)| {
+                nvml.device_by_pci_bus_id(address).ok()?.memory_info().ok()
+            });
+        DeviceMemory {
+            name: self.name.clone(),
+            bytes_in_use: usage.as_ref().map(|usage| Bytes::new(usage.bytes_in_use)),
+            bytes_reserved: usage.map(|usage| Bytes::new(usage.bytes_reserved)),
+            total: card.as_ref().map(|card| Bytes::new(card.total)),
+            free: card.map(|card| Bytes::new(card.free)),
+        }
+    }
+}
+
+/// The name of the device and the PCI address of its card.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+fn identity(device: &Device) -> (String, Option<String>) {
+    match device.identity() {
+        Some(identity) => {
+            let address = identity.physical.and_then(|card| card.pci_address);
+            (identity.name, address.map(|address| address.to_string()))
+        }
+        None => (format!("{device:?}"), None),
+    }
+}
+
+/// The name of the device; none that is compiled in has a card.
+#[cfg(not(any(feature = "wgpu", feature = "vulkan", feature = "cuda")))]
+fn identity(device: &Device) -> (String, Option<String>) {
+    (format!("{device:?}"), None)
+}
+
+/// The system reports an amount that it cannot find out as zero.
+fn known(amount: u64) -> Option<Bytes> {
+    (amount > 0).then(|| Bytes::new(amount))
+}
+
+fn smaller(amount: Option<Bytes>, limit: Option<Bytes>) -> Option<Bytes> {
+    match (amount, limit) {
+        (Some(amount), Some(limit)) => Some(amount.min(limit)),
+        (amount, limit) => amount.or(limit),
+    }
+}
+
+/// The kernel's high-water mark of the resident memory.
+#[cfg(target_os = "linux")]
+fn process_peak_rss() -> Option<Bytes> {
+    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn process_peak_rss() -> Option<Bytes> {
+    None
+}
+
+/// Reads the line `VmHWM:   123456 kB`, whose unit is 1024 bytes in spite of its name.
+#[cfg(target_os = "linux")]
+fn high_water_mark(status: &str) -> Option<Bytes> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib = line.trim().strip_suffix("kB")?.trim_end();
+    Some(Bytes::kib(kib.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests;

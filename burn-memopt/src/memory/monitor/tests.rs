@@ -1,0 +1,97 @@
+use super::*;
+
+fn snapshot_with(devices: Vec<DeviceMemory>) -> MemorySnapshot {
+    MemorySnapshot {
+        host_total: Some(Bytes::gib(16)),
+        host_available: None,
+        process_rss: Some(Bytes::mib(300)),
+        process_peak_rss: None,
+        live: Some(Bytes::mib(20)),
+        live_peak: None,
+        devices,
+    }
+}
+
+fn device(in_use: Option<Bytes>) -> DeviceMemory {
+    DeviceMemory {
+        name: "some card".into(),
+        bytes_in_use: in_use,
+        bytes_reserved: None,
+        total: None,
+        free: None,
+    }
+}
+
+#[test]
+fn this_process_lies_within_this_host() {
+    let snapshot = MemoryMonitor::new([]).snapshot();
+    let (total, available) = (
+        snapshot.host_total.unwrap(),
+        snapshot.host_available.unwrap(),
+    );
+    assert!(available <= total, "{available} of {total}");
+    assert!(snapshot.process_rss.unwrap() < total);
+    assert!(snapshot.process_rss.unwrap() > Bytes::mib(1));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_peak_of_the_process_is_at_least_what_it_holds() {
+    let mut monitor = MemoryMonitor::new([]);
+    let before = monitor.snapshot().process_rss.unwrap();
+    assert!(monitor.snapshot().process_peak_rss.unwrap() >= before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_high_water_mark_is_read_in_units_of_1024_bytes() {
+    let status = "Name:\ttrain\nVmPeak:\t  999 kB\nVmHWM:\t   2048 kB\nVmRSS:\t 1 kB\n";
+    assert_eq!(high_water_mark(status), Some(Bytes::mib(2)));
+    assert_eq!(high_water_mark("Name:\ttrain\n"), None);
+    assert_eq!(high_water_mark("VmHWM:\t many kB\n"), None);
+}
+
+#[cfg(feature = "flex")]
+#[test]
+fn a_host_device_has_no_entry_of_its_own() {
+    let mut monitor = MemoryMonitor::new([Device::flex(), Device::flex().autodiff()]);
+    let snapshot = monitor.snapshot();
+    assert_eq!(snapshot.devices, []);
+    assert_eq!(snapshot.device_in_use(), None);
+}
+
+#[test]
+fn the_bytes_in_use_are_those_of_the_most_telling_source() {
+    let telling = snapshot_with(vec![
+        device(Some(Bytes::mib(5))),
+        device(Some(Bytes::mib(2))),
+    ]);
+    assert_eq!(telling.in_use(), Some(Bytes::mib(7)));
+    let silent = snapshot_with(vec![device(Some(Bytes::mib(5))), device(None)]);
+    assert_eq!(silent.device_in_use(), None);
+    assert_eq!(silent.in_use(), Some(Bytes::mib(20)));
+}
+
+#[test]
+fn what_is_not_known_is_shown_as_unknown_and_written_as_null() {
+    let snapshot = snapshot_with(vec![device(None)]);
+    let line = snapshot.to_string();
+    assert!(
+        line.contains("host unknown of 16.0 GiB available"),
+        "{line}"
+    );
+    assert!(line.contains("some card: unknown in use"), "{line}");
+    let json = serde_json::to_value(&snapshot).unwrap();
+    assert!(json["host_available"].is_null());
+    assert!(json["devices"][0]["bytes_in_use"].is_null());
+    assert_eq!(json["host_total"], 16u64 << 30);
+}
+
+#[test]
+fn a_limit_below_the_host_is_what_counts() {
+    let (host, limit) = (Some(Bytes::gib(64)), Some(Bytes::gib(4)));
+    assert_eq!(smaller(host, limit), limit);
+    assert_eq!(smaller(host, None), host);
+    assert_eq!(smaller(None, None), None);
+    assert_eq!(known(0), None);
+}

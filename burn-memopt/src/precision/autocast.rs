@@ -1,0 +1,230 @@
+use std::collections::HashSet;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Device, FloatDType, Tensor};
+
+use super::dtype::is_castable;
+use super::{AutocastPolicy, CastFloats, Precision, PrecisionReport};
+
+/// Runs a model in half precision while its parameters stay in f32.
+///
+/// burn dispatches operations inside its backends, so they cannot be redirected
+/// one by one. Instead the *model* is shown in half precision: every float
+/// parameter is cast inside the autodiff graph, and gradients flow through the
+/// cast to the f32 parameters, which the optimizer updates. Activations, which
+/// are most of the memory of a training step, take half the bytes.
+///
+/// - Works with any module: one cast a parameter and forward.
+/// - [`AutocastPolicy`] says what stays in f32. `BatchNorm` does: run it
+///   through [`batch_norm`](super::batch_norm).
+/// - Running statistics are never cast, in any module: the view shares them
+///   with the model.
+/// - Tensors that are plain fields, not parameters, are not cast.
+/// - With [`Precision::F32`] everything here is a no-op.
+///
+/// # Exactness
+/// Approximate: 11 (f16) or 8 (bf16) bits of significand instead of 24. f16
+/// needs a [`LossScaler`](super::LossScaler) to train.
+///
+/// # Example
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{DType, Device, Tensor};
+/// use burn_memopt::precision::{Autocast, Precision};
+///
+/// let device = Device::flex().autodiff();
+/// let model: Linear = LinearConfig::new(4, 2).init(&device);
+/// let autocast = Autocast::new(Precision::F16);
+/// let output = autocast.run(&model, Tensor::<2>::ones([3, 4], &device), |half, x| {
+///     assert_eq!(half.weight.val().dtype(), DType::F16);
+///     half.forward(x)
+/// });
+/// assert_eq!(output.dtype(), DType::F32);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Autocast {
+    precision: Precision,
+    policy: AutocastPolicy,
+}
+
+impl Autocast {
+    /// Computes in `precision`, keeping `BatchNorm` in f32.
+    ///
+    /// Ask [`Precision::check`] first whether the device can.
+    pub fn new(precision: Precision) -> Self {
+        Self {
+            precision,
+            policy: AutocastPolicy::default(),
+        }
+    }
+
+    /// Replaces the policy. The default keeps `BatchNorm` in f32.
+    #[must_use]
+    pub fn with_policy(mut self, policy: AutocastPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The precision computed in.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// What stays in f32.
+    pub fn policy(&self) -> &AutocastPolicy {
+        &self.policy
+    }
+
+    /// Runs `forward` on a view of `model`: float inputs are cast to half
+    /// precision, float outputs back to f32, so that losses see f32.
+    ///
+    /// Inputs and outputs are tensors or tuples and vectors of tensors; see
+    /// [`CastFloats`]. What must stay in f32, coordinates for grid sampling for
+    /// instance, is captured by the closure instead.
+    pub fn run<M, I, O>(&self, model: &M, input: I, forward: impl FnOnce(&M, I) -> O) -> O
+    where
+        M: Module,
+        I: CastFloats,
+        O: CastFloats,
+    {
+        if self.precision == Precision::F32 {
+            return forward(model, input);
+        }
+        let view = self.view(model);
+        forward(&view, self.cast(input)).cast_floats(FloatDType::F32)
+    }
+
+    /// A view of `model` whose float parameters are in half precision.
+    ///
+    /// Parameters keep their identifiers. Take gradients from the *model*: the
+    /// view's parameters are results of a cast and hold none. A view is made
+    /// for one forward pass; it goes stale with the next optimizer step.
+    #[must_use]
+    pub fn view<M: Module>(&self, model: &M) -> M {
+        let view = model.clone();
+        if self.precision == Precision::F32 {
+            return view;
+        }
+        let mut caster = Caster {
+            policy: &self.policy,
+            dtype: self.precision.dtype(),
+            running: running_states(model),
+            place: Place::default(),
+        };
+        view.map(&mut caster)
+    }
+
+    /// Casts the float tensors of `input` as [`run`](Self::run) does.
+    #[must_use]
+    pub fn cast<I: CastFloats>(&self, input: I) -> I {
+        match self.precision {
+            Precision::F32 => input,
+            half => input.cast_floats(half.dtype()),
+        }
+    }
+
+    /// What each parameter of `model` is computed in, and its bytes.
+    pub fn report<M: Module>(&self, model: &M) -> PrecisionReport {
+        PrecisionReport::new(self, model)
+    }
+
+    /// The dtype a parameter of dtype f32 gets at a place in the module tree.
+    pub(super) fn compute_dtype(&self, place: &Place, running: bool) -> Option<FloatDType> {
+        let kept = running || place.is_kept(&self.policy);
+        (self.precision != Precision::F32 && !kept).then_some(self.precision.dtype())
+    }
+}
+
+/// Where in the module tree a traversal stands.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    names: Vec<String>,
+    types: Vec<String>,
+}
+
+impl Place {
+    pub(super) fn enter(&mut self, name: &str, container_type: &str) {
+        self.names.push(name.to_string());
+        self.types.push(container_type.to_string());
+    }
+
+    pub(super) fn exit(&mut self) {
+        self.names.pop();
+        self.types.pop();
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.names.join(".")
+    }
+
+    pub(super) fn is_kept(&self, policy: &AutocastPolicy) -> bool {
+        self.types.iter().any(|name| policy.keeps_type(name)) || policy.keeps_path(&self.path())
+    }
+}
+
+struct Caster<'a> {
+    policy: &'a AutocastPolicy,
+    dtype: FloatDType,
+    running: HashSet<ParamId>,
+    place: Place,
+}
+
+impl ModuleMapper for Caster<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.place.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.place.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if self.running.contains(&param.id) || self.place.is_kept(self.policy) {
+            return param;
+        }
+        let master = param.base();
+        if !is_castable(master.dtype()) {
+            return param;
+        }
+        // Cast at the first use: a cast that no loss depends on would leave a
+        // node in the autodiff graph that no backward pass frees.
+        let (id, device, shape) = (param.id, master.device(), master.shape());
+        let (dtype, tracked) = (self.dtype, master.is_require_grad());
+        let cast = move |_: &Device, _| master.cast(dtype);
+        Param::uninitialized(id, cast, device, tracked, shape)
+    }
+}
+
+/// The identifiers of the running statistics in `model`.
+///
+/// A `RunningState` is shared between clones of a module and mapping changes it
+/// in place, so a cast there would reach the model behind the view. Visitors
+/// see it as an ordinary parameter. What gives it away: it keeps its own
+/// identifier whatever a mapper returns, while a parameter takes the new one.
+pub(crate) fn running_states<M: Module>(model: &M) -> HashSet<ParamId> {
+    let renamed = model.clone().map(&mut Rename);
+    let mut before = FloatIds::default();
+    let mut after = FloatIds::default();
+    model.visit(&mut before);
+    renamed.visit(&mut after);
+    before.0.intersection(&after.0).copied().collect()
+}
+
+struct Rename;
+
+impl ModuleMapper for Rename {
+    fn map_float<const D: usize>(&mut self, mut param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        // Not a new random one: nothing here may move a random stream.
+        param.id = ParamId::from(!param.id.val());
+        param
+    }
+}
+
+#[derive(Default)]
+struct FloatIds(HashSet<ParamId>);
+
+impl ModuleVisitor for FloatIds {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.insert(param.id);
+    }
+}

@@ -1,0 +1,50 @@
+//! Mixed precision: half-precision activations, full-precision parameters.
+//!
+//! | piece | does |
+//! |---|---|
+//! | [`Precision`] | names a precision and asks the device for it |
+//! | [`Autocast`] | shows a model in half precision; gradients reach the f32 parameters |
+//! | [`AutocastPolicy`] | what stays in f32, by container type and parameter path |
+//! | [`full_precision`], [`batch_norm`] | an f32 island inside a half-precision forward |
+//! | [`ops`] | which operation needs which precision, and helpers |
+//! | [`LossScaler`] | keeps f16 gradients from vanishing; [`ScaledLoss`], [`Scaled`] and [`Unscaled`] keep the order |
+//! | [`PrecisionReport`] | dtype and bytes of each parameter |
+//!
+//! ```
+//! use burn::nn::{Linear, LinearConfig};
+//! use burn::tensor::{DType, Device, Tensor};
+//! use burn_memopt::precision::{Autocast, Precision};
+//!
+//! let device = Device::flex().autodiff();
+//! let model: Linear = LinearConfig::new(4, 2).init(&device);
+//! let images = Tensor::<2>::ones([3, 4], &device);
+//!
+//! let autocast = Autocast::new(Precision::F16);
+//! let output = autocast.run(&model, images, |half, x| half.forward(x));
+//! let grads = output.sum().backward();
+//!
+//! assert_eq!(model.weight.grad(&grads).unwrap().dtype(), DType::F32);
+//! ```
+//!
+//! For the whole training step, with accumulation and clipping in the right
+//! order, see [`train`](crate::train).
+
+mod autocast;
+mod cast;
+mod dtype;
+mod island;
+mod loss_scaler;
+pub mod ops;
+mod policy;
+mod report;
+mod scaled;
+
+pub use autocast::Autocast;
+pub(crate) use autocast::running_states;
+pub use cast::CastFloats;
+pub use dtype::{ParsePrecisionError, Precision, PrecisionError};
+pub use island::{batch_norm, full_precision};
+pub use loss_scaler::{LossScaler, LossScalerConfig};
+pub use policy::AutocastPolicy;
+pub use report::{ParameterPrecision, PrecisionReport};
+pub use scaled::{Scaled, ScaledLoss, Stepped, Unscaled};

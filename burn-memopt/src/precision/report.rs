@@ -1,0 +1,164 @@
+use std::collections::HashSet;
+use std::fmt;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{DType, Tensor};
+
+use super::Autocast;
+use super::autocast::{Place, running_states};
+use super::dtype::is_castable;
+use crate::memory::Bytes;
+
+/// The precision of each parameter of a model under an [`Autocast`].
+///
+/// Printed, it is a table with a line of totals. In training the f32
+/// parameters stay beside their half-precision copies, so what autocast saves
+/// there are activations; the bytes saved here are what each use of a parameter
+/// reads less, and what inference on the view alone needs less.
+///
+/// # Example
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::Device;
+/// use burn_memopt::precision::{Autocast, Precision};
+///
+/// let model: Linear = LinearConfig::new(4, 2).init(&Device::flex());
+/// let report = Autocast::new(Precision::F16).report(&model);
+/// assert_eq!(report.bytes_saved().get(), 20);
+/// println!("{report}");
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrecisionReport {
+    /// One entry for each float parameter, in the order of the model.
+    pub parameters: Vec<ParameterPrecision>,
+}
+
+/// The precision of one parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterPrecision {
+    /// Where the parameter is in the model, components joined by dots.
+    pub path: String,
+    /// The dtype that is stored and that the optimizer updates.
+    pub master: DType,
+    /// The dtype the forward pass computes in.
+    pub compute: DType,
+    /// Bytes of the stored values.
+    pub bytes: Bytes,
+    /// Bytes of the values the forward pass reads.
+    pub compute_bytes: Bytes,
+    /// Whether the last gradients of this parameter held an infinity or a NaN.
+    pub overflowed: bool,
+}
+
+impl PrecisionReport {
+    pub(super) fn new<M: Module>(autocast: &Autocast, model: &M) -> Self {
+        let mut collector = Collector {
+            autocast,
+            running: running_states(model),
+            place: Place::default(),
+            parameters: Vec::new(),
+        };
+        model.visit(&mut collector);
+        Self {
+            parameters: collector.parameters,
+        }
+    }
+
+    /// Marks the parameters whose paths are in `overflowed`, as
+    /// [`Unscaled::overflowed`](super::Unscaled::overflowed) gives them.
+    #[must_use]
+    pub fn with_overflowed(mut self, overflowed: &[String]) -> Self {
+        for parameter in &mut self.parameters {
+            parameter.overflowed = overflowed.contains(&parameter.path);
+        }
+        self
+    }
+
+    /// Bytes of all stored parameters.
+    pub fn bytes(&self) -> Bytes {
+        Bytes::new(self.parameters.iter().map(|p| p.bytes.get()).sum())
+    }
+
+    /// Bytes the forward pass reads less than without autocast.
+    pub fn bytes_saved(&self) -> Bytes {
+        Bytes::new(self.parameters.iter().map(|p| p.bytes_saved().get()).sum())
+    }
+}
+
+impl ParameterPrecision {
+    /// Bytes the forward pass reads less than without autocast.
+    pub fn bytes_saved(&self) -> Bytes {
+        Bytes::new(self.bytes.get().saturating_sub(self.compute_bytes.get()))
+    }
+}
+
+impl fmt::Display for PrecisionReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let paths = self.parameters.iter().map(|p| p.path.len());
+        let width = paths.max().unwrap_or(0).max("parameter".len());
+        writeln!(
+            f,
+            "{:<width$}  {:>6}  {:>7}  {:>12}  {:>12}",
+            "parameter", "stored", "compute", "bytes", "saved"
+        )?;
+        for p in &self.parameters {
+            let overflow = if p.overflowed { "  overflowed" } else { "" };
+            writeln!(
+                f,
+                "{:<width$}  {:>6}  {:>7}  {:>12}  {:>12}{overflow}",
+                p.path,
+                p.master.name(),
+                p.compute.name(),
+                p.bytes.get(),
+                p.bytes_saved().get(),
+            )?;
+        }
+        write!(
+            f,
+            "{:<width$}  {:>6}  {:>7}  {:>12}  {:>12}",
+            "total",
+            "",
+            "",
+            self.bytes().get(),
+            self.bytes_saved().get()
+        )
+    }
+}
+
+struct Collector<'a> {
+    autocast: &'a Autocast,
+    running: HashSet<ParamId>,
+    place: Place,
+    parameters: Vec<ParameterPrecision>,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.place.enter(name, container_type);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.place.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // Reads type and shape only: an operation here would leave a node in
+        // the autodiff graph that no backward pass frees.
+        let tensor = param.base();
+        let master = tensor.dtype();
+        let running = self.running.contains(&param.id);
+        let compute = match self.autocast.compute_dtype(&self.place, running) {
+            Some(dtype) if is_castable(master) => dtype.into(),
+            _ => master,
+        };
+        let elements = tensor.shape().num_elements();
+        self.parameters.push(ParameterPrecision {
+            path: self.place.path(),
+            master,
+            compute,
+            bytes: Bytes::new((elements * master.size()) as u64),
+            compute_bytes: Bytes::new((elements * compute.size()) as u64),
+            overflowed: false,
+        });
+    }
+}

@@ -1,0 +1,216 @@
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{FloatDType, Tensor};
+
+use super::statistics::RunningStatistics;
+use super::{MicroLoss, StepError, TrainState, TrainStepConfig};
+use crate::accumulate::GradientAccumulator;
+use crate::gradients::Clipping;
+use crate::precision::{Autocast, LossScaler, Scaled, Unscaled};
+
+/// A group of micro-batches on its way to one optimizer step: everything of a
+/// [`TrainStep`](super::TrainStep) but the optimizer.
+pub(super) struct Group {
+    autocast: Autocast,
+    accumulation_steps: usize,
+    clipping: Option<Clipping>,
+    max_skipped_steps: usize,
+    accumulator: GradientAccumulator,
+    /// Sum of weight times mean loss over the group, left on the device.
+    loss_sum: Option<Tensor<1>>,
+    /// As they were before the group.
+    statistics: Option<RunningStatistics>,
+    state: TrainState,
+}
+
+/// What became of a group.
+pub(super) enum Verdict {
+    /// Nothing to learn from.
+    Empty,
+    /// To be stepped with.
+    Step {
+        /// Mean, unscaled, clipped gradients.
+        grads: GradientsParams,
+        /// Weighted mean of the losses.
+        loss: f64,
+        /// Global L2 norm of the gradients before clipping.
+        grad_norm: f64,
+    },
+    /// A scaled gradient overflowed; the model is as before the group.
+    Skip {
+        /// Scale of the next group.
+        scale: f32,
+    },
+}
+
+impl Group {
+    pub(super) fn new(config: &TrainStepConfig, scaler: Option<LossScaler>) -> Self {
+        Self {
+            autocast: Autocast::new(config.precision).with_policy(config.policy.clone()),
+            accumulation_steps: config.accumulation_steps,
+            clipping: config.clipping.map(Clipping::validate),
+            max_skipped_steps: config.max_skipped_steps,
+            accumulator: GradientAccumulator::new(),
+            loss_sum: None,
+            statistics: None,
+            state: TrainState {
+                steps: 0,
+                skipped_in_a_row: 0,
+                scaler,
+            },
+        }
+    }
+
+    pub(super) fn autocast(&self) -> &Autocast {
+        &self.autocast
+    }
+
+    pub(super) fn state(&self) -> &TrainState {
+        &self.state
+    }
+
+    pub(super) fn load_state(&mut self, state: TrainState) -> Result<(), StepError> {
+        if state.scaler.is_some() != self.state.scaler.is_some() {
+            return Err(StepError::OtherScaling {
+                saved: state.scaling(),
+                expected: self.state.scaling(),
+            });
+        }
+        self.accumulator.clear();
+        self.loss_sum = None;
+        self.statistics = None;
+        self.state = state;
+        Ok(())
+    }
+
+    pub(super) fn micro_batches(&self) -> usize {
+        self.accumulator.micro_batches()
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.micro_batches() >= self.accumulation_steps
+    }
+
+    /// Remembers the running statistics before the first micro-batch.
+    pub(super) fn begin<M: Module>(&mut self, model: &M) {
+        if self.accumulator.micro_batches() == 0 {
+            self.statistics = Some(RunningStatistics::of(model));
+        }
+    }
+
+    /// Accumulates the gradients of one micro-batch.
+    pub(super) fn backward<M: Module>(&mut self, model: &M, loss: MicroLoss) {
+        let num_elements = loss.loss.shape().num_elements();
+        assert!(
+            num_elements == 1,
+            "the loss must be one number, got {num_elements} elements"
+        );
+        let mean = loss.loss.cast(FloatDType::F32);
+        self.add_loss(mean.clone().without_autodiff(), loss.weight, loss.is_sum);
+        let scaled = match &self.state.scaler {
+            Some(scaler) => mean.mul_scalar(scaler.current()),
+            None => mean,
+        };
+        let grads = GradientsParams::from_grads(scaled.backward(), model);
+        match loss.is_sum {
+            true => self.accumulator.accumulate_sum(model, grads, loss.weight),
+            false => self.accumulator.accumulate(model, grads, loss.weight),
+        }
+    }
+
+    fn add_loss(&mut self, loss: Tensor<1>, weight: f64, is_sum: bool) {
+        if weight == 0.0 {
+            return;
+        }
+        let loss = match is_sum {
+            true => loss,
+            false => loss.mul_scalar(weight),
+        };
+        self.loss_sum = Some(match self.loss_sum.take() {
+            Some(sum) => sum.add(loss),
+            None => loss,
+        });
+    }
+
+    /// Ends the group, complete or not, and says what to do with it. Running
+    /// statistics are put back unless it is to be stepped with.
+    ///
+    /// # Errors
+    /// As [`TrainStep::step`](crate::train::TrainStep::step).
+    pub(super) fn finish<M: Module>(&mut self, model: &M) -> Result<Verdict, StepError> {
+        let statistics = self.statistics.take();
+        let refused = match self.mean(model) {
+            Ok(None) => return Ok(Verdict::Empty),
+            Ok(Some((loss, grads))) if loss.is_finite() && grads.is_finite() => {
+                return Ok(self.accept(model, loss, grads));
+            }
+            Ok(Some((loss, grads))) => self.refuse(model, loss, &grads),
+            Err(error) => Err(error),
+        };
+        if let Some(statistics) = statistics {
+            statistics.restore(model);
+        }
+        refused
+    }
+
+    /// The mean loss and the mean, unscaled gradients, read from the device.
+    fn mean<M: Module>(&mut self, model: &M) -> Result<Option<(f64, Unscaled)>, StepError> {
+        let step = self.state.steps + 1;
+        let failed = |source| StepError::Device { step, source };
+        let weight = self.accumulator.weight();
+        let grads = self.accumulator.finish(model);
+        let (Some(grads), Some(loss_sum)) = (grads, self.loss_sum.take()) else {
+            return Ok(None);
+        };
+        let scale = self.state.scaler.as_ref().map_or(1.0, LossScaler::current);
+        let grads = Scaled::new(grads, scale)
+            .try_unscale(model)
+            .map_err(failed)?;
+        let loss_sum = loss_sum.try_into_scalar::<f32>().map_err(failed)?;
+        Ok(Some((f64::from(loss_sum) / weight, grads)))
+    }
+
+    fn accept<M: Module>(&mut self, model: &M, loss: f64, grads: Unscaled) -> Verdict {
+        let grad_norm = grads.norm();
+        let grads = match self.clipping {
+            Some(clipping) => grads.clip(model, clipping),
+            None => grads,
+        };
+        self.state.advance(false);
+        let (grads, _) = grads.into_grads();
+        Verdict::Step {
+            grads: grads.expect("invariant: only finite gradients are accepted"),
+            loss,
+            grad_norm,
+        }
+    }
+
+    fn refuse<M: Module>(
+        &mut self,
+        model: &M,
+        loss: f64,
+        grads: &Unscaled,
+    ) -> Result<Verdict, StepError> {
+        let step = self.state.steps + 1;
+        if self.state.scaler.is_none() {
+            return Err(match loss.is_finite() {
+                false => StepError::NonFiniteLoss { step, loss },
+                true => StepError::NonFiniteGradients {
+                    step,
+                    parameters: grads.overflowed(model),
+                },
+            });
+        }
+        let scale = self.state.advance(true).unwrap_or(1.0);
+        let skipped = self.state.skipped_in_a_row;
+        if skipped >= self.max_skipped_steps {
+            return Err(StepError::Diverged {
+                step,
+                skipped,
+                scale,
+                loss,
+            });
+        }
+        Ok(Verdict::Skip { scale })
+    }
+}

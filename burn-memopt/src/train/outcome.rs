@@ -1,0 +1,131 @@
+use burn::tensor::TensorReadError;
+use serde::{Deserialize, Serialize};
+
+use crate::precision::LossScaler;
+
+/// The state of a [`TrainStep`](super::TrainStep) between two groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// Groups done so far, the skipped ones included.
+    pub steps: usize,
+    /// Steps skipped since the last one that was made.
+    pub skipped_in_a_row: usize,
+    /// The loss scaler, if the loss is scaled.
+    pub scaler: Option<LossScaler>,
+}
+
+impl TrainState {
+    /// Counts a group and returns the scale of the next.
+    pub(super) fn advance(&mut self, skipped: bool) -> Option<f32> {
+        self.steps += 1;
+        self.skipped_in_a_row = if skipped {
+            self.skipped_in_a_row + 1
+        } else {
+            0
+        };
+        let scaler = self.scaler.as_mut()?;
+        scaler.advance(skipped);
+        Some(scaler.current())
+    }
+
+    /// How the run treats its loss, for the message of a mismatch.
+    pub(super) fn scaling(&self) -> &'static str {
+        match self.scaler {
+            Some(_) => "with loss scaling",
+            None => "without loss scaling",
+        }
+    }
+}
+
+/// What a call of [`TrainStep::step`](super::TrainStep::step) did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum StepOutcome {
+    /// The group is not complete; the model is unchanged.
+    Accumulating {
+        /// Micro-batches so far.
+        micro_batches: usize,
+    },
+    /// The optimizer made its step.
+    Stepped {
+        /// Weighted mean of the losses of the group.
+        loss: f64,
+        /// Global L2 norm of the gradients before clipping.
+        grad_norm: f64,
+    },
+    /// A scaled gradient overflowed; the model is unchanged.
+    Skipped {
+        /// Scale of the next group.
+        scale: f32,
+    },
+    /// There was nothing to learn from: no micro-batch, or all of weight zero.
+    Empty,
+}
+
+/// Why a step was refused. The model is as before the step.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The loss is infinite or NaN and no overflow of f16 explains it.
+    #[error(
+        "training step {step}: the loss is {loss}; parameters are as before the step. \
+         Look for NaN in the data, lower the learning rate or clip gradients"
+    )]
+    NonFiniteLoss {
+        /// Number of the step, from 1.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// The loss is finite, a gradient is not.
+    #[error(
+        "training step {step}: the gradients of {} are not finite; parameters are as before \
+         the step. Lower the learning rate, or look for a root or logarithm of zero",
+        .parameters.join(", ")
+    )]
+    NonFiniteGradients {
+        /// Number of the step, from 1.
+        step: usize,
+        /// Paths of the parameters.
+        parameters: Vec<String>,
+    },
+    /// Lowering the scale did not help.
+    #[error(
+        "training step {step}: skipped {skipped} steps in a row, down to loss scale {scale} \
+         (loss {loss}); this is no overflow of scaled gradients. Look for NaN in the data, or \
+         train in bf16 or f32"
+    )]
+    Diverged {
+        /// Number of the step, from 1.
+        step: usize,
+        /// Steps skipped in a row.
+        skipped: usize,
+        /// Scale reached.
+        scale: f32,
+        /// The last loss.
+        loss: f64,
+    },
+    /// The loss or the gradients could not be read.
+    #[error(
+        "training step {step}: the device did not compute the gradients; parameters are as \
+         before the step. If it is out of memory, use smaller micro-batches"
+    )]
+    Device {
+        /// Number of the step, from 1.
+        step: usize,
+        /// What the device says.
+        source: TensorReadError,
+    },
+    /// A state of a run that treats its loss differently.
+    #[error(
+        "cannot go on from a state {saved}, this run is {expected}; resume with the precision \
+         of the saved run"
+    )]
+    OtherScaling {
+        /// The loaded state.
+        saved: &'static str,
+        /// This run.
+        expected: &'static str,
+    },
+}

@@ -1,0 +1,188 @@
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+
+use super::group::{Group, Verdict};
+use super::{MicroLoss, StepError, StepOutcome, TrainState};
+use crate::precision::{Autocast, CastFloats};
+
+/// One optimizer step out of micro-batches, with everything in its order:
+/// half-precision forward, scaled loss, backward, weighted sum, mean, unscale,
+/// check, clip, step or skip.
+///
+/// For one model and one optimizer in a loop of one's own. Several models have
+/// a `TrainStep` each; where they share a loss scaler, compose the pieces of
+/// [`precision`](crate::precision) and [`accumulate`](crate::accumulate)
+/// instead.
+///
+/// The loss and the gradients are read and found finite before a parameter
+/// changes. A step that is skipped or fails, out of device memory included,
+/// leaves no trace: parameters, optimizer and running statistics are as they
+/// were.
+///
+/// # Exactness
+/// As its parts: accumulation is exact up to f32 rounding, f32 without
+/// accumulation is bit-equal to a plain step, half precision is approximate.
+/// Batch normalization takes its statistics per micro-batch.
+///
+/// # Example
+/// ```
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::optim::SgdConfig;
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
+///
+/// let device = Device::flex().autodiff();
+/// let mut model: Linear = LinearConfig::new(4, 1).init(&device);
+/// let mut train = TrainStepConfig::new()
+///     .with_accumulation_steps(2)
+///     .init(SgdConfig::new().init());
+///
+/// for num_items in [3, 1] {
+///     let images = Tensor::<2>::ones([num_items, 4], &device);
+///     train.micro_batch(&model, images, |m, x| m.forward(x), |output| {
+///         MicroLoss::mean(output.square().mean(), num_items as f64)
+///     });
+///     let (next, outcome) = train.step(model, 0.1);
+///     model = next;
+///     if let StepOutcome::Stepped { loss, grad_norm } = outcome? {
+///         assert!(loss.is_finite() && grad_norm > 0.0);
+///     }
+/// }
+/// assert_eq!(train.state().steps, 1);
+/// # Ok::<(), burn_memopt::train::StepError>(())
+/// ```
+pub struct TrainStep {
+    group: Group,
+    optimizer: ModuleOptimizer,
+}
+
+impl TrainStep {
+    pub(super) fn new(group: Group, optimizer: ModuleOptimizer) -> Self {
+        Self { group, optimizer }
+    }
+
+    /// Runs one micro-batch forward and backward and accumulates its gradients.
+    ///
+    /// `forward` sees the model and `input` in the precision of the step;
+    /// `loss` sees the output in f32. Nothing of the micro-batch stays in
+    /// memory but one set of gradients.
+    ///
+    /// # Panics
+    /// If the loss is not part of an autodiff graph, is not one number, or has
+    /// a weight that is negative or not finite.
+    pub fn micro_batch<M, I, O, L>(
+        &mut self,
+        model: &M,
+        input: I,
+        forward: impl FnOnce(&M, I) -> O,
+        loss: impl FnOnce(O) -> L,
+    ) where
+        M: Module,
+        I: CastFloats,
+        O: CastFloats,
+        L: Into<MicroLoss>,
+    {
+        self.begin(model);
+        let output = self.autocast().run(model, input, forward);
+        self.backward(model, loss(output).into());
+    }
+
+    /// Remembers the running statistics of `model` at the start of a group.
+    ///
+    /// [`micro_batch`](Self::micro_batch) does it; call it before a forward pass
+    /// of your own, whose loss goes to [`backward`](Self::backward). Without it
+    /// a refused step keeps the statistics of its forward passes.
+    pub fn begin<M: Module>(&mut self, model: &M) {
+        self.group.begin(model);
+    }
+
+    /// Accumulates the gradients of a loss that was computed by other means,
+    /// from [`autocast`](Self::autocast) or without.
+    ///
+    /// # Panics
+    /// As [`micro_batch`](Self::micro_batch).
+    pub fn backward<M: Module>(&mut self, model: &M, loss: MicroLoss) {
+        self.group.backward(model, loss);
+    }
+
+    /// Steps the optimizer if the group is complete; call it after every
+    /// micro-batch.
+    ///
+    /// Returns the model in any case: changed only if the outcome is
+    /// [`StepOutcome::Stepped`].
+    ///
+    /// # Errors
+    /// - Without loss scaling, if the loss or a gradient is not finite.
+    /// - With it, if `max_skipped_steps` steps in a row were skipped.
+    /// - If the device fails, out of memory for instance.
+    ///
+    /// The gradients of the group are dropped; the model and the optimizer are
+    /// as before, running statistics included.
+    pub fn step<M: Module>(
+        &mut self,
+        model: M,
+        lr: impl Into<ModuleLearningRate>,
+    ) -> (M, Result<StepOutcome, StepError>) {
+        if !self.group.is_complete() {
+            let micro_batches = self.group.micro_batches();
+            return (model, Ok(StepOutcome::Accumulating { micro_batches }));
+        }
+        self.flush(model, lr)
+    }
+
+    /// Steps the optimizer with whatever is accumulated: the last, incomplete
+    /// group of an epoch, weighted as what it is.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn flush<M: Module>(
+        &mut self,
+        model: M,
+        lr: impl Into<ModuleLearningRate>,
+    ) -> (M, Result<StepOutcome, StepError>) {
+        match self.group.finish(&model) {
+            Ok(Verdict::Step {
+                grads,
+                loss,
+                grad_norm,
+            }) => {
+                let model = self.optimizer.step(lr, model, grads);
+                (model, Ok(StepOutcome::Stepped { loss, grad_norm }))
+            }
+            Ok(Verdict::Skip { scale }) => (model, Ok(StepOutcome::Skipped { scale })),
+            Ok(Verdict::Empty) => (model, Ok(StepOutcome::Empty)),
+            Err(error) => (model, Err(error)),
+        }
+    }
+
+    /// The precision and policy of the forward pass.
+    pub fn autocast(&self) -> &Autocast {
+        self.group.autocast()
+    }
+
+    /// The optimizer, to save its record.
+    pub fn optimizer(&self) -> &ModuleOptimizer {
+        &self.optimizer
+    }
+
+    /// Replaces the optimizer, by one with a loaded record for instance.
+    pub fn set_optimizer(&mut self, optimizer: impl Into<ModuleOptimizer>) {
+        self.optimizer = optimizer.into();
+    }
+
+    /// What a resumed run needs besides model and optimizer. Take it between
+    /// groups: accumulated gradients are not part of it.
+    pub fn state(&self) -> &TrainState {
+        self.group.state()
+    }
+
+    /// Goes on from a saved state; what was accumulated is dropped.
+    ///
+    /// # Errors
+    /// If one of the two scales the loss and the other does not: the state is
+    /// of a run in another precision.
+    pub fn load_state(&mut self, state: TrainState) -> Result<(), StepError> {
+        self.group.load_state(state)
+    }
+}

@@ -1,0 +1,91 @@
+use burn::train::{LearnerModel, TrainOutput, TrainStep};
+
+use crate::precision::Autocast;
+use crate::train::MicroLoss;
+
+/// A model that says how to compute the loss of one micro-batch, so that a
+/// [`MicroBatchStrategy`](super::MicroBatchStrategy) can scale it before its
+/// backward pass and accumulate after.
+///
+/// burn-train's own `TrainStep` gives gradients that are already computed. It
+/// has to be there too, because `SupervisedTraining` asks for it; let it call
+/// [`plain_step`](Self::plain_step), which trains the model as burn's own
+/// strategies do: in f32, without accumulation.
+///
+/// # Example
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::{Linear, loss::{MseLoss, Reduction}};
+/// use burn::tensor::Tensor;
+/// use burn::train::{InferenceStep, RegressionOutput, TrainOutput, TrainStep};
+/// use burn_memopt::precision::Autocast;
+/// use burn_memopt::train::{MicroLoss, MicroStep};
+///
+/// type Batch = (Tensor<2>, Tensor<2>);
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     layer: Linear,
+/// }
+///
+/// impl Net {
+///     fn output(&self, (x, targets): Batch, autocast: &Autocast) -> RegressionOutput {
+///         let output = autocast.run(self, x, |net, x| net.layer.forward(x));
+///         let loss = MseLoss::new().forward(output.clone(), targets.clone(), Reduction::Mean);
+///         RegressionOutput::new(loss, output, targets)
+///     }
+/// }
+///
+/// impl MicroStep for Net {
+///     fn micro_step(&self, batch: Batch, autocast: &Autocast) -> (MicroLoss, RegressionOutput) {
+///         let num_items = batch.0.dims()[0];
+///         let output = self.output(batch, autocast);
+///         (MicroLoss::mean(output.loss.clone(), num_items as f64), output)
+///     }
+/// }
+///
+/// impl TrainStep for Net {
+///     type Input = Batch;
+///     type Output = RegressionOutput;
+///     fn step(&self, batch: Batch) -> TrainOutput<RegressionOutput> {
+///         self.plain_step(batch)
+///     }
+/// }
+///
+/// impl InferenceStep for Net {
+///     type Input = Batch;
+///     type Output = RegressionOutput;
+///     fn step(&self, batch: Batch) -> RegressionOutput {
+///         self.output(batch, &Autocast::default())
+///     }
+/// }
+/// ```
+pub trait MicroStep: LearnerModel + TrainStep {
+    /// Runs the model on `batch` and computes its loss, with what the metrics
+    /// are to see.
+    ///
+    /// Run the model through `autocast`, which shows it in the precision of the
+    /// run; losses are computed from its f32 outputs. The loss is not scaled
+    /// and no backward pass is run here.
+    fn micro_step(
+        &self,
+        batch: <Self as TrainStep>::Input,
+        autocast: &Autocast,
+    ) -> (MicroLoss, <Self as TrainStep>::Output);
+
+    /// The gradients of [`micro_step`](Self::micro_step) in f32, for burn-train's
+    /// `TrainStep::step`.
+    ///
+    /// A loss that is a sum is divided by its weight, as the strategy does.
+    fn plain_step(
+        &self,
+        batch: <Self as TrainStep>::Input,
+    ) -> TrainOutput<<Self as TrainStep>::Output> {
+        let (loss, output) = self.micro_step(batch, &Autocast::default());
+        let mean = match loss.is_sum {
+            true => loss.loss.div_scalar(loss.weight),
+            false => loss.loss,
+        };
+        TrainOutput::new(self, mean.backward(), output)
+    }
+}
