@@ -1,0 +1,27 @@
+//! Datasets larger than memory for [burn](https://burn.dev), and a loader that
+//! takes up its batches exactly where a run stopped.
+//!
+//! Every source opens without reading its content, costs memory only for the item
+//! that is asked for, and is a burn `Dataset`.
+//!
+//! | source | item | module |
+//! |---|---|---|
+//! | multi-page TIFF stack | frame | [`tiff`] |
+//! | table of localized emitters (CSV) | row | [`localizations`] |
+//! | TIFF stack and table | frame, density map, count | [`counting`] |
+//! | folders of images and masks | image, mask | [`image_mask`] |
+//! | generated movie of blinking emitters | real TIFF and CSV files | [`emitters`] |
+//!
+//! [`loader`] makes batches of any of them, [`augment`] flips and rotates frames by a
+//! seed, [`normalization`] measures how to scale their pixels.
+
+pub mod augment;
+pub mod counting;
+pub mod emitters;
+pub mod image_mask;
+pub mod loader;
+pub mod localizations;
+mod natural_order;
+pub mod normalization;
+pub mod shuffle;
+pub mod tiff;
