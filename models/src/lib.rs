@@ -1,0 +1,11 @@
+//! Reference models that use `burn-memopt`, and the losses they train with.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`unet`] | the U-Net for images of any size; loads the well-known PyTorch weights |
+//! | [`loss`] | BCE + Dice, cross-entropy + Dice, and the count loss of density maps |
+//!
+//! Models take tensors, not data set items: where images come from is no business of this crate.
+
+pub mod loss;
+pub mod unet;

@@ -1,0 +1,75 @@
+//! Losses, computed in f32 whatever the network's precision.
+//!
+//! | loss | for | adds up over micro-batches |
+//! |---|---|---|
+//! | [`BceLoss`] | a binary mask | exactly, by `forward_sum` |
+//! | [`CrossEntropyLoss`] | classes | exactly, by `forward_sum` |
+//! | [`CountLoss`] | a density map whose sum is the number of emitters | exactly, by `forward_sum` |
+//! | [`DiceLoss`], [`BceDiceLoss`], [`CrossEntropyDiceLoss`] | overlap of the whole batch | no |
+//!
+//! # Exactness
+//! A mean over a batch is a sum divided by a weight. [`LossSum`] returns both: add the sums and
+//! the weights of the micro-batches, divide once, and the result is the loss of the full batch,
+//! ragged last groups and masks included. Dice is a quotient of sums over the whole batch; the
+//! mean of its values over micro-batches is another loss (a Dice per micro-batch), close to it
+//! when the micro-batches are alike.
+
+mod bce_dice;
+mod count;
+mod cross_entropy_dice;
+mod dice;
+
+pub use bce_dice::{BceDiceLoss, BceLoss};
+pub use count::{CountLoss, CountLossConfig};
+pub use cross_entropy_dice::{CrossEntropyDiceLoss, CrossEntropyLoss};
+pub use dice::DiceLoss;
+
+use burn::tensor::{DType, Tensor};
+
+/// The sum of a loss and the weight to divide it by.
+#[derive(Clone, Debug)]
+pub struct LossSum {
+    /// The weighted sum of the items' losses, one element, f32. Differentiable.
+    pub sum: Tensor<1>,
+    /// The total weight of the items: their number, or the sum of the mask.
+    pub weight: f64,
+}
+
+impl LossSum {
+    /// Returns the weighted mean of this batch alone, or 0 if it weighs nothing.
+    pub fn mean(self) -> Tensor<1> {
+        let divisor = if self.weight > 0.0 { self.weight } else { 1.0 };
+        self.sum.div_scalar(divisor)
+    }
+}
+
+/// Sums `values`, each weighted by `mask` where there is one.
+fn masked_sum<const D: usize>(values: Tensor<D>, mask: Option<Tensor<D>>) -> LossSum {
+    let Some(mask) = mask else {
+        let weight = values.shape().num_elements() as f64;
+        return LossSum {
+            sum: values.sum(),
+            weight,
+        };
+    };
+    let mask = widen(mask);
+    LossSum {
+        weight: total(mask.clone()),
+        sum: (values * mask).sum(),
+    }
+}
+
+/// Reads the sum of `mask`. Rows are summed on the device and their sums on the host in f64,
+/// because an f32 stops counting at 2^24 pixels.
+fn total<const D: usize>(mask: Tensor<D>) -> f64 {
+    let rows = mask.detach().sum_dim(D - 1).into_data();
+    rows.iter::<f64>().sum()
+}
+
+/// Casts half precision to f32.
+fn widen<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    match tensor.dtype() {
+        DType::F16 | DType::BF16 => tensor.cast(DType::F32),
+        _ => tensor,
+    }
+}

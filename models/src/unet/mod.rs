@@ -1,0 +1,29 @@
+//! U-Net: an encoder, a decoder, and skip connections between them.
+//!
+//! The layers, their order and their names in a checkpoint are those of the widely used
+//! PyTorch U-Net by milesial, so its weights load with [`UNet::load_pytorch`].
+//!
+//! For gradient checkpointing the network is a chain of `2 * depth + 2` blocks, and any
+//! contiguous range of them can run alone: see [`UNet::segment`] and [`BlockChain`].
+//!
+//! # References
+//! Ronneberger et al. 2015, arXiv:1505.04597, fig. 1; batch norm, padded convolutions and
+//! bilinear upsampling follow the network of `milesial/Pytorch-UNet`, whose code is not used here.
+
+mod block;
+mod chain;
+mod checkpointed;
+mod config;
+mod model;
+mod norm;
+mod segment;
+mod upsample;
+mod weights;
+
+pub use block::{DoubleConv, Down, Up};
+pub use chain::{Block, BlockChain};
+pub use config::{NormKind, UNetConfig, Upsample};
+pub use model::UNet;
+pub use norm::Norm;
+pub use segment::{Segment, SegmentBlock};
+pub use weights::{Mismatch, WeightsError, state_dict_name};

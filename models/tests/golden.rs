@@ -1,0 +1,18 @@
+//! The golden numbers: what the U-Net, its losses and burn's optimizers must reproduce.
+
+#[path = "golden/autocast.rs"]
+mod autocast;
+#[path = "golden/fill.rs"]
+mod fill;
+#[path = "golden/forward.rs"]
+mod forward;
+#[path = "golden/harness.rs"]
+mod harness;
+#[path = "golden/manifest.rs"]
+mod manifest;
+#[path = "golden/network.rs"]
+mod network;
+#[path = "golden/optimizer.rs"]
+mod optimizer;
+#[path = "golden/training.rs"]
+mod training;

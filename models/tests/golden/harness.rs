@@ -1,0 +1,271 @@
+//! Reads the golden cases and compares tensors with them.
+//!
+//! Test crates of the whole workspace include this file with `#[path]`; each uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+
+/// The folder of the fixtures: `BURN_MEMOPT_GOLDEN`, or the copy in the repository.
+pub fn root() -> PathBuf {
+    match std::env::var_os("BURN_MEMOPT_GOLDEN") {
+        Some(folder) => folder.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden"),
+    }
+}
+
+/// Reads a JSON file of the fixtures.
+pub fn json(path: &str) -> Value {
+    let path = root().join(path);
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path:?}: {e}"))
+}
+
+/// One stored tensor.
+enum Stored {
+    Float(Vec<f32>),
+    Int(Vec<i64>),
+}
+
+/// One case: its description and its tensors.
+pub struct Case {
+    /// Name of the case, the stem of its files.
+    pub name: String,
+    description: Value,
+    tensors: HashMap<String, (Vec<usize>, Stored)>,
+}
+
+impl Case {
+    /// Reads `cases/<name>.json` and `cases/<name>.safetensors`.
+    pub fn open(name: &str) -> Self {
+        let path = root().join(format!("cases/{name}.safetensors"));
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let tensors = file
+            .tensors()
+            .into_iter()
+            .map(|(name, view)| {
+                let stored = decode(view.dtype(), view.data());
+                (name, (view.shape().to_vec(), stored))
+            })
+            .collect();
+        Self {
+            name: name.into(),
+            description: json(&format!("cases/{name}.json")),
+            tensors,
+        }
+    }
+
+    /// The salt of the parameter fill.
+    pub fn salt(&self) -> &str {
+        self.description["salt"].as_str().unwrap_or_default()
+    }
+
+    /// The name of the gain table of the parameter fill.
+    pub fn gain_table(&self) -> &str {
+        self.description["gain_tables"][0]
+            .as_str()
+            .unwrap_or_default()
+    }
+
+    /// A parameter of the case by JSON pointer without the leading slash, such as `hyper/lr`.
+    pub fn param(&self, pointer: &str) -> Option<&Value> {
+        let found = self.description["params"].pointer(&format!("/{pointer}"));
+        found.filter(|value| !value.is_null())
+    }
+
+    /// A number among the parameters.
+    pub fn number(&self, pointer: &str) -> Option<f64> {
+        self.param(pointer).and_then(Value::as_f64)
+    }
+
+    /// A number the case cannot do without.
+    pub fn require(&self, pointer: &str) -> f64 {
+        let number = self.number(pointer);
+        number.unwrap_or_else(|| panic!("{}: no number params/{pointer}", self.name))
+    }
+
+    /// A boolean among the parameters, `false` where it is absent.
+    pub fn flag(&self, pointer: &str) -> bool {
+        self.param(pointer).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// Names of all tensors that start with `prefix`, sorted.
+    pub fn names(&self, prefix: &str) -> Vec<&str> {
+        let mut names: Vec<&str> = self.tensors.keys().map(String::as_str).collect();
+        names.retain(|name| name.starts_with(prefix));
+        names.sort_unstable();
+        names
+    }
+
+    /// The list in the note of `tensor`, such as the parameters whose norms it holds.
+    pub fn note_list(&self, tensor: &str) -> Vec<String> {
+        let note = &self.description["tensors"][tensor]["note"];
+        let list = note
+            .as_array()
+            .unwrap_or_else(|| panic!("{}: {tensor} has no list as its note", self.name));
+        list.iter()
+            .map(|name| name.as_str().expect("a note of names").into())
+            .collect()
+    }
+
+    /// Shape of a stored tensor.
+    pub fn shape(&self, name: &str) -> &[usize] {
+        &self.stored(name).0
+    }
+
+    /// A float tensor's values.
+    pub fn floats(&self, name: &str) -> &[f32] {
+        match &self.stored(name).1 {
+            Stored::Float(values) => values,
+            Stored::Int(_) => panic!("{}: {name} holds integers", self.name),
+        }
+    }
+
+    /// An integer or boolean tensor's values.
+    pub fn ints(&self, name: &str) -> &[i64] {
+        match &self.stored(name).1 {
+            Stored::Int(values) => values,
+            Stored::Float(_) => panic!("{}: {name} holds floats", self.name),
+        }
+    }
+
+    /// A float tensor on `device`.
+    pub fn tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D> {
+        let data = TensorData::new(self.floats(name).to_vec(), self.shape(name));
+        Tensor::from_data(data, device)
+    }
+
+    /// An integer tensor on `device`.
+    pub fn int_tensor<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D, Int> {
+        let data = TensorData::new(self.ints(name).to_vec(), self.shape(name));
+        Tensor::from_data(data, device)
+    }
+
+    /// The tolerance of a tensor relative to its largest stored value.
+    pub fn tolerance(&self, name: &str) -> f64 {
+        let own = self.description["tensors"][name]["tolerance"].as_f64();
+        own.or_else(|| self.description["tolerance"].as_f64())
+            .unwrap_or_else(|| panic!("{}: {name} has no tolerance", self.name))
+    }
+
+    fn stored(&self, name: &str) -> &(Vec<usize>, Stored) {
+        let found = self.tensors.get(name);
+        found.unwrap_or_else(|| panic!("{}: no tensor {name}", self.name))
+    }
+}
+
+fn decode(dtype: Dtype, bytes: &[u8]) -> Stored {
+    match dtype {
+        Dtype::F32 => Stored::Float(chunks(bytes, f32::from_le_bytes)),
+        Dtype::F64 => Stored::Float(chunks(bytes, |b| f64::from_le_bytes(b) as f32)),
+        Dtype::I64 => Stored::Int(chunks(bytes, i64::from_le_bytes)),
+        Dtype::I32 => Stored::Int(chunks(bytes, |b| i32::from_le_bytes(b).into())),
+        Dtype::U8 | Dtype::BOOL => Stored::Int(bytes.iter().map(|&b| b.into()).collect()),
+        other => panic!("stored tensors of type {other:?} are not read yet"),
+    }
+}
+
+fn chunks<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Vec<T> {
+    let (chunks, rest) = bytes.as_chunks::<N>();
+    assert!(rest.is_empty(), "a stored tensor ends within an element");
+    chunks.iter().map(|&chunk| convert(chunk)).collect()
+}
+
+/// Collects the deviations of one case, so that a failure names every tensor that is off.
+pub struct Comparison<'a> {
+    case: &'a Case,
+    compared: usize,
+    worst: (f64, String),
+    failures: Vec<String>,
+}
+
+impl<'a> Comparison<'a> {
+    /// Starts with no tensor compared.
+    pub fn new(case: &'a Case) -> Self {
+        Self {
+            case,
+            compared: 0,
+            worst: (0.0, String::new()),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Compares `mine` with the stored tensor `name`, shape and values.
+    pub fn tensor<const D: usize>(&mut self, name: &str, mine: Tensor<D>) {
+        let shape = mine.dims();
+        let mine: Vec<f32> = mine.into_data().iter::<f32>().collect();
+        if shape[..] != *self.case.shape(name) {
+            let stored = self.case.shape(name);
+            self.failures
+                .push(format!("{name}: shape {shape:?}, stored {stored:?}"));
+            return;
+        }
+        self.values(name, &mine);
+    }
+
+    /// Compares `mine` with the stored values of `name` in row-major order:
+    /// `max |mine - stored| <= tolerance * max |stored|`.
+    pub fn values(&mut self, name: &str, mine: &[f32]) {
+        self.compared += 1;
+        let stored = self.case.floats(name);
+        if mine.len() != stored.len() {
+            let text = format!("{name}: {} values, {} stored", mine.len(), stored.len());
+            self.failures.push(text);
+            return;
+        }
+        let scale = stored
+            .iter()
+            .fold(0.0, |max: f64, &v| max.max(v.abs().into()));
+        let tolerance = self.case.tolerance(name);
+        let deviation = deviation(mine, stored);
+        let share = match deviation == 0.0 {
+            true => 0.0,
+            false => deviation / (tolerance * scale),
+        };
+        if share > self.worst.0 {
+            self.worst = (share, name.into());
+        }
+        if deviation.is_nan() || deviation > tolerance * scale {
+            self.failures.push(format!(
+                "{name}: off by {:.3e} of its scale, allowed {tolerance:.3e}",
+                deviation / scale
+            ));
+        }
+    }
+
+    /// Fails if any tensor was off, or none was compared.
+    pub fn finish(self) {
+        assert!(self.compared > 0, "{}: nothing compared", self.case.name);
+        assert!(
+            self.failures.is_empty(),
+            "{}: {} of {} tensors are off:\n{}",
+            self.case.name,
+            self.failures.len(),
+            self.compared,
+            self.failures.join("\n")
+        );
+        let (share, name) = self.worst;
+        println!(
+            "{}: {} tensors, the worst ({name}) at {:.1} % of its tolerance",
+            self.case.name,
+            self.compared,
+            100.0 * share
+        );
+    }
+}
+
+/// The largest absolute difference; NaN if any difference is.
+fn deviation(mine: &[f32], stored: &[f32]) -> f64 {
+    mine.iter().zip(stored).fold(0.0, |max: f64, (&a, &b)| {
+        let difference = (f64::from(a) - f64::from(b)).abs();
+        match difference.is_nan() || max.is_nan() {
+            true => f64::NAN,
+            false => max.max(difference),
+        }
+    })
+}

@@ -1,0 +1,71 @@
+//! The fill rule against its vectors, and the network's names against the manifests.
+
+use burn::tensor::Device;
+use burn_memopt_models::unet::{UNetConfig, Upsample};
+use rstest::rstest;
+
+use crate::fill::{Fill, bit_sum};
+use crate::{harness, network};
+
+#[test]
+fn golden_vectors_of_the_fill_rule_are_reproduced_bit_for_bit() {
+    let rule = harness::json("fill_rule.json");
+    let salt = rule["salt"].as_str().unwrap();
+    for vector in rule["vectors"].as_array().unwrap() {
+        let name = vector["name"].as_str().unwrap();
+        let fill = Fill::new(vector["gain_table"].as_str().unwrap(), salt);
+        let hash = format!("{:#018x}", fill.seed(name));
+        assert_eq!(vector["fnv1a64"].as_str(), Some(&*hash), "hash of {name}");
+        let values = fill.values(name, &shape_of(vector));
+        for (value, bits) in values.iter().zip(vector["first_bits"].as_array().unwrap()) {
+            let mine = format!("{:#010x}", value.to_bits());
+            assert_eq!(bits.as_str(), Some(&*mine), "first values of {name}");
+        }
+        let sum = bit_sum(&values).to_string();
+        assert_eq!(vector["bit_sum"].as_str(), Some(&*sum), "bit sum of {name}");
+    }
+}
+
+#[rstest]
+#[case::bilinear("unet_milesial_bilinear", Upsample::Bilinear)]
+#[case::transposed("unet_milesial_transposed", Upsample::Transposed)]
+fn golden_manifest_names_shapes_and_fill_are_those_of_the_network(
+    #[case] network: &str,
+    #[case] upsample: Upsample,
+) {
+    let manifest = harness::json(&format!("manifest/{network}.json"));
+    let fill = Fill::new(
+        manifest["gain_table"].as_str().unwrap(),
+        manifest["salt"].as_str().unwrap(),
+    );
+    let unet = UNetConfig::new(3, 1)
+        .with_upsample(upsample)
+        .init(&Device::flex());
+    let mut mine: Vec<_> = network::entries(&unet)
+        .into_iter()
+        .map(|entry| (entry.name, entry.shape))
+        .collect();
+    let mut wanted = Vec::new();
+    for entry in manifest["entries"].as_array().unwrap() {
+        let (name, shape) = (entry["name"].as_str().unwrap(), shape_of(entry));
+        // burn keeps no counter of training batches.
+        if name.ends_with("num_batches_tracked") {
+            continue;
+        }
+        let sum = bit_sum(&fill.values(name, &shape)).to_string();
+        assert_eq!(
+            entry["fill_bit_sum"].as_str(),
+            Some(&*sum),
+            "fill of {name}"
+        );
+        wanted.push((name.to_string(), shape));
+    }
+    mine.sort();
+    wanted.sort();
+    assert_eq!(mine, wanted);
+}
+
+fn shape_of(entry: &serde_json::Value) -> Vec<usize> {
+    let shape = entry["shape"].as_array().unwrap();
+    shape.iter().map(|d| d.as_u64().unwrap() as usize).collect()
+}
