@@ -1,0 +1,90 @@
+//! Peak memory and time of plain and checkpointed chains, by criterion.
+//!
+//! Small enough for criterion's many samples; `cargo xtask bench` measures the
+//! full cases.
+
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_memopt::{
+    grad_checkpoint::{Policy, Segment, Sequence, run_chain},
+    memory::{CountingAllocator, register_plot_font},
+};
+use burn_memopt_benches::{PeakBytes, ResidualBlock};
+use criterion::{Criterion, measurement::WallTime};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+const NUM_BLOCKS: usize = 8;
+
+/// A training step of a chain of blocks under a policy.
+struct Chain {
+    blocks: Vec<ResidualBlock>,
+    x: Tensor<4>,
+}
+
+impl Chain {
+    fn new() -> Self {
+        let device = Device::flex().autodiff();
+        Self {
+            blocks: (0..NUM_BLOCKS)
+                .map(|_| ResidualBlock::new(&device))
+                .collect(),
+            x: Tensor::random([1, 16, 32, 32], Distribution::Default, &device),
+        }
+    }
+
+    fn step(&self, policy: Policy) -> burn::tensor::Gradients {
+        let spans = policy.spans(NUM_BLOCKS).expect("invariant: no budget here");
+        let chain = Sequence::new(&self.blocks, ResidualBlock::forward);
+        let segment = Segment::new().without_randomness();
+        run_chain(&chain, &segment, &spans, self.x.clone())
+            .mean()
+            .backward()
+    }
+}
+
+fn policies() -> [(&'static str, Policy); 3] {
+    [
+        ("plain", Policy::None),
+        ("segments=3", Policy::Segments(3)),
+        ("block", Policy::EveryBlock),
+    ]
+}
+
+fn time(criterion: &mut Criterion<WallTime>, chain: &Chain) {
+    let mut group = criterion.benchmark_group("chain8 time");
+    for (name, policy) in policies() {
+        group.bench_function(name, |bencher| bencher.iter(|| chain.step(policy)));
+    }
+    group.finish();
+}
+
+fn memory(criterion: &mut Criterion<PeakBytes>, chain: &Chain) {
+    let meter = PeakBytes::new(Device::flex());
+    let mut group = criterion.benchmark_group("chain8 peak memory");
+    for (name, policy) in policies() {
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                (0..iterations)
+                    .map(|_| meter.of(|| chain.step(policy)))
+                    .sum()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn main() {
+    register_plot_font();
+    let chain = Chain::new();
+    let criterion = || Criterion::default().sample_size(10);
+    time(&mut criterion().configure_from_args(), &chain);
+    let measurement = PeakBytes::new(Device::flex());
+    memory(
+        &mut criterion()
+            .with_measurement(measurement)
+            .configure_from_args(),
+        &chain,
+    );
+    criterion().configure_from_args().final_summary();
+}

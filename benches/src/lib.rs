@@ -1,0 +1,105 @@
+//! What every technique saves and costs: memory beside time, plain beside the
+//! technique, in one run on the same inputs.
+//!
+//! [`cases`] lists the cases, [`Case::run`] measures one. Peaks are the highest live
+//! bytes of a training step (forward and backward pass) above those live before
+//! it, so parameters do not count and gradients do. On the CPU they are exact in
+//! a program that installs [`burn_memopt::memory::CountingAllocator`]; on a GPU
+//! they are sampled from its memory pools.
+
+mod chain;
+mod gradients;
+mod measure;
+mod peak_bytes;
+mod row;
+mod unet;
+
+pub use chain::ResidualBlock;
+pub use measure::Variant;
+pub use peak_bytes::PeakBytes;
+pub use row::{Row, table};
+
+use burn::tensor::Device;
+
+/// A comparison: the plain path and one technique on the same inputs.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Name of the case.
+    pub name: &'static str,
+    /// What is compared, in a few words.
+    pub about: &'static str,
+    measure: fn(&Device) -> Result<Vec<Row>, String>,
+}
+
+/// Every case, quick ones first.
+pub fn cases() -> Vec<Case> {
+    let case = Case::new;
+    vec![
+        case(
+            "chain32",
+            "32 residual blocks on 2×16×96×96, 6 segments",
+            chain::segments,
+        ),
+        case(
+            "chain32_budget40",
+            "the same in 40 % of the plain peak",
+            |device| chain::budget(40, device),
+        ),
+        case(
+            "chain32_budget60",
+            "the same in 60 % of the plain peak",
+            |device| chain::budget(60, device),
+        ),
+        case(
+            "chain32_budget80",
+            "the same in 80 % of the plain peak",
+            |device| chain::budget(80, device),
+        ),
+        case(
+            "unet256",
+            "U-Net on 1×3×256×256, every block recomputed",
+            unet::block,
+        ),
+        case(
+            "unet256_autocast",
+            "U-Net on 2×3×256×256 in f16",
+            unet::autocast,
+        ),
+        case(
+            "unet256_accumulate",
+            "U-Net on 8×3×256×256 as 8 micro-batches",
+            unet::accumulate,
+        ),
+        case(
+            "unet256_all",
+            "all three against f32 on the batch of 8",
+            unet::all,
+        ),
+    ]
+}
+
+impl Case {
+    fn new(
+        name: &'static str,
+        about: &'static str,
+        measure: fn(&Device) -> Result<Vec<Row>, String>,
+    ) -> Self {
+        Self {
+            name,
+            about,
+            measure,
+        }
+    }
+
+    /// Measures the case on a device without autodiff.
+    ///
+    /// # Errors
+    /// A sentence that says why the case cannot run there.
+    pub fn run(&self, device: &Device) -> Result<Vec<Row>, String> {
+        let mut rows = (self.measure)(device)?;
+        for row in &mut rows {
+            row.case = self.name.to_owned();
+        }
+        Ok(rows)
+    }
+}
