@@ -1,0 +1,37 @@
+//! The heavy binary: what needs burn. The front end starts it with its own arguments.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use burn_memopt::memory::CountingAllocator;
+use clap::Parser;
+use xtask::cli::{Cli, Command};
+use xtask::settings::UsageError;
+use xtask::{bench, train};
+
+/// Counts live and peak bytes, for progress, summaries and artifacts.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let is_usage = error.chain().any(|cause| cause.is::<UsageError>());
+            if is_usage {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Train(args) => train::train_unet(args.unet()),
+        Command::Bench(args) => bench::run(args),
+        _ => bail!("the runner trains and measures; start this command with cargo xtask"),
+    }
+}

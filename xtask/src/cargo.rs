@@ -1,0 +1,226 @@
+//! Running cargo: the runner, the tests, the checks.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+
+use crate::device::{DEVICE_VARIABLE, DeviceChoice};
+use crate::tidy;
+
+/// The features that tests, lints and documentation are built with. One set for
+/// all of them, so that burn is compiled once.
+const FEATURES: &str = "xtask/flex,xtask/wgpu";
+/// The same without a GPU backend.
+const FEATURES_WITHOUT_GPU: &str = "xtask/flex";
+
+/// The root of this workspace.
+pub fn workspace_root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.expect("invariant: xtask lies below the workspace root")
+        .to_path_buf()
+}
+
+/// Builds the runner in release mode for the chosen device, and becomes it.
+///
+/// The arguments of this process are passed on unchanged. Where no flag names the
+/// device, `config` may: a settings file with a `device` of its own. `features`
+/// are added to the backend's.
+///
+/// # Errors
+/// If the device variable is wrong or cargo cannot be started.
+pub fn run_runner(
+    device: Option<DeviceChoice>,
+    config: Option<&Path>,
+    features: &[String],
+) -> Result<ExitCode> {
+    let variable = std::env::var(DEVICE_VARIABLE).ok();
+    let device = device
+        .or_else(|| device_in_file(config?))
+        .unwrap_or_default()
+        .or_variable(variable.as_deref())
+        .map_err(anyhow::Error::msg)?;
+    let mut wanted = vec![device.backend_to_build().feature().to_owned()];
+    wanted.extend_from_slice(features);
+    let mut command = cargo();
+    command
+        .args([
+            "run",
+            "--release",
+            "-p",
+            "xtask",
+            "--bin",
+            "runner",
+            "--features",
+        ])
+        .arg(wanted.join(","))
+        .arg("--")
+        .args(std::env::args_os().skip(1));
+    announce(&command);
+    become_process(command)
+}
+
+/// Runs the tests whose name contains `filter`, or all, documentation examples included.
+///
+/// # Errors
+/// If cargo cannot be started.
+pub fn test(no_gpu: bool, filter: Option<&str>) -> Result<ExitCode> {
+    let mut command = workspace_command(&["test", "--workspace", "--features", features(no_gpu)]);
+    command.args(filter);
+    announce(&command);
+    become_process(command)
+}
+
+/// Runs criterion's benchmarks, which leave their reports in `target/criterion`.
+///
+/// # Errors
+/// If cargo cannot be started or a benchmark fails.
+pub fn criterion() -> Result<()> {
+    let args = ["bench", "--workspace", "--features", FEATURES_WITHOUT_GPU];
+    let mut command = workspace_command(&args);
+    command.args(["--bench", "memory"]);
+    anyhow::ensure!(succeeds(command)?, "criterion's benchmarks failed");
+    Ok(())
+}
+
+/// Runs fmt, tidy, clippy, the tests and the documentation build, cheapest first,
+/// and stops at the first that fails.
+///
+/// # Errors
+/// If cargo cannot be started or the sources cannot be read.
+pub fn check(no_gpu: bool) -> Result<ExitCode> {
+    let features = features(no_gpu);
+    let lint = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        features,
+        "--",
+        "-D",
+        "warnings",
+    ];
+    let mut doc = workspace_command(&["doc", "--workspace", "--no-deps", "--features", features]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+
+    if !succeeds(workspace_command(&["fmt", "--all", "--check"]))?
+        || tidy::run(&workspace_root())? != ExitCode::SUCCESS
+        || !succeeds(workspace_command(&lint))?
+        || !succeeds(workspace_command(&[
+            "test",
+            "--workspace",
+            "--features",
+            features,
+        ]))?
+        || !succeeds(doc)?
+    {
+        return Ok(ExitCode::FAILURE);
+    }
+    eprintln!("all checks passed");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn features(no_gpu: bool) -> &'static str {
+    if no_gpu {
+        FEATURES_WITHOUT_GPU
+    } else {
+        FEATURES
+    }
+}
+
+/// The cargo that started this program, so that toolchain overrides hold.
+fn cargo() -> Command {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(program);
+    // Mesa's software Vulkan needs a runtime folder; any will do.
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
+    }
+    command
+}
+
+fn workspace_command(args: &[&str]) -> Command {
+    let mut command = cargo();
+    command.current_dir(workspace_root()).args(args);
+    command
+}
+
+/// Prints the command line that is about to run.
+fn announce(command: &Command) {
+    let args = command.get_args().map(|arg| arg.to_string_lossy());
+    let line = args.fold(String::from("cargo"), |line, arg| {
+        if arg.contains(char::is_whitespace) {
+            line + " '" + &arg + "'"
+        } else {
+            line + " " + &arg
+        }
+    });
+    eprintln!("+ {line}");
+}
+
+fn succeeds(mut command: Command) -> Result<bool> {
+    announce(&command);
+    let status = command.status().context("cannot start cargo")?;
+    Ok(status.success())
+}
+
+/// Replaces this process, so that signals and the exit code are the child's own.
+#[cfg(unix)]
+fn become_process(mut command: Command) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+
+    Err(command.exec()).context("cannot start cargo")
+}
+
+/// Waits for the child and passes its exit code on. Ctrl-C goes to every process
+/// of the console; this one leaves the answer to the child.
+#[cfg(windows)]
+fn become_process(mut command: Command) -> Result<ExitCode> {
+    ctrlc::set_handler(|| {}).context("cannot leave Ctrl-C to the runner")?;
+    let status = command.status().context("cannot start cargo")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// The `device` a settings file names, in any of its three formats.
+///
+/// Only this one key is needed before the runner exists, and settings are flat,
+/// so a scan does. What it misses, the runner reports when it reads the file.
+fn device_in_file(path: &Path) -> Option<DeviceChoice> {
+    let text = std::fs::read_to_string(path).ok()?;
+    text.split(['\n', ',', '{', '}']).find_map(|entry| {
+        let (key, value) = entry.split_once(['=', ':'])?;
+        let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
+        (bare(key) == "device").then(|| bare(value).parse().ok())?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Backend;
+
+    #[test]
+    fn the_device_is_found_in_every_format_of_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings");
+        for text in [
+            "steps = 3\ndevice = \"cuda:1\"\n",
+            "steps: 3\ndevice: cuda:1\n",
+            "device: 'cuda:1'",
+            "{\"steps\": 3, \"device\": \"cuda:1\"}",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let found = device_in_file(&path).unwrap();
+            assert_eq!(
+                (found.backend, found.index),
+                (Some(Backend::Cuda), Some(1)),
+                "{text}"
+            );
+        }
+        std::fs::write(&path, "steps = 3").unwrap();
+        assert_eq!(device_in_file(&path), None);
+        assert_eq!(device_in_file(&dir.path().join("missing")), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! Values of flags that are one of a few words.
+//!
+//! They are plain words here, so that the front end checks them without
+//! compiling burn; the runner turns them into the library's types.
+
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// Writes a choice the way it is given on the command line.
+macro_rules! display_as_given {
+    ($($choice:ty),*) => {$(
+        impl fmt::Display for $choice {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let value = self.to_possible_value().expect("invariant: no choice is hidden");
+                f.write_str(value.get_name())
+            }
+        }
+    )*};
+}
+display_as_given!(PrecisionChoice, LossChoice, NormChoice, UpsamplingChoice);
+
+/// The arithmetic of the forward and backward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrecisionChoice {
+    /// Single precision everywhere.
+    #[default]
+    F32,
+    /// Half precision with dynamic loss scaling; parameters stay f32.
+    F16,
+    /// Brain float; parameters stay f32. Needs a device that has it.
+    Bf16,
+}
+
+/// What the network is trained to make small.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossChoice {
+    /// Density map whose sum is the number of emitters in a frame.
+    #[default]
+    Count,
+    /// Binary cross-entropy plus Dice, for masks.
+    BceDice,
+    /// Cross-entropy over two classes, background and object, for masks.
+    CrossEntropy,
+}
+
+/// The normalisation after each convolution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NormChoice {
+    /// Over the micro-batch, with running statistics.
+    Batch,
+    /// Over groups of channels of each image; independent of the batch size.
+    #[default]
+    Group,
+}
+
+/// How the decoder enlarges its input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpsamplingChoice {
+    /// Bilinear interpolation; no parameters.
+    #[default]
+    Bilinear,
+    /// Transposed convolution.
+    Transposed,
+}
+
+/// `none`, `block`, `segments=N` or `budget=SIZE`: what is kept for the backward pass.
+///
+/// Only the form is checked here; the runner reads the size.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CheckpointChoice(String);
+
+impl CheckpointChoice {
+    /// The choice as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for CheckpointChoice {
+    fn default() -> Self {
+        Self("none".into())
+    }
+}
+
+impl FromStr for CheckpointChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = match text.split_once('=') {
+            None => matches!(text, "none" | "block"),
+            Some(("segments", number)) => number.parse::<usize>().is_ok_and(|number| number > 0),
+            Some(("budget", size)) => size.starts_with(|first: char| first.is_ascii_digit()),
+            Some(_) => false,
+        };
+        if !known {
+            return Err(format!(
+                "gradient checkpointing must be none, block, segments=N with N of 1 or more, \
+                 or budget=SIZE as in budget=6GiB, got {text:?}"
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for CheckpointChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for CheckpointChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<CheckpointChoice> for String {
+    fn from(choice: CheckpointChoice) -> Self {
+        choice.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_four_forms_of_checkpointing_are_read() {
+        for text in [
+            "none",
+            "block",
+            "segments=6",
+            "budget=6GiB",
+            "budget=512MiB",
+        ] {
+            assert_eq!(text.parse::<CheckpointChoice>().unwrap().as_str(), text);
+        }
+    }
+
+    #[test]
+    fn other_forms_are_refused_and_named() {
+        for text in [
+            "",
+            "all",
+            "segments=0",
+            "segments=",
+            "segments",
+            "budget=",
+            "budget=big",
+            "x=1",
+        ] {
+            let error = text.parse::<CheckpointChoice>().unwrap_err();
+            assert!(error.contains(&format!("{text:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn choices_are_saved_as_they_are_given() {
+        let saved = serde_json::to_string(&(LossChoice::BceDice, PrecisionChoice::Bf16)).unwrap();
+        assert_eq!(saved, r#"["bce-dice","bf16"]"#);
+        assert_eq!(LossChoice::BceDice.to_string(), "bce-dice");
+    }
+}

@@ -1,0 +1,139 @@
+//! Opening the chosen device, in the runner.
+
+use anyhow::{Context, Result, bail};
+use burn::prelude::Device;
+#[cfg(any(feature = "wgpu", feature = "vulkan"))]
+use burn::prelude::DeviceKind;
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+use burn::tensor::DeviceType;
+
+use super::{Backend, DEVICE_VARIABLE, DeviceChoice};
+use crate::settings::UsageError;
+
+impl Backend {
+    /// Whether this binary can use the backend.
+    pub fn is_compiled_in(self) -> bool {
+        match self {
+            Self::Flex => cfg!(feature = "flex"),
+            Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Vulkan => cfg!(feature = "vulkan"),
+            Self::Cuda => cfg!(feature = "cuda"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Replaces `auto` by the device the environment names, else by the first
+    /// backend compiled in.
+    ///
+    /// # Errors
+    /// [`UsageError`] if the choice is not compiled in, or the variable holds no device.
+    pub fn resolve(self) -> Result<Self> {
+        let variable = std::env::var(DEVICE_VARIABLE).ok();
+        let mut choice = self.or_variable(variable.as_deref()).map_err(UsageError)?;
+        let mut compiled = Backend::ALL
+            .into_iter()
+            .filter(|backend| backend.is_compiled_in());
+        match choice.backend {
+            None => choice.backend = compiled.next(),
+            Some(backend) if !backend.is_compiled_in() => {
+                let names: Vec<_> = compiled.map(Backend::feature).collect();
+                bail!(UsageError(format!(
+                    "this runner was compiled for {}; give --device {choice} on the command line \
+                     of cargo xtask, which then compiles {backend}",
+                    names.join(" and "),
+                )));
+            }
+            Some(_) => {}
+        }
+        Ok(choice)
+    }
+
+    /// Opens the device, without autodiff.
+    ///
+    /// # Errors
+    /// If it is not compiled in, or the machine has no such device.
+    pub fn open(self) -> Result<Device> {
+        let choice = self.resolve()?;
+        match choice.backend.context("no backend is compiled in")? {
+            #[cfg(feature = "flex")]
+            Backend::Flex => Ok(Device::flex()),
+            #[cfg(feature = "wgpu")]
+            Backend::Wgpu => {
+                choice.pick(DeviceType::Wgpu, || Device::wgpu(DeviceKind::DefaultDevice))
+            }
+            #[cfg(feature = "vulkan")]
+            Backend::Vulkan => choice.pick(DeviceType::Vulkan, || {
+                Device::vulkan(DeviceKind::DefaultDevice)
+            }),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda => choice.pick(DeviceType::Cuda, || Device::cuda(0)),
+            #[allow(unreachable_patterns, reason = "every backend may be compiled in")]
+            backend => bail!("{backend} is not compiled in"),
+        }
+    }
+
+    /// The device of this index among those of `kind`, or `default` where no index was given.
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+    fn pick(self, kind: DeviceType, default: impl FnOnce() -> Device) -> Result<Device> {
+        let found = Device::enumerate(kind);
+        match self.index {
+            _ if found.is_empty() => bail!(
+                "no {self} device was found; install its driver, or use --device flex, the CPU"
+            ),
+            None => Ok(default()),
+            Some(index) => found.get(index).cloned().with_context(|| {
+                format!(
+                    "there is no device {self}; the indices are 0 to {}",
+                    found.len() - 1
+                )
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_becomes_a_backend_that_is_compiled_in() {
+        let backend = DeviceChoice::default().resolve().unwrap().backend.unwrap();
+        assert!(backend.is_compiled_in());
+    }
+
+    #[test]
+    fn a_backend_that_is_not_compiled_in_is_refused_with_advice() {
+        for backend in Backend::ALL
+            .into_iter()
+            .filter(|backend| !backend.is_compiled_in())
+        {
+            let error = DeviceChoice::on(backend).open().unwrap_err();
+            assert!(error.is::<UsageError>());
+            assert!(
+                error.to_string().contains(&format!("--device {backend}")),
+                "{error}"
+            );
+        }
+    }
+
+    #[cfg(feature = "flex")]
+    #[test]
+    fn the_cpu_is_always_there() {
+        assert_eq!(
+            DeviceChoice::on(Backend::Flex).open().unwrap(),
+            Device::flex()
+        );
+    }
+
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn an_index_no_card_has_is_refused() {
+        let choice = DeviceChoice {
+            backend: Some(Backend::Wgpu),
+            index: Some(99),
+        };
+        let error = choice.open().unwrap_err().to_string();
+        assert!(error.contains("wgpu:99"), "{error}");
+    }
+}

@@ -1,0 +1,44 @@
+//! The front end: parses, then delegates.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+use xtask::cli::{Cli, Command};
+use xtask::{cargo, tidy};
+
+fn main() -> ExitCode {
+    match run(&Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<ExitCode> {
+    match command {
+        Command::Train(args) => {
+            let flags = args.unet();
+            let file = match &flags.resume {
+                Some(dir) => Some(dir.join("config.json")),
+                None => flags.config.clone(),
+            };
+            cargo::run_runner(flags.device, file.as_deref(), &flags.features)
+        }
+        Command::Bench(args) => {
+            if args.criterion {
+                cargo::criterion()?;
+            }
+            cargo::run_runner(args.device, None, &args.features)
+        }
+        Command::Test(args) => cargo::test(args.no_gpu, args.filter.as_deref()),
+        Command::Golden(args) => cargo::test(
+            args.no_gpu,
+            Some(args.filter.as_deref().unwrap_or("golden")),
+        ),
+        Command::Check(args) => cargo::check(args.no_gpu),
+        Command::Tidy => tidy::run(&cargo::workspace_root()),
+    }
+}

@@ -1,0 +1,437 @@
+//! What a run tells while it runs: a bar or plain lines on stderr, and one JSON
+//! object a line on stdout where a machine reads.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use burn_memopt::memory::Bytes;
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Steps that items per second and the time left are measured over.
+const WINDOW_STEPS: usize = 20;
+
+/// One finished optimizer step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepReport {
+    /// Steps done since the beginning of the run, this one included.
+    pub step: u64,
+    /// Mean loss of the step; `None` if an overflow skipped it.
+    pub loss: Option<f64>,
+    /// Items the step trained on.
+    pub items: u64,
+    /// Bytes in use now; `None` where the device does not tell.
+    pub bytes_in_use: Option<Bytes>,
+    /// Highest bytes in use so far; `None` where the device does not tell.
+    pub bytes_peak: Option<Bytes>,
+}
+
+/// The last line of `--json`, and what is said at the end.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// Optimizer steps done since the beginning of the run.
+    pub steps: u64,
+    /// Loss of the first step of the run that was not skipped, before anything was learned.
+    pub loss_first: f64,
+    /// Mean loss over the last ten steps of the run.
+    pub loss_last: f64,
+    /// Time of the training loop in seconds, since the run was last resumed.
+    pub seconds: f64,
+    /// Items trained on per second of that time.
+    pub items_per_second: f64,
+    /// Highest bytes in use within a step, `null` where the device does not tell.
+    pub peak_bytes: Option<u64>,
+    /// The device.
+    pub device: String,
+    /// `f32`, `f16` or `bf16`.
+    pub precision: String,
+    /// The gradient-checkpointing policy.
+    pub grad_checkpoint: String,
+    /// Micro-batches a step.
+    pub accumulation_steps: usize,
+    /// The artifact folder.
+    pub artifact_dir: String,
+    /// What the task is judged by, on data not trained on.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Start {
+        model: &'a str,
+        artifact_dir: &'a Path,
+        first_step: u64,
+        steps: u64,
+        settings: &'a Value,
+    },
+    Step {
+        step: u64,
+        loss: Option<f64>,
+        items_per_second: Option<f64>,
+        bytes_in_use: Option<u64>,
+        bytes_peak: Option<u64>,
+        seconds_left: Option<f64>,
+    },
+    Save {
+        step: u64,
+        dir: &'a Path,
+    },
+    Summary(&'a Summary),
+}
+
+/// Shows how a run goes.
+pub struct Progress {
+    bar: ProgressBar,
+    json: Option<Box<dyn Write>>,
+    log_every: u64,
+    steps: u64,
+    started: Instant,
+    pace: Pace,
+}
+
+impl Progress {
+    /// Shows a run that has done `first_step` of `steps` steps, with a line every `log_every`.
+    ///
+    /// On a terminal a bar is drawn on stderr, elsewhere plain lines are written.
+    /// `json` receives one object a line.
+    pub fn new(first_step: u64, steps: u64, log_every: u64, json: Option<Box<dyn Write>>) -> Self {
+        let bar = ProgressBar::new(steps);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_position(first_step);
+        let pace = Pace::default();
+        Self {
+            bar,
+            json,
+            log_every,
+            steps,
+            started: Instant::now(),
+            pace,
+        }
+    }
+
+    /// Says what runs, and with which settings.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn start(
+        &mut self,
+        model: &str,
+        artifact_dir: &Path,
+        settings: &impl Serialize,
+    ) -> Result<()> {
+        let first_step = self.bar.position();
+        self.note(&format!(
+            "training {model}, artifacts in {}",
+            artifact_dir.display()
+        ));
+        let steps = self.steps;
+        let settings =
+            &serde_json::to_value(settings).context("cannot turn the settings into JSON")?;
+        self.emit(&Event::Start {
+            model,
+            artifact_dir,
+            first_step,
+            steps,
+            settings,
+        })
+    }
+
+    /// Shows a finished step; between two lines only the bar moves.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn step(&mut self, report: &StepReport) -> Result<()> {
+        self.pace.record(self.started.elapsed(), report.items);
+        let seconds_left = self
+            .pace
+            .seconds_a_step()
+            .map(|seconds| seconds * self.steps.saturating_sub(report.step) as f64);
+        let items_per_second = self.pace.items_per_second();
+        let line = step_line(report, self.steps, items_per_second, seconds_left);
+        let is_due = report.step.is_multiple_of(self.log_every) || report.step == self.steps;
+        if !self.bar.is_hidden() {
+            self.bar.set_position(report.step);
+            self.bar.set_message(line);
+        } else if is_due {
+            eprintln!("{line}");
+        }
+        if !is_due {
+            return Ok(());
+        }
+        self.emit(&Event::Step {
+            step: report.step,
+            loss: report.loss,
+            items_per_second,
+            bytes_in_use: report.bytes_in_use.map(Bytes::get),
+            bytes_peak: report.bytes_peak.map(Bytes::get),
+            seconds_left,
+        })
+    }
+
+    /// Says that the state after `step` was saved in `dir`.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn saved(&mut self, step: u64, dir: &Path) -> Result<()> {
+        self.emit(&Event::Save { step, dir })
+    }
+
+    /// Writes a line on stderr, above the bar where there is one.
+    pub fn note(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// Ends the run's display with its summary.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn finish(mut self, summary: &Summary) -> Result<()> {
+        self.bar.finish_and_clear();
+        eprintln!("{}", summary_text(summary));
+        self.emit(&Event::Summary(summary))
+    }
+
+    fn emit(&mut self, event: &Event) -> Result<()> {
+        let Some(out) = &mut self.json else {
+            return Ok(());
+        };
+        let line = serde_json::to_string(event).context("cannot turn an event into JSON")?;
+        writeln!(out, "{line}")
+            .and_then(|()| out.flush())
+            .context("cannot write to stdout")
+    }
+}
+
+/// The last steps' times, for rates that follow the present.
+#[derive(Default)]
+struct Pace {
+    /// Time since the start and items since the start, at the end of each step.
+    marks: VecDeque<(Duration, u64)>,
+    items: u64,
+}
+
+impl Pace {
+    fn record(&mut self, at: Duration, items: u64) {
+        self.items += items;
+        self.marks.push_back((at, self.items));
+        if self.marks.len() > WINDOW_STEPS + 1 {
+            self.marks.pop_front();
+        }
+    }
+
+    /// Seconds and items between the first and the last mark. The first step is
+    /// never part of it: it compiles kernels and fills pools.
+    fn window(&self) -> Option<(f64, u64)> {
+        let (first, last) = (self.marks.front()?, self.marks.back()?);
+        let seconds = (last.0 - first.0).as_secs_f64();
+        (seconds > 0.0).then_some((seconds, last.1 - first.1))
+    }
+
+    fn items_per_second(&self) -> Option<f64> {
+        self.window().map(|(seconds, items)| items as f64 / seconds)
+    }
+
+    fn seconds_a_step(&self) -> Option<f64> {
+        self.window()
+            .map(|(seconds, _)| seconds / (self.marks.len() - 1) as f64)
+    }
+}
+
+fn step_line(
+    report: &StepReport,
+    steps: u64,
+    rate: Option<f64>,
+    seconds_left: Option<f64>,
+) -> String {
+    let known = |bytes: Option<Bytes>| bytes.map_or("unknown".into(), |bytes| bytes.to_string());
+    let loss = report
+        .loss
+        .map_or("none (skipped)".into(), |loss| format!("{loss:.4}"));
+    let mut line = format!("step {}/{steps}  loss {loss}", report.step);
+    if let Some(rate) = rate {
+        line += &format!("  {rate:.1} items/s");
+    }
+    let (now, peak) = (known(report.bytes_in_use), known(report.bytes_peak));
+    line += &format!("  memory {now}, peak {peak}");
+    if let Some(seconds) = seconds_left {
+        line += &format!(
+            "  {} left",
+            HumanDuration(Duration::from_secs(seconds.ceil() as u64))
+        );
+    }
+    line
+}
+
+fn summary_text(summary: &Summary) -> String {
+    let peak = summary
+        .peak_bytes
+        .map_or("unknown".into(), |bytes| Bytes::new(bytes).to_string());
+    let mut text = format!(
+        "{} steps in {:.1} s, loss {:.4} -> {:.4}, {:.1} items/s, peak memory {peak}",
+        summary.steps,
+        summary.seconds,
+        summary.loss_first,
+        summary.loss_last,
+        summary.items_per_second,
+    );
+    for (name, value) in &summary.metrics {
+        text += &format!("\n{name} {value:.4}");
+    }
+    text + "\nartifacts in " + &summary.artifact_dir
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A stdout whose lines can be read back.
+    #[derive(Clone, Default)]
+    struct Lines(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.borrow_mut().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Lines {
+        fn parsed(&self) -> Vec<Value> {
+            let text = String::from_utf8(self.0.borrow().clone()).unwrap();
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        }
+    }
+
+    fn report(step: u64) -> StepReport {
+        StepReport {
+            step,
+            loss: Some(0.5),
+            items: 4,
+            bytes_in_use: None,
+            bytes_peak: Some(Bytes::new(1 << 20)),
+        }
+    }
+
+    fn summary() -> Summary {
+        Summary {
+            steps: 5,
+            loss_first: 1.0,
+            loss_last: 0.5,
+            seconds: 2.0,
+            items_per_second: 10.0,
+            peak_bytes: None,
+            device: "flex".into(),
+            precision: "f32".into(),
+            grad_checkpoint: "none".into(),
+            accumulation_steps: 1,
+            artifact_dir: "artifacts/a".into(),
+            metrics: BTreeMap::from([("count_correlation".into(), 0.9)]),
+        }
+    }
+
+    #[test]
+    fn every_event_is_one_line_and_steps_are_thinned_out() {
+        let lines = Lines::default();
+        let mut progress = Progress::new(2, 5, 2, Some(Box::new(lines.clone())));
+        progress
+            .start("unet", Path::new("a"), &json!({"lr": 1}))
+            .unwrap();
+        for step in 3..=5 {
+            progress.step(&report(step)).unwrap();
+        }
+        progress.saved(5, Path::new("a/checkpoint-5")).unwrap();
+        progress.finish(&summary()).unwrap();
+        let lines = lines.parsed();
+        let events: Vec<_> = lines
+            .iter()
+            .map(|line| line["event"].as_str().unwrap())
+            .collect();
+        assert_eq!(events, ["start", "step", "step", "save", "summary"]);
+        assert_eq!(
+            (&lines[0]["first_step"], &lines[0]["settings"]["lr"]),
+            (&json!(2), &json!(1))
+        );
+        assert_eq!(
+            (&lines[1]["step"], &lines[2]["step"]),
+            (&json!(4), &json!(5))
+        );
+        assert_eq!(
+            (&lines[1]["bytes_in_use"], &lines[1]["bytes_peak"]),
+            (&Value::Null, &json!(1 << 20))
+        );
+    }
+
+    #[test]
+    fn the_summary_has_the_promised_fields() {
+        let event = serde_json::to_value(Event::Summary(&summary())).unwrap();
+        let mut fields: Vec<_> = event
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        fields.sort_unstable();
+        let promised = [
+            "accumulation_steps",
+            "artifact_dir",
+            "device",
+            "event",
+            "grad_checkpoint",
+            "items_per_second",
+            "loss_first",
+            "loss_last",
+            "metrics",
+            "peak_bytes",
+            "precision",
+            "seconds",
+            "steps",
+        ];
+        assert_eq!(fields, promised);
+        assert_eq!(event["metrics"]["count_correlation"], json!(0.9));
+    }
+
+    #[test]
+    fn rates_leave_the_first_step_out_and_follow_the_present() {
+        let mut pace = Pace::default();
+        pace.record(Duration::from_secs(100), 4);
+        assert_eq!(
+            (pace.items_per_second(), pace.seconds_a_step()),
+            (None, None)
+        );
+        for step in 1..=30 {
+            pace.record(Duration::from_secs(100 + 2 * step), 4);
+        }
+        assert_eq!(
+            (pace.items_per_second(), pace.seconds_a_step()),
+            (Some(2.0), Some(2.0))
+        );
+    }
+
+    #[test]
+    fn what_is_unknown_is_said_to_be() {
+        let line = step_line(&report(3), 5, Some(2.0), Some(61.0));
+        assert!(
+            line.starts_with("step 3/5  loss 0.5000  2.0 items/s  memory unknown, peak 1.0 MiB"),
+            "{line}"
+        );
+        assert!(summary_text(&summary()).contains("peak memory unknown"));
+    }
+}

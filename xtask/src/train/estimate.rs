@@ -1,0 +1,155 @@
+//! The memory a run is going to need: what is known exactly, and the rest measured by
+//! running a step of it.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
+use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod};
+use burn_memopt::train::StepOutcome;
+use burn_memopt_models::unet::UNet;
+use serde::Serialize;
+
+use super::session::{Session, run_micro_batch};
+use super::task::Task;
+use crate::settings::TrainSettings;
+
+/// Values that Adam keeps for each parameter.
+const ADAM_VALUES: u64 = 2;
+/// Micro-batches after which a step holds all it ever holds at once.
+const ENOUGH_MICRO_BATCHES: usize = 2;
+
+/// The memory a run is going to need.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Estimate {
+    /// Parameters and running statistics, f32, exact.
+    pub parameters: Bytes,
+    /// One gradient for each trained parameter, f32, exact.
+    pub gradients: Bytes,
+    /// What the optimizer keeps, f32, exact.
+    pub optimizer_state: Bytes,
+    /// The measured peak of a step without its gradients; `None` if unknown.
+    pub activations: Option<Bytes>,
+    /// What the program itself keeps, on the host: measured; `None` if unknown.
+    pub program: Option<Bytes>,
+    /// All of it together, which the run's summary will say; `None` if unknown.
+    pub peak: Option<Bytes>,
+    /// How the peak of the step was measured.
+    pub method: PeakMethod,
+}
+
+impl Estimate {
+    /// Measures one optimizer step of `session`, which is used up by it.
+    ///
+    /// The step is measured when the optimizer has its state. Of many micro-batches two
+    /// are run: a third adds nothing.
+    ///
+    /// # Errors
+    /// If a batch cannot be loaded or the step fails.
+    pub fn measure(
+        settings: &TrainSettings,
+        network: UNet,
+        mut session: Session,
+        device: &Device,
+    ) -> Result<Self> {
+        let mut count = CountBytes::default();
+        network.visit(&mut count);
+        let (parameters, gradients) = (Bytes::new(count.all), Bytes::new(count.trained));
+        // The record of the run is memory too.
+        let tracker = settings
+            .memory_tracking
+            .then(|| MemoryTracker::of_device(device));
+        let network = first_step(settings, network, &mut session)?;
+        let meter = PeakMeter::start(device);
+        let num_micro_batches = settings.accumulation_steps.min(ENOUGH_MICRO_BATCHES);
+        run_step(settings, network, &mut session, num_micro_batches)?;
+        let reading = meter.finish();
+        drop(tracker);
+        let optimizer_state = Bytes::new(ADAM_VALUES * gradients.get());
+        let less = |whole: Bytes, part: Bytes| Bytes::new(whole.get().saturating_sub(part.get()));
+        Ok(Self {
+            parameters,
+            gradients,
+            optimizer_state,
+            activations: reading.peak.map(|peak| less(peak, gradients)),
+            program: reading
+                .baseline
+                .map(|baseline| less(baseline, parameters + optimizer_state)),
+            peak: reading.highest(),
+            method: reading.method,
+        })
+    }
+}
+
+/// Steps until one was made: in half precision the first ones may overflow.
+fn first_step(settings: &TrainSettings, mut network: UNet, session: &mut Session) -> Result<UNet> {
+    loop {
+        let (next, outcome) = run_step(settings, network, session, 1)?;
+        network = next;
+        if matches!(outcome, StepOutcome::Stepped { .. }) {
+            return Ok(network);
+        }
+    }
+}
+
+/// One optimizer step of `num_micro_batches`.
+fn run_step(
+    settings: &TrainSettings,
+    network: UNet,
+    session: &mut Session,
+    num_micro_batches: usize,
+) -> Result<(UNet, StepOutcome)> {
+    for _ in 0..num_micro_batches {
+        // Whole batches only: the last of an epoch may be smaller.
+        session.loader.rewind();
+        let batch = session
+            .loader
+            .batches()
+            .next()
+            .context("there is no batch")??;
+        let task = Task::new(settings.loss);
+        run_micro_batch(&mut session.train, &network, task, batch);
+    }
+    let (network, outcome) = session.train.flush(network, settings.lr);
+    Ok((network, outcome.context("cannot measure a step")?))
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.method {
+            PeakMethod::Exact => "measured in one step",
+            PeakMethod::Sampled => "sampled in one step, a lower bound",
+            PeakMethod::Unknown => "this device does not report its memory",
+        };
+        let shown =
+            |bytes: Option<Bytes>| bytes.map_or("unknown".into(), |bytes| bytes.to_string());
+        let rows = [
+            ("parameters", self.parameters.to_string(), "exact"),
+            ("gradients", self.gradients.to_string(), "exact"),
+            ("optimizer_state", self.optimizer_state.to_string(), "exact"),
+            ("activations", shown(self.activations), how),
+            ("program", shown(self.program), "measured beside the run"),
+            ("expected_peak", shown(self.peak), how),
+        ];
+        rows.iter()
+            .try_for_each(|(name, amount, how)| writeln!(f, "{name:<20} {amount:<12} {how}"))
+    }
+}
+
+/// Bytes of all float tensors of a module, and of those that are trained.
+#[derive(Default)]
+struct CountBytes {
+    all: u64,
+    trained: u64,
+}
+
+impl ModuleVisitor for CountBytes {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let bytes = 4 * param.lazy_shape().num_elements() as u64;
+        self.all += bytes;
+        if param.is_require_grad() {
+            self.trained += bytes;
+        }
+    }
+}

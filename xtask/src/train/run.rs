@@ -1,0 +1,183 @@
+//! The training loop: steps, saves, the answer to Ctrl-C, and the end of a run.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use anyhow::{Context, Error, Result};
+use burn::tensor::Device;
+use burn_memopt::precision::Precision;
+use burn_memopt_models::unet::UNet;
+
+use super::data::Data;
+use super::evaluation::evaluate;
+use super::pictures::write_pictures;
+use super::saved;
+use super::session::{Session, StepDone};
+use super::task::Task;
+use super::watch::Watch;
+use crate::interrupt::{Interrupt, resume_command};
+use crate::progress::{Progress, StepReport, Summary};
+use crate::run_dir::RunDir;
+use crate::settings::TrainSettings;
+
+/// Everything a run has besides its network.
+pub struct Run<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// Every setting.
+    pub settings: &'a TrainSettings,
+    /// Further cargo features the runner was compiled with.
+    pub features: &'a [String],
+    /// The device, as the user would name it.
+    pub device_name: String,
+    /// The device, recording gradients.
+    pub device: Device,
+    /// The precision computed in.
+    pub precision: Precision,
+    /// The artifact folder.
+    pub dir: RunDir,
+    /// What is trained on and judged by.
+    pub data: Data,
+    /// The loop's state.
+    pub session: Session,
+    /// The memory.
+    pub watch: Watch,
+    /// What is shown.
+    pub progress: Progress,
+    /// Whether the user asked to end.
+    pub interrupt: Interrupt,
+}
+
+impl Run<'_> {
+    /// Trains `network` up to `steps` optimizer steps, saves, judges and sums up.
+    ///
+    /// # Errors
+    /// If a step fails or something cannot be written; what was saved before stays.
+    pub fn train(mut self, network: UNet, steps: u64) -> Result<()> {
+        let root = self.dir.root().to_path_buf();
+        self.progress.start(self.model, &root, self.settings)?;
+        let started = Instant::now();
+        let (network, items) = match self.steps(network, steps) {
+            Ok(done) => done,
+            Err(error) => {
+                // The error of the step is the one to report.
+                let _ = self.watch.write();
+                return Err(self.with_advice(error));
+            }
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        self.watch.mark("evaluation");
+        let metrics = match self.interrupt.is_requested() {
+            true => BTreeMap::new(),
+            false => self.judge(&network)?,
+        };
+        self.watch.sample(self.session.step, None);
+        self.watch.write()?;
+        let interrupted = self.session.step < steps;
+        if interrupted {
+            let command = resume_command(self.model, &root, self.features);
+            self.progress.note(&format!(
+                "interrupted after step {} of {steps}; go on with\n  {command}",
+                self.session.step
+            ));
+        }
+        let summary = self.sum_up(seconds, items, metrics);
+        self.progress.finish(&summary)
+    }
+
+    /// Makes the steps that are left and returns the network and the items seen.
+    fn steps(&mut self, mut network: UNet, steps: u64) -> Result<(UNet, u64)> {
+        let mut items = 0;
+        while self.session.step < steps {
+            let meter = self.watch.meter(self.session.step + 1);
+            let (next, done) = self.session.advance(network);
+            network = next;
+            let done = done?;
+            items += done.items;
+            let step = self.session.step;
+            let memory = self.watch.sample(step, meter);
+            self.tell_skipped(&done);
+            self.progress.step(&StepReport {
+                step,
+                loss: done.loss,
+                items: done.items,
+                bytes_in_use: memory.in_use,
+                bytes_peak: memory.peak,
+            })?;
+            let ends = step == steps || self.interrupt.is_requested();
+            if ends || step.is_multiple_of(self.settings.save_every) {
+                self.save(&network)?;
+            }
+            if ends {
+                break;
+            }
+        }
+        Ok((network, items))
+    }
+
+    fn tell_skipped(&self, done: &StepDone) {
+        if let (None, Some(scaler)) = (done.loss, &self.session.train.state().scaler) {
+            let (step, scale) = (self.session.step, scaler.current());
+            self.progress.note(&format!(
+                "step {step}: gradients overflowed, step skipped, loss scale now {scale}"
+            ));
+        }
+    }
+
+    fn save(&mut self, network: &UNet) -> Result<()> {
+        // The settings beside a state are those it was made with.
+        self.dir.write_config(self.settings)?;
+        let session = &self.session;
+        let state = self
+            .dir
+            .save(session.step, |dir| saved::save(dir, network, session))?;
+        self.watch.write()?;
+        self.progress.saved(state.step, &state.dir)
+    }
+
+    /// The metrics on what was held out, and the pictures of some of it.
+    fn judge(&self, network: &UNet) -> Result<BTreeMap<String, f64>> {
+        let task = Task::new(self.settings.loss);
+        let seen = self.data.held_out.as_ref().unwrap_or(&self.data.training);
+        write_pictures(&self.dir, network, task, seen, &self.device)?;
+        match &self.data.held_out {
+            None => Ok(BTreeMap::new()),
+            Some(held_out) => {
+                let batch_size = self.settings.batch_size;
+                evaluate(network, task, held_out, batch_size, &self.device)
+            }
+        }
+    }
+
+    fn sum_up(&self, seconds: f64, items: u64, metrics: BTreeMap<String, f64>) -> Summary {
+        let losses = &self.session.losses;
+        Summary {
+            steps: self.session.step,
+            loss_first: losses.first().unwrap_or(f64::NAN),
+            loss_last: losses.last().unwrap_or(f64::NAN),
+            seconds,
+            items_per_second: items as f64 / seconds,
+            peak_bytes: self.watch.now().peak.map(|peak| peak.get()),
+            device: self.device_name.clone(),
+            precision: self.precision.to_string(),
+            grad_checkpoint: self.settings.grad_checkpoint.as_str().into(),
+            accumulation_steps: self.settings.accumulation_steps,
+            artifact_dir: self.dir.root().display().to_string(),
+            metrics,
+        }
+    }
+
+    /// Says what there is to go on from after `error`.
+    fn with_advice(&self, error: Error) -> Error {
+        let advice = match self.dir.latest() {
+            Ok(Some(state)) => {
+                let command = resume_command(self.model, self.dir.root(), self.features);
+                format!("step {} is saved; go on from it with {command}", state.step)
+            }
+            _ => "nothing was saved yet".into(),
+        };
+        Err::<(), _>(error)
+            .with_context(|| format!("training stopped ({advice})"))
+            .expect_err("an error stays one")
+    }
+}

@@ -1,0 +1,155 @@
+//! The front end as a user meets it: one process a test, nothing heavy built.
+
+use std::process::{Command, Output};
+
+fn xtask(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    command.args(args).output().expect("the front end starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn help_names_every_command() {
+    let output = xtask(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    for command in ["train", "bench", "test", "golden", "check", "tidy"] {
+        assert!(
+            help.contains(&format!("\n  {command} ")),
+            "{command} is missing in {help}"
+        );
+    }
+}
+
+#[test]
+fn help_of_train_gives_units_and_defaults() {
+    let output = xtask(&["train", "--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        help.contains("--grad-checkpoint") && help.contains("The default is"),
+        "{help}"
+    );
+}
+
+#[test]
+fn an_unknown_flag_is_a_usage_error_that_names_it() {
+    let output = xtask(&["train", "unet", "--batchsize", "2"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = stderr(&output);
+    assert!(
+        message.contains("--batchsize") && message.contains("--batch-size"),
+        "{message}"
+    );
+}
+
+#[test]
+fn zero_steps_are_a_usage_error_that_names_the_flag() {
+    let output = xtask(&["train", "--steps", "0"]);
+    assert_eq!(output.status.code(), Some(2));
+    let message = stderr(&output);
+    assert!(
+        message.contains("--steps") && message.contains("at least 1"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_wrong_device_is_answered_before_anything_is_built() {
+    let output = xtask(&["train", "--device", "gpu"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("cuda:N"), "{}", stderr(&output));
+}
+
+#[test]
+fn no_command_is_a_usage_error() {
+    assert_eq!(xtask(&[]).status.code(), Some(2));
+}
+
+/// What the front end hands over, seen by a program that stands in for cargo.
+#[cfg(unix)]
+mod handing_over {
+    use std::fs;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    /// The front end with `script` in place of cargo.
+    fn xtask_with_cargo(script: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command
+            .args(args)
+            .env(
+                "CARGO",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/tests/front/cargo.sh"),
+            )
+            .env("STAND_IN", script)
+            .env_remove("BURN_MEMOPT_DEVICE");
+        command
+    }
+
+    #[test]
+    fn the_arguments_the_backend_and_the_exit_code_pass_through() {
+        let args = [
+            "train",
+            "unet",
+            "--steps",
+            "3",
+            "--device",
+            "cuda:1",
+            "--features",
+            "autotune",
+        ];
+        let mut command = xtask_with_cargo("echo \"$@\"; exit 7", &args);
+        let output = command.output().expect("the front end starts");
+        assert_eq!(output.status.code(), Some(7));
+        let line = "run --release -p xtask --bin runner --features cuda,autotune -- \
+                    train unet --steps 3 --device cuda:1 --features autotune";
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), line);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(&format!("cargo {line}")), "{said}");
+    }
+
+    #[test]
+    fn the_device_of_a_settings_file_decides_what_is_compiled() {
+        let dir = tempfile::tempdir().expect("a folder for the settings");
+        let file = dir.path().join("run.yaml");
+        fs::write(&file, "device: vulkan\n").expect("the settings are written");
+        let file = file.to_str().expect("a plain path");
+        let mut command = xtask_with_cargo("echo \"$8\"", &["train", "--config", file]);
+        let output = command.output().expect("the front end starts");
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "vulkan");
+    }
+
+    #[test]
+    fn an_interruption_is_answered_by_the_runner() {
+        let script = "trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done";
+        let mut command = xtask_with_cargo(script, &["train"]);
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the front end starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the script speaks");
+        assert_eq!(line, "ready\n");
+        let id = child.id().to_string();
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .expect("the signal is sent");
+        assert_eq!(child.wait().expect("the script ends").code(), Some(5));
+    }
+
+    #[test]
+    fn tests_are_filtered_and_built_with_the_shared_features() {
+        let mut command = xtask_with_cargo("echo \"$@\"", &["golden", "--no-gpu"]);
+        let output = command.output().expect("the front end starts");
+        let line = "test --workspace --features xtask/flex golden";
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), line);
+    }
+}

@@ -1,0 +1,179 @@
+//! What a run leaves behind, and what it says it learned.
+
+use std::fs;
+
+use image::{GrayImage, Luma, Rgb, RgbImage};
+
+use crate::runner::{TINY, Workplace, run};
+
+#[test]
+fn a_run_leaves_what_is_promised() {
+    let place = Workplace::new();
+    let run = place
+        .train("a", &["--steps", "5", "--save-every", "2"])
+        .succeeded();
+    let dir = place.path("a");
+    let names = |folder: &str| {
+        let entries = fs::read_dir(dir.join(folder)).expect("a folder");
+        let mut names: Vec<_> = entries
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .into_string()
+                    .expect("UTF-8")
+            })
+            .collect();
+        names.sort();
+        names
+    };
+    let expected = [
+        "checkpoint-4",
+        "checkpoint-5",
+        "config.json",
+        "data",
+        "latest",
+        "memory.csv",
+        "memory.png",
+        "samples",
+    ];
+    assert_eq!(names("."), expected);
+    assert_eq!(
+        names("checkpoint-5"),
+        ["model.bpk", "optimizer.bpk", "state.json"]
+    );
+    assert_eq!(names("data"), ["frames.tif", "localizations.csv"]);
+    assert_eq!(names("samples").len(), 4);
+    for name in names("samples") {
+        let picture = image::open(dir.join("samples").join(name)).expect("a picture");
+        // Three panels of 32 pixels, six times enlarged, and two gaps.
+        assert_eq!((picture.width(), picture.height()), (3 * 192 + 2 * 4, 192));
+    }
+    image::open(dir.join("memory.png")).expect("a picture");
+    let table = fs::read_to_string(dir.join("memory.csv")).expect("a table");
+    assert!(
+        table.lines().count() >= 6 && table.contains("live_peak_bytes"),
+        "{table}"
+    );
+
+    let saves: Vec<_> = run
+        .events
+        .iter()
+        .filter(|event| event["event"] == "save")
+        .collect();
+    assert_eq!(saves.len(), 3);
+    assert!(
+        run.stderr.contains("items/s") && run.stderr.contains("memory "),
+        "{}",
+        run.stderr
+    );
+    let summary = run.summary();
+    assert!(summary["peak_bytes"].as_u64().expect("counted on the host") > 100_000);
+    assert!(
+        summary["metrics"]["count_correlation"].is_number(),
+        "{summary}"
+    );
+    assert_eq!(summary["device"], "flex");
+}
+
+#[test]
+fn recomputing_lowers_the_peak_in_the_summary() {
+    let place = Workplace::new();
+    let peak = |policy: &str| {
+        let args = [
+            "--steps",
+            "2",
+            "--batch-size",
+            "16",
+            "--depth",
+            "3",
+            "--grad-checkpoint",
+            policy,
+        ];
+        let run = place.train(policy, &args).succeeded();
+        run.summary()["peak_bytes"]
+            .as_u64()
+            .expect("counted on the host")
+    };
+    let (plain, block) = (peak("none"), peak("block"));
+    assert!(block < plain, "{block} is not below {plain}");
+}
+
+#[test]
+fn what_would_be_done_is_shown_and_not_done() {
+    let place = Workplace::new();
+    let flags = ["--dry-run", "--norm", "batch", "--accumulation-steps", "3"];
+    let run = place.train("a", &flags).succeeded();
+    assert!(!place.path("a").exists());
+    let plan = &run.events[0];
+    assert_eq!(plan["event"], "plan");
+    assert_eq!(plan["settings"]["accumulation_steps"], 3);
+    let bytes = |key: &str| {
+        plan["memory"][key]
+            .as_u64()
+            .unwrap_or_else(|| panic!("{plan}"))
+    };
+    // Running statistics are parameters that are not trained.
+    assert!(bytes("gradients") < bytes("parameters"));
+    assert_eq!(bytes("optimizer_state"), 2 * bytes("gradients"));
+    assert!(bytes("peak") > bytes("parameters") + bytes("optimizer_state") + bytes("activations"));
+    assert_eq!(plan["memory"]["method"], "exact");
+}
+
+#[test]
+fn masks_are_learned_from_folders() {
+    let place = Workplace::new();
+    for folder in ["images", "masks"] {
+        fs::create_dir_all(place.path(folder)).expect("a folder");
+    }
+    for index in 0..10u32 {
+        let inside = |x: u32, y: u32| (index..index + 5).contains(&x) && (3..9).contains(&y);
+        let name = format!("{index}.png");
+        RgbImage::from_fn(16, 16, |x, y| {
+            if inside(x, y) {
+                Rgb([200, 90, 10])
+            } else {
+                Rgb([20; 3])
+            }
+        })
+        .save(place.path("images").join(&name))
+        .expect("an image");
+        GrayImage::from_fn(16, 16, |x, y| Luma([if inside(x, y) { 255 } else { 0 }]))
+            .save(place.path("masks").join(&name))
+            .expect("a mask");
+    }
+    let (images, masks) = (place.arg("images"), place.arg("masks"));
+    for loss in ["bce-dice", "cross-entropy"] {
+        let flags = format!("--loss {loss} --steps 150 --lr 0.01 --base-channels 8");
+        let data = ["--images", &images, "--masks", &masks];
+        let args = [&data[..], &flags.split_whitespace().collect::<Vec<_>>()].concat();
+        let run = place.train(loss, &args).succeeded();
+        let iou = run.summary()["metrics"]["iou"].as_f64().expect("a number");
+        assert!(iou > 0.9, "{loss}: {iou}");
+        assert!(place.path(loss).join("samples").join("9.png").exists());
+    }
+}
+
+#[test]
+fn without_tracking_there_is_no_record_and_with_a_file_it_goes_there() {
+    let place = Workplace::new();
+    place
+        .train("a", &["--steps", "1", "--memory-tracking=false"])
+        .succeeded();
+    assert!(!place.path("a").join("memory.csv").exists());
+    let table = place.arg("table.csv");
+    place
+        .train("b", &["--steps", "1", "--memory-log-file", &table])
+        .succeeded();
+    assert!(place.path("table.csv").exists());
+}
+
+#[test]
+fn everything_can_be_learned_from_where_nothing_is_held_out() {
+    let place = Workplace::new();
+    let dir = place.arg("a");
+    let args = ["--artifact-dir", &dir, "--holdout", "0", "--epochs", "1"];
+    let run = run(&[&TINY[..], &args].concat()).succeeded();
+    assert_eq!(run.summary()["steps"], 100);
+    assert_eq!(run.summary()["metrics"], serde_json::json!({}));
+}

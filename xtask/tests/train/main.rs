@@ -1,0 +1,7 @@
+//! `train unet` as a user meets it: the real runner, one process a run, on the CPU.
+
+mod artifacts;
+mod interrupting;
+mod refusals;
+mod resuming;
+mod runner;

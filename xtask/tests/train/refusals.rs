@@ -1,0 +1,199 @@
+//! What is wrong is named, with what to do, and nothing that was saved is lost.
+
+use std::fs;
+
+use burn_memopt_datasets::emitters::{EmitterConfig, EmitterMovie};
+use image::{GrayImage, RgbImage};
+
+use crate::runner::{Run, Workplace, files_in, run};
+
+/// A stack of 20 frames of 16×16 pixels with its table.
+fn write_movie(place: &Workplace) -> (String, String) {
+    let config = EmitterConfig::new()
+        .with_num_frames(20)
+        .with_height(16)
+        .with_width(16);
+    let files = EmitterMovie::generate(&config)
+        .write(place.path("movie"))
+        .expect("the movie is written");
+    let text = |path: std::path::PathBuf| path.display().to_string();
+    (text(files.frames), text(files.localizations))
+}
+
+fn train_on(place: &Workplace, stack: &str, table: &str) -> Run {
+    place.train("refused", &["--data", stack, "--targets", table])
+}
+
+#[test]
+fn a_missing_stack_is_named_before_anything_is_written() {
+    let place = Workplace::new();
+    let (_, table) = write_movie(&place);
+    train_on(&place, "nowhere.tif", &table)
+        .failed(1, &["nowhere.tif", "check that the file exists"]);
+    assert!(!place.path("refused").exists());
+}
+
+#[test]
+fn a_truncated_stack_is_named_with_its_page() {
+    let place = Workplace::new();
+    let (stack, table) = write_movie(&place);
+    let whole = fs::read(&stack).expect("the stack");
+    for len in [5, whole.len() / 2, whole.len() - 100] {
+        fs::write(&stack, &whole[..len]).expect("the stack is cut");
+        train_on(&place, &stack, &table).failed(1, &["frames.tif"]);
+    }
+    fs::write(&stack, &whole[..whole.len() - 100]).expect("the stack is cut");
+    train_on(&place, &stack, &table).failed(1, &["page 19", "copy or export the stack again"]);
+    assert!(!place.path("refused").exists());
+}
+
+#[test]
+fn a_mask_of_another_size_is_named_with_both_sizes() {
+    let place = Workplace::new();
+    for (name, side) in [("1", 16), ("2", 16)] {
+        fs::create_dir_all(place.path("images")).expect("a folder");
+        fs::create_dir_all(place.path("masks")).expect("a folder");
+        let image = place.path("images").join(format!("{name}.png"));
+        RgbImage::new(side, side).save(image).expect("an image");
+        let side = if name == "2" { 8 } else { side };
+        let mask = place.path("masks").join(format!("{name}.png"));
+        GrayImage::new(side, side).save(mask).expect("a mask");
+    }
+    let (images, masks) = (place.arg("images"), place.arg("masks"));
+    let run = place.train("refused", &["--images", &images, "--masks", &masks]);
+    run.failed(1, &["16×16", "8×8", "2.png"]);
+    assert!(!place.path("refused").exists());
+}
+
+#[test]
+fn an_unknown_key_is_wrong_usage_and_named_with_its_file() {
+    let place = Workplace::new();
+    fs::write(place.path("run.toml"), "steps = 3\nlearning_rate = 0.1\n").expect("settings");
+    let config = place.arg("run.toml");
+    place
+        .train("refused", &["--config", &config])
+        .failed(2, &["learning_rate", "run.toml", "lr"]);
+}
+
+#[test]
+fn impossible_settings_are_wrong_usage() {
+    let place = Workplace::new();
+    let cases: [(&[&str], &[&str]); 5] = [
+        (&["--steps", "0"], &["--steps", "at least 1"]),
+        (&["--depth", "6"], &["64 pixels", "32×32"]),
+        (
+            &["--loss", "bce-dice"],
+            &["stacks must be count", "bce-dice"],
+        ),
+        (&["--weights", "a.txt"], &["--weights", ".safetensors"]),
+        (&["--device", "cuda"], &["cuda", "--device"]),
+    ];
+    for (args, words) in cases {
+        run(args).failed(2, words);
+        place.train("refused", args);
+        assert!(!place.path("refused").exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_budget_that_no_cut_meets_is_answered_with_the_least_that_would_do() {
+    let place = Workplace::new();
+    let run = place.train("refused", &["--grad-checkpoint", "budget=10KiB"]);
+    run.failed(1, &["--grad-checkpoint budget=10KiB", "the least", "allow"]);
+    assert!(!place.path("refused").exists());
+}
+
+#[test]
+fn the_artifacts_of_another_model_or_none_are_not_gone_on_with() {
+    let place = Workplace::new();
+    place.train("a", &["--steps", "1"]).succeeded();
+    let config = place.path("a").join("config.json");
+    let text = fs::read_to_string(&config).expect("the settings");
+    fs::write(&config, text.replace("\"unet\"", "\"decode\"")).expect("the settings");
+    let before = files_in(&place.path("a"));
+    place
+        .resume("a", &["--steps", "2"])
+        .failed(1, &["decode", "unet"]);
+    assert_eq!(files_in(&place.path("a")), before);
+    place
+        .resume("movie", &[])
+        .failed(1, &["movie", "no run to resume"]);
+}
+
+#[test]
+fn a_damaged_state_is_named_and_left_alone() {
+    let place = Workplace::new();
+    place.train("a", &["--steps", "1"]).succeeded();
+    let model = place.path("a").join("checkpoint-1").join("model.bpk");
+    let whole = fs::read(&model).expect("the model");
+    fs::write(&model, &whole[..whole.len() / 2]).expect("the model is cut");
+    let before = files_in(&place.path("a"));
+    place
+        .resume("a", &["--steps", "2"])
+        .failed(1, &["model.bpk"]);
+    assert_eq!(files_in(&place.path("a")), before);
+}
+
+#[test]
+fn another_network_or_other_data_is_no_continuation() {
+    let place = Workplace::new();
+    place.train("a", &["--steps", "1"]).succeeded();
+    let before = files_in(&place.path("a"));
+    for flags in [
+        ["--base-channels", "8"],
+        ["--seed", "1"],
+        ["--batch-size", "3"],
+    ] {
+        let words = ["keeps its", &flags[0][2..].replace('-', "_")];
+        place.resume("a", &flags).failed(2, &words);
+    }
+    place
+        .resume("a", &["--precision", "f16", "--steps", "2"])
+        .failed(1, &["loss scaling", "precision of the saved run"]);
+    assert_eq!(files_in(&place.path("a")), before);
+}
+
+#[test]
+fn a_diverging_run_names_its_step_and_keeps_the_last_save() {
+    let place = Workplace::new();
+    place.train("a", &["--steps", "2"]).succeeded();
+    let before = files_in(&place.path("a"));
+    place
+        .resume("a", &["--steps", "20", "--lr", "1e30"])
+        .failed(
+            1,
+            &["training step 4", "NaN", "step 2 is saved", "--resume"],
+        );
+    let after = files_in(&place.path("a"));
+    for (path, content) in before {
+        assert_eq!(after.get(&path), Some(&content), "{}", path.display());
+    }
+    place.resume("a", &["--steps", "3"]).succeeded();
+}
+
+#[test]
+fn a_folder_that_holds_something_is_not_written_into() {
+    let place = Workplace::new();
+    place.train("a", &["--steps", "1"]).succeeded();
+    let before = files_in(&place.path("a"));
+    place.train("a", &["--steps", "1"]).failed(1, &["--resume"]);
+    assert_eq!(files_in(&place.path("a")), before);
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn a_precision_the_device_lacks_is_refused_with_those_it_has() {
+    let place = Workplace::new();
+    let args = ["--device", "wgpu", "--precision", "bf16"];
+    let run = place.train("refused", &args);
+    if run.stderr.contains("no wgpu") {
+        println!("skipped: there is no wgpu device");
+        return;
+    }
+    if run.code == Some(0) {
+        println!("skipped: this device computes in bf16");
+        return;
+    }
+    run.failed(2, &["--precision", "bf16", "choose f32"]);
+    assert!(!place.path("refused").exists());
+}

@@ -1,0 +1,142 @@
+//! The real runner as a process, and what it leaves behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A network and batches so small that a step takes milliseconds.
+pub const TINY: [&str; 6] = ["--base-channels", "4", "--depth", "1", "--batch-size", "2"];
+
+/// A folder for the files of one test.
+pub struct Workplace(TempDir);
+
+impl Workplace {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The path as an argument.
+    pub fn arg(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// Makes a tiny new run in the artifact folder `name`; `args` win over what makes it tiny.
+    pub fn train(&self, name: &str, args: &[&str]) -> Run {
+        let dir = self.arg(name);
+        let mut all = vec!["--artifact-dir", &dir];
+        for flag in TINY.chunks(2).filter(|flag| !args.contains(&flag[0])) {
+            all.extend(flag);
+        }
+        all.extend(args);
+        run(&all)
+    }
+
+    /// Goes on with the run in the artifact folder `name`.
+    pub fn resume(&self, name: &str, args: &[&str]) -> Run {
+        let dir = self.arg(name);
+        let mut all = vec!["--resume", &dir];
+        all.extend(args);
+        run(&all)
+    }
+}
+
+/// A runner's command line; `args` follow `train unet`.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
+    let fixed = ["train", "unet", "--json", "--log-every", "1"];
+    command
+        .args(fixed)
+        .args(args)
+        // Where burn loads an optimizer's state first; tests are built with a GPU backend too.
+        .env("BURN_DEVICE", "flex")
+        .env("XDG_RUNTIME_DIR", std::env::temp_dir())
+        .env_remove("BURN_MEMOPT_DEVICE");
+    command
+}
+
+/// Runs the runner to its end.
+pub fn run(args: &[&str]) -> Run {
+    Run::of(command(args).output().expect("the runner starts"))
+}
+
+/// What a finished runner said.
+pub struct Run {
+    pub code: Option<i32>,
+    pub stderr: String,
+    pub events: Vec<Value>,
+}
+
+impl Run {
+    pub fn of(output: Output) -> Self {
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        let parse = |line| serde_json::from_str(line).expect("a JSON object a line");
+        Self {
+            code: output.status.code(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            events: stdout.lines().map(parse).collect(),
+        }
+    }
+
+    #[track_caller]
+    pub fn succeeded(self) -> Self {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        self
+    }
+
+    /// Asserts that it failed with `code` and said all of `words`.
+    #[track_caller]
+    pub fn failed(self, code: i32, words: &[&str]) -> Self {
+        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        for word in words {
+            assert!(
+                self.stderr.contains(word),
+                "{word:?} is missing in {}",
+                self.stderr
+            );
+        }
+        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
+        self
+    }
+
+    /// The loss of every step as it was printed, by step.
+    pub fn losses(&self) -> BTreeMap<u64, String> {
+        let steps = self.events.iter().filter(|event| event["event"] == "step");
+        steps
+            .map(|event| {
+                let step = event["step"].as_u64().expect("a number");
+                (step, event["loss"].to_string())
+            })
+            .collect()
+    }
+
+    #[track_caller]
+    pub fn summary(&self) -> &Value {
+        let last = self.events.last().expect("a line on stdout");
+        assert_eq!(last["event"], "summary");
+        last
+    }
+}
+
+/// Every file below a folder, with its content.
+pub fn files_in(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        match path.is_dir() {
+            true => files.extend(files_in(&path)),
+            false => {
+                let content = fs::read(&path).expect("a file");
+                files.insert(path, content);
+            }
+        }
+    }
+    files
+}
