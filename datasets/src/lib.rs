@@ -10,18 +10,20 @@
 //! | table of localized emitters (CSV) | row | [`localizations`] |
 //! | TIFF stack and table | frame, density map, count | [`counting`] |
 //! | folders of images and masks | image, mask | [`image_mask`] |
-//! | generated movie of blinking emitters | real TIFF and CSV files | [`emitters`] |
+//! | generated movie of blinking emitters | real TIFF and CSV files | [`synthetic::emitters`] |
 //!
 //! [`loader`] makes batches of any of them, [`augment`] flips and rotates frames by a
 //! seed, [`normalization`] measures how to scale their pixels.
 
 pub mod augment;
 pub mod counting;
-pub mod emitters;
 pub mod image_mask;
+pub mod lazy;
 pub mod loader;
 pub mod localizations;
 mod natural_order;
 pub mod normalization;
 pub mod shuffle;
+pub mod stream;
+pub mod synthetic;
 pub mod tiff;

@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use burn::data::dataset::Dataset;
 use burn::tensor::Device;
 use burn_memopt_datasets::counting::CountDataset;
-use burn_memopt_datasets::emitters::{EmitterConfig, EmitterMovie};
 use burn_memopt_datasets::image_mask::ImageMaskFolder;
 use burn_memopt_datasets::loader::{Loader, LoaderConfig};
 use burn_memopt_datasets::normalization::Normalization;
+use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
 
 use super::samples::{Augment, Batch, Sample, Samples};
 use crate::choices::LossChoice;

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use burn_memopt_datasets::emitters::{EmitterConfig, EmitterMovie};
+use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
 use image::{GrayImage, RgbImage};
 
 use crate::runner::{Run, Workplace, files_in, run};

@@ -114,7 +114,7 @@ impl EmitterMovie {
     ///
     /// # Example
     /// ```
-    /// use burn_memopt_datasets::emitters::{EmitterConfig, EmitterMovie};
+    /// use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
     ///
     /// let config = EmitterConfig::new().with_num_frames(4).with_seed(7);
     /// let movie = EmitterMovie::generate(&config);
