@@ -13,9 +13,9 @@ use std::{
 use burn::data::dataset::{Dataset, DatasetError};
 
 use crate::{
-    emitters::spot,
     localizations::{Localization, LocalizationError, read_csv_for_stack},
     normalization::{Normalization, NormalizationError},
+    synthetic::emitters::spot,
     tiff::{TiffStack, TiffStackError},
 };
 
