@@ -8,7 +8,7 @@ use xtask::cli::{Cli, Command};
 use xtask::{cargo, tidy};
 
 fn main() -> ExitCode {
-    match run(&Cli::parse().command) {
+    match run(Cli::parse().command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -17,10 +17,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<ExitCode> {
+fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Train(args) => {
-            let flags = args.unet();
+            let model = args.into_model();
+            let flags = model.run();
             let file = match &flags.resume {
                 Some(dir) => Some(dir.join("config.json")),
                 None => flags.config.clone(),

@@ -14,7 +14,7 @@ use xtask::{bench, train};
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 fn main() -> ExitCode {
-    match run(&Cli::parse().command) {
+    match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -28,10 +28,10 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: &Command) -> Result<()> {
+fn run(command: Command) -> Result<()> {
     match command {
-        Command::Train(args) => train::train_unet(args.unet()),
-        Command::Bench(args) => bench::run(args),
+        Command::Train(args) => train::train(&args.into_model()),
+        Command::Bench(args) => bench::run(&args),
         _ => bail!("the runner trains and measures; start this command with cargo xtask"),
     }
 }

@@ -1,5 +1,6 @@
 //! Settings from several sources, laid on top of each other.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -9,75 +10,87 @@ use figment::value::{Dict, Value};
 use figment::{Figment, Provider};
 use serde::Serialize;
 
-use super::{TrainSettings, UsageError};
-use crate::choices::LossChoice;
+use super::{Alternatives, ModelSettings, Settings, UsageError};
 use crate::run_dir::{MODEL_KEY, VERSION_KEY};
-
-/// Pairs of ways to say the same; naming one takes the other back.
-const ALTERNATIVES: [[&[&str]; 2]; 2] = [
-    [&["steps"], &["epochs"]],
-    [&["data", "targets"], &["images", "masks"]],
-];
 
 /// Settings on top of each other, and where each came from.
 pub struct Layers {
-    merged: Dict,
+    saved: Option<Dict>,
+    given: Dict,
     places: Vec<(String, Dict)>,
+    alternatives: Vec<Alternatives>,
 }
 
 impl Layers {
-    /// Begins with the settings of a resumed run, or the defaults.
-    pub fn new(saved: Option<&TrainSettings>) -> Result<Self> {
-        let mut base = to_dict(saved.unwrap_or(&TrainSettings::default()))?;
-        if saved.is_none() {
-            // Its default depends on the data.
-            base.remove("loss");
-        }
-        Ok(Self {
-            merged: base,
+    /// Begins with the settings of a resumed run, or with none.
+    pub fn new(saved: Option<Dict>, alternatives: Vec<Alternatives>) -> Self {
+        Self {
+            saved,
+            given: Dict::new(),
             places: Vec::new(),
-        })
+            alternatives,
+        }
     }
 
     /// Lets `layer` win over what is there.
+    ///
+    /// # Errors
+    /// [`UsageError`] if it says the same in two ways.
     pub fn add(&mut self, place: String, layer: Dict) -> Result<()> {
-        for [one, other] in ALTERNATIVES {
-            let names = |keys: &[&str]| keys.iter().any(|key| layer.contains_key(*key));
-            match (names(one), names(other)) {
-                (true, true) => bail!(UsageError(format!(
+        for [one, other] in &self.alternatives {
+            if names(&layer, one) && names(&layer, other) {
+                bail!(UsageError(format!(
                     "{place} must give either {} or {}, got both",
                     one.join(" and "),
                     other.join(" and "),
-                ))),
-                (true, false) => self.merged.retain(|key, _| !other.contains(&key.as_str())),
-                (false, true) => self.merged.retain(|key, _| !one.contains(&key.as_str())),
-                (false, false) => {}
+                )));
             }
         }
-        self.merged.extend(layer.clone());
+        let given = std::mem::take(&mut self.given);
+        self.given = self.laid_on(given, &layer);
         self.places.push((place, layer));
         Ok(())
     }
 
-    /// The settings as far as they are known now.
-    pub fn extract(&self) -> Result<TrainSettings> {
-        let mut merged = self.merged.clone();
-        if !merged.contains_key("loss") {
-            let loss = if merged.contains_key("images") {
-                LossChoice::BceDice
-            } else {
-                LossChoice::Count
-            };
-            merged.extend([("loss".into(), Value::from(loss.to_string()))]);
+    /// The settings as far as they are known now; the rest is as it is by default.
+    ///
+    /// # Errors
+    /// [`UsageError`] if a key is unknown or a value has a wrong type.
+    pub fn extract<M: ModelSettings>(&self) -> Result<Settings<M>> {
+        let base = match &self.saved {
+            Some(saved) => saved.clone(),
+            None => to_dict(&M::defaults(&self.given))?,
+        };
+        Ok(self.laid_on(base, &self.given).try_into()?)
+    }
+
+    /// `base` where `layer` says nothing.
+    fn laid_on(&self, mut base: Dict, layer: &Dict) -> Dict {
+        for [one, other] in &self.alternatives {
+            for (named, taken_back) in [(one, other), (other, one)] {
+                if names(layer, named) {
+                    base.retain(|key, _| !taken_back.contains(&key.as_str()));
+                }
+            }
         }
-        let figment = Figment::from(Serialized::defaults(merged));
-        figment
-            .extract()
-            .map_err(|error| UsageError(explain(&error)).into())
+        base.extend(layer.clone());
+        base
+    }
+
+    /// Refuses the setting `key`, whose value is `got`, unless it `holds` to the rule.
+    ///
+    /// # Errors
+    /// [`UsageError`] that says where the setting was given.
+    pub fn require(&self, holds: bool, key: &str, rule: &str, got: &dyn Display) -> Result<()> {
+        if holds {
+            return Ok(());
+        }
+        let place = self.place(key);
+        Err(UsageError(format!("{place} must {rule}, got {got}")).into())
     }
 
     /// How to call the setting `key` when its value is refused.
-    pub fn place(&self, key: &str) -> String {
+    fn place(&self, key: &str) -> String {
         let last = self.places.len();
         let mut layers = self.places.iter();
         match layers.rposition(|(_, layer)| layer.contains_key(key)) {
@@ -87,21 +100,17 @@ impl Layers {
     }
 }
 
-/// Says what is wrong with a settings file, naming the key.
-fn explain(error: &figment::Error) -> String {
-    match &error.kind {
-        Kind::UnknownField(key, known) => {
-            format!(
-                "unknown key {key:?}; the known keys are {}",
-                known.join(", ")
-            )
-        }
-        kind => format!("{}: {kind}", error.path.join(".")),
-    }
+fn names(layer: &Dict, keys: &[&str]) -> bool {
+    keys.iter().any(|key| layer.contains_key(*key))
 }
 
-/// Reads a settings file by its extension.
-pub fn read_file(path: &Path) -> Result<Dict> {
+/// Says what is wrong with a settings file, naming the key.
+pub fn explain(error: &figment::Error) -> String {
+    format!("{}: {}", error.path.join("."), error.kind)
+}
+
+/// Reads a settings file of `model` by its extension.
+pub fn read_file(path: &Path, model: &str) -> Result<Dict> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the settings file {}", path.display()))?;
     let extension = path
@@ -124,10 +133,10 @@ pub fn read_file(path: &Path) -> Result<Dict> {
     // A saved config.json may start another run of the same model.
     settings.remove(VERSION_KEY);
     match settings.remove(MODEL_KEY) {
-        Some(model) if model.as_str() != Some("unet") => bail!(UsageError(format!(
-            "{} holds the settings of {}, got the model unet",
+        Some(other) if other.as_str() != Some(model) => bail!(UsageError(format!(
+            "{} holds the settings of {}, got the model {model}",
             path.display(),
-            shown(Some(&model)),
+            shown(Some(&other)),
         ))),
         _ => Ok(settings),
     }

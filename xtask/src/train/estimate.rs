@@ -8,12 +8,11 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod};
 use burn_memopt::train::StepOutcome;
-use burn_memopt_models::unet::UNet;
 use serde::Serialize;
 
-use super::session::{Session, run_micro_batch};
-use super::task::Task;
-use crate::settings::TrainSettings;
+use super::job::Job;
+use super::session::Session;
+use crate::settings::RunSettings;
 
 /// Values that Adam keeps for each parameter.
 const ADAM_VALUES: u64 = 2;
@@ -47,23 +46,24 @@ impl Estimate {
     ///
     /// # Errors
     /// If a batch cannot be loaded or the step fails.
-    pub fn measure(
-        settings: &TrainSettings,
-        network: UNet,
-        mut session: Session,
+    pub fn measure<J: Job>(
+        job: &J,
+        run: &RunSettings,
+        network: J::Network,
+        mut session: Session<J>,
         device: &Device,
     ) -> Result<Self> {
         let mut count = CountBytes::default();
         network.visit(&mut count);
         let (parameters, gradients) = (Bytes::new(count.all), Bytes::new(count.trained));
         // The record of the run is memory too.
-        let tracker = settings
+        let tracker = run
             .memory_tracking
             .then(|| MemoryTracker::of_device(device));
-        let network = first_step(settings, network, &mut session)?;
+        let network = first_step(job, run, network, &mut session)?;
         let meter = PeakMeter::start(device);
-        let num_micro_batches = settings.accumulation_steps.min(ENOUGH_MICRO_BATCHES);
-        run_step(settings, network, &mut session, num_micro_batches)?;
+        let num_micro_batches = run.accumulation_steps.min(ENOUGH_MICRO_BATCHES);
+        run_step(job, run, network, &mut session, num_micro_batches)?;
         let reading = meter.finish();
         drop(tracker);
         let optimizer_state = Bytes::new(ADAM_VALUES * gradients.get());
@@ -83,9 +83,14 @@ impl Estimate {
 }
 
 /// Steps until one was made: in half precision the first ones may overflow.
-fn first_step(settings: &TrainSettings, mut network: UNet, session: &mut Session) -> Result<UNet> {
+fn first_step<J: Job>(
+    job: &J,
+    run: &RunSettings,
+    mut network: J::Network,
+    session: &mut Session<J>,
+) -> Result<J::Network> {
     loop {
-        let (next, outcome) = run_step(settings, network, session, 1)?;
+        let (next, outcome) = run_step(job, run, network, session, 1)?;
         network = next;
         if matches!(outcome, StepOutcome::Stepped { .. }) {
             return Ok(network);
@@ -94,12 +99,13 @@ fn first_step(settings: &TrainSettings, mut network: UNet, session: &mut Session
 }
 
 /// One optimizer step of `num_micro_batches`.
-fn run_step(
-    settings: &TrainSettings,
-    network: UNet,
-    session: &mut Session,
+fn run_step<J: Job>(
+    job: &J,
+    run: &RunSettings,
+    network: J::Network,
+    session: &mut Session<J>,
     num_micro_batches: usize,
-) -> Result<(UNet, StepOutcome)> {
+) -> Result<(J::Network, StepOutcome)> {
     for _ in 0..num_micro_batches {
         // Whole batches only: the last of an epoch may be smaller.
         session.loader.rewind();
@@ -108,10 +114,9 @@ fn run_step(
             .batches()
             .next()
             .context("there is no batch")??;
-        let task = Task::new(settings.loss);
-        run_micro_batch(&mut session.train, &network, task, batch);
+        job.micro_batch(&network, &mut session.train, batch);
     }
-    let (network, outcome) = session.train.flush(network, settings.lr);
+    let (network, outcome) = session.train.flush(network, run.lr);
     Ok((network, outcome.context("cannot measure a step")?))
 }
 

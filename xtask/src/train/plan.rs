@@ -3,43 +3,45 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use clap::Args;
+use serde::Serialize;
 use serde_json::json;
 
 use super::estimate::Estimate;
-use crate::cli::UNetFlags;
+use crate::cli::ModelFlags;
 use crate::run_dir::{RunDir, SavedState};
-use crate::settings::TrainSettings;
+use crate::settings::{ModelSettings, Settings};
 
 /// A run that is about to begin or to go on. Nothing is written yet.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Plan<M> {
     /// Every setting.
-    pub settings: TrainSettings,
+    pub settings: Settings<M>,
     /// The run's artifact folder.
     pub artifact_dir: PathBuf,
     /// The run to continue and the state to continue from.
     pub resumed: Option<(RunDir, SavedState)>,
 }
 
-impl Plan {
-    /// Resolves the settings of a run of `model` from `flags` and what they name.
+impl<M: ModelSettings> Plan<M> {
+    /// Resolves the settings of a run from `flags` and what they name.
     ///
     /// # Errors
     /// If a setting is wrong or the run to resume cannot be.
-    pub fn new(model: &str, flags: &UNetFlags) -> Result<Self> {
-        let Some(dir) = &flags.resume else {
-            let settings = TrainSettings::resolve(flags, None)?;
-            let artifact_dir = settings.artifact_dir.clone();
-            let artifact_dir = artifact_dir.unwrap_or_else(|| RunDir::default_root(model));
+    pub fn new<F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<Self> {
+        let Some(dir) = &flags.run.resume else {
+            let settings = Settings::<M>::resolve(flags, None)?;
+            let artifact_dir = settings.run.artifact_dir.clone();
+            let artifact_dir = artifact_dir.unwrap_or_else(|| RunDir::default_root(M::MODEL));
             return Ok(Self {
                 settings,
                 artifact_dir,
                 resumed: None,
             });
         };
-        let (run, saved) = RunDir::open::<TrainSettings>(dir, model)?;
+        let (run, saved) = RunDir::open::<Settings<M>>(dir, M::MODEL)?;
         let state = run.latest_or_error()?;
-        let settings = TrainSettings::resolve(flags, Some(&saved))?;
+        let settings = Settings::resolve(flags, Some(&saved))?;
         Ok(Self {
             settings,
             artifact_dir: dir.clone(),
@@ -51,10 +53,10 @@ impl Plan {
     ///
     /// # Errors
     /// If a new folder holds something already or cannot be written.
-    pub fn run_dir(&self, model: &str) -> Result<RunDir> {
+    pub fn run_dir(&self) -> Result<RunDir> {
         match &self.resumed {
             Some((run, _)) => Ok(run.clone()),
-            None => RunDir::create(&self.artifact_dir, model, &self.settings),
+            None => RunDir::create(&self.artifact_dir, M::MODEL, &self.settings),
         }
     }
 

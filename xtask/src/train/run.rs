@@ -1,31 +1,26 @@
 //! The training loop: steps, saves, the answer to Ctrl-C, and the end of a run.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use anyhow::{Context, Error, Result};
 use burn::tensor::Device;
 use burn_memopt::precision::Precision;
-use burn_memopt_models::unet::UNet;
 
-use super::data::Data;
-use super::evaluation::evaluate;
-use super::pictures::write_pictures;
+use super::job::{Job, Metrics};
 use super::saved;
 use super::session::{Session, StepDone};
-use super::task::Task;
 use super::watch::Watch;
 use crate::interrupt::{Interrupt, resume_command};
 use crate::progress::{Progress, StepReport, Summary};
 use crate::run_dir::RunDir;
-use crate::settings::TrainSettings;
+use crate::settings::{ModelSettings, Settings};
 
 /// Everything a run has besides its network.
-pub struct Run<'a> {
-    /// The model's name.
-    pub model: &'a str,
+pub struct Run<'a, J: Job> {
+    /// What is trained.
+    pub job: J,
     /// Every setting.
-    pub settings: &'a TrainSettings,
+    pub settings: &'a Settings<J::Settings>,
     /// Further cargo features the runner was compiled with.
     pub features: &'a [String],
     /// The device, as the user would name it.
@@ -37,9 +32,9 @@ pub struct Run<'a> {
     /// The artifact folder.
     pub dir: RunDir,
     /// What is trained on and judged by.
-    pub data: Data,
+    pub data: J::Data,
     /// The loop's state.
-    pub session: Session,
+    pub session: Session<J>,
     /// The memory.
     pub watch: Watch,
     /// What is shown.
@@ -48,14 +43,16 @@ pub struct Run<'a> {
     pub interrupt: Interrupt,
 }
 
-impl Run<'_> {
+impl<J: Job> Run<'_, J> {
+    const MODEL: &'static str = J::Settings::MODEL;
+
     /// Trains `network` up to `steps` optimizer steps, saves, judges and sums up.
     ///
     /// # Errors
     /// If a step fails or something cannot be written; what was saved before stays.
-    pub fn train(mut self, network: UNet, steps: u64) -> Result<()> {
+    pub fn train(mut self, network: J::Network, steps: u64) -> Result<()> {
         let root = self.dir.root().to_path_buf();
-        self.progress.start(self.model, &root, self.settings)?;
+        self.progress.start(Self::MODEL, &root, self.settings)?;
         let started = Instant::now();
         let (network, items) = match self.steps(network, steps) {
             Ok(done) => done,
@@ -68,14 +65,23 @@ impl Run<'_> {
         let seconds = started.elapsed().as_secs_f64();
         self.watch.mark("evaluation");
         let metrics = match self.interrupt.is_requested() {
-            true => BTreeMap::new(),
-            false => self.judge(&network)?,
+            true => Metrics::new(),
+            false => {
+                let Self {
+                    job,
+                    data,
+                    dir,
+                    device,
+                    ..
+                } = &self;
+                job.judge(&network, data, dir, device)?
+            }
         };
         self.watch.sample(self.session.step, None);
         self.watch.write()?;
         let interrupted = self.session.step < steps;
         if interrupted {
-            let command = resume_command(self.model, &root, self.features);
+            let command = resume_command(Self::MODEL, &root, self.features);
             self.progress.note(&format!(
                 "interrupted after step {} of {steps}; go on with\n  {command}",
                 self.session.step
@@ -86,11 +92,11 @@ impl Run<'_> {
     }
 
     /// Makes the steps that are left and returns the network and the items seen.
-    fn steps(&mut self, mut network: UNet, steps: u64) -> Result<(UNet, u64)> {
+    fn steps(&mut self, mut network: J::Network, steps: u64) -> Result<(J::Network, u64)> {
         let mut items = 0;
         while self.session.step < steps {
             let meter = self.watch.meter(self.session.step + 1);
-            let (next, done) = self.session.advance(network);
+            let (next, done) = self.session.advance(&self.job, network);
             network = next;
             let done = done?;
             items += done.items;
@@ -105,7 +111,7 @@ impl Run<'_> {
                 bytes_peak: memory.peak,
             })?;
             let ends = step == steps || self.interrupt.is_requested();
-            if ends || step.is_multiple_of(self.settings.save_every) {
+            if ends || step.is_multiple_of(self.settings.run.save_every) {
                 self.save(&network)?;
             }
             if ends {
@@ -124,7 +130,7 @@ impl Run<'_> {
         }
     }
 
-    fn save(&mut self, network: &UNet) -> Result<()> {
+    fn save(&mut self, network: &J::Network) -> Result<()> {
         // The settings beside a state are those it was made with.
         self.dir.write_config(self.settings)?;
         let session = &self.session;
@@ -135,21 +141,7 @@ impl Run<'_> {
         self.progress.saved(state.step, &state.dir)
     }
 
-    /// The metrics on what was held out, and the pictures of some of it.
-    fn judge(&self, network: &UNet) -> Result<BTreeMap<String, f64>> {
-        let task = Task::new(self.settings.loss);
-        let seen = self.data.held_out.as_ref().unwrap_or(&self.data.training);
-        write_pictures(&self.dir, network, task, seen, &self.device)?;
-        match &self.data.held_out {
-            None => Ok(BTreeMap::new()),
-            Some(held_out) => {
-                let batch_size = self.settings.batch_size;
-                evaluate(network, task, held_out, batch_size, &self.device)
-            }
-        }
-    }
-
-    fn sum_up(&self, seconds: f64, items: u64, metrics: BTreeMap<String, f64>) -> Summary {
+    fn sum_up(&self, seconds: f64, items: u64, metrics: Metrics) -> Summary {
         let losses = &self.session.losses;
         Summary {
             steps: self.session.step,
@@ -160,8 +152,8 @@ impl Run<'_> {
             peak_bytes: self.watch.now().peak.map(|peak| peak.get()),
             device: self.device_name.clone(),
             precision: self.precision.to_string(),
-            grad_checkpoint: self.settings.grad_checkpoint.as_str().into(),
-            accumulation_steps: self.settings.accumulation_steps,
+            grad_checkpoint: self.settings.run.grad_checkpoint.as_str().into(),
+            accumulation_steps: self.settings.run.accumulation_steps,
             artifact_dir: self.dir.root().display().to_string(),
             metrics,
         }
@@ -171,7 +163,7 @@ impl Run<'_> {
     fn with_advice(&self, error: Error) -> Error {
         let advice = match self.dir.latest() {
             Ok(Some(state)) => {
-                let command = resume_command(self.model, self.dir.root(), self.features);
+                let command = resume_command(Self::MODEL, self.dir.root(), self.features);
                 format!("step {} is saved; go on from it with {command}", state.step)
             }
             _ => "nothing was saved yet".into(),

@@ -13,13 +13,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use burn::module::Module;
-use burn::optim::AdamWConfig;
 use burn_memopt::train::TrainState;
 use burn_memopt_datasets::loader::LoaderState;
-use burn_memopt_models::unet::UNet;
 use serde::{Deserialize, Serialize};
 
-use super::session::{Losses, Session};
+use super::job::Job;
+use super::session::{Losses, Session, optimizer};
 
 const MODEL_FILE: &str = "model.bpk";
 const OPTIMIZER_FILE: &str = "optimizer.bpk";
@@ -38,7 +37,7 @@ struct State {
 ///
 /// # Errors
 /// If a file cannot be written.
-pub fn save(dir: &Path, network: &UNet, session: &Session) -> Result<()> {
+pub fn save<J: Job>(dir: &Path, network: &J::Network, session: &Session<J>) -> Result<()> {
     // The snapshot for validation has all updates of running statistics in it.
     network
         .valid()
@@ -63,7 +62,11 @@ pub fn save(dir: &Path, network: &UNet, session: &Session) -> Result<()> {
 ///
 /// # Errors
 /// If a file cannot be read, or is of another network, precision or data.
-pub fn load(dir: &Path, network: UNet, session: &mut Session) -> Result<UNet> {
+pub fn load<J: Job>(
+    dir: &Path,
+    network: J::Network,
+    session: &mut Session<J>,
+) -> Result<J::Network> {
     let context = |file: &str| {
         let path = dir.join(file).display().to_string();
         move || format!("cannot go on from {path}; start a new run, or resume another one")
@@ -73,8 +76,7 @@ pub fn load(dir: &Path, network: UNet, session: &mut Session) -> Result<UNet> {
     let network = network
         .try_load_file(dir.join(MODEL_FILE))
         .with_context(context(MODEL_FILE))?;
-    let optimizer = AdamWConfig::new()
-        .init()
+    let optimizer = optimizer()
         .load(dir.join(OPTIMIZER_FILE))
         .with_context(context(OPTIMIZER_FILE))?;
     session.train.set_optimizer(optimizer);

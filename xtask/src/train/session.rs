@@ -3,20 +3,18 @@
 use std::collections::VecDeque;
 
 use anyhow::Result;
-use burn::optim::AdamWConfig;
+use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::Precision;
 use burn_memopt::train::{StepOutcome, TrainStep, TrainStepConfig};
 use burn_memopt_datasets::loader::{Batches, Loader};
 use burn_memopt_datasets::shuffle::mix;
-use burn_memopt_models::unet::UNet;
 use serde::{Deserialize, Serialize};
 
-use super::samples::{Batch, Sample};
+use super::job::Job;
 use super::schedule::learning_rate;
-use super::task::Task;
-use crate::settings::TrainSettings;
+use crate::settings::RunSettings;
 
 /// Steps that the last loss is averaged over.
 const LAST_LOSSES: usize = 10;
@@ -60,47 +58,50 @@ pub struct StepDone {
     pub items: u64,
 }
 
+/// The optimizer of every run, before its first step.
+pub fn optimizer() -> ModuleOptimizer {
+    AdamWConfig::new().init()
+}
+
 /// A run in progress, except for its network.
-pub struct Session {
+pub struct Session<J: Job> {
     /// The optimizer, the scaler and what is accumulated.
     pub train: TrainStep,
     /// Where batches come from.
-    pub loader: Loader<Sample, Batch>,
+    pub loader: Loader<J::Item, J::Batch>,
     /// The losses so far.
     pub losses: Losses,
     /// Optimizer steps done since the beginning of the run.
     pub step: u64,
-    task: Task,
     device: Device,
     lr: f64,
     seed: u64,
     accumulation_steps: usize,
-    batches: Option<Batches<Batch>>,
+    batches: Option<Batches<J::Batch>>,
 }
 
-impl Session {
+impl<J: Job> Session<J> {
     /// A run before its first step. `device` records gradients.
     pub fn new(
-        settings: &TrainSettings,
+        run: &RunSettings,
         precision: Precision,
-        loader: Loader<Sample, Batch>,
+        loader: Loader<J::Item, J::Batch>,
         device: &Device,
     ) -> Self {
         let train = TrainStepConfig::new()
             .with_precision(precision)
-            .with_accumulation_steps(settings.accumulation_steps)
-            .with_clipping(Some(Clipping::Norm(settings.clip_norm)))
-            .init(AdamWConfig::new().init());
+            .with_accumulation_steps(run.accumulation_steps)
+            .with_clipping(Some(Clipping::Norm(run.clip_norm)))
+            .init(optimizer());
         Self {
             train,
             loader,
             losses: Losses::default(),
             step: 0,
-            task: Task::new(settings.loss),
             device: device.clone(),
-            lr: settings.lr,
-            seed: settings.seed,
-            accumulation_steps: settings.accumulation_steps,
+            lr: run.lr,
+            seed: run.seed,
+            accumulation_steps: run.accumulation_steps,
             batches: None,
         }
     }
@@ -115,11 +116,11 @@ impl Session {
     /// # Errors
     /// If a batch cannot be loaded, or the loss or a gradient is not finite; then the
     /// network is as before.
-    pub fn advance(&mut self, network: UNet) -> (UNet, Result<StepDone>) {
+    pub fn advance(&mut self, job: &J, network: J::Network) -> (J::Network, Result<StepDone>) {
         // Nothing random may depend on what ran before, for instance in a part of the
         // run that was not resumed.
         self.device.seed(mix(self.seed, self.step));
-        let items = match self.accumulate(&network) {
+        let items = match self.accumulate(job, &network) {
             Ok(items) => items,
             Err(error) => return (network, Err(error)),
         };
@@ -138,21 +139,21 @@ impl Session {
     }
 
     /// Runs the micro-batches of one step forward and backward. A group ends with its epoch.
-    fn accumulate(&mut self, network: &UNet) -> Result<u64> {
+    fn accumulate(&mut self, job: &J, network: &J::Network) -> Result<u64> {
         let mut items = 0;
         for micro_batch in 0..self.accumulation_steps {
             let batch = match self.next_batch(micro_batch == 0)? {
                 Some(batch) => batch,
                 None => break,
             };
-            items += batch.num_items() as u64;
-            run_micro_batch(&mut self.train, network, self.task, batch);
+            items += J::num_items(&batch) as u64;
+            job.micro_batch(network, &mut self.train, batch);
         }
         Ok(items)
     }
 
     /// The next batch of this epoch; after its end `None`, or the first of the next.
-    fn next_batch(&mut self, may_begin_epoch: bool) -> Result<Option<Batch>> {
+    fn next_batch(&mut self, may_begin_epoch: bool) -> Result<Option<J::Batch>> {
         if let Some(batch) = self.batches.as_mut().and_then(Iterator::next) {
             return Ok(Some(batch?));
         }
@@ -162,15 +163,4 @@ impl Session {
         let batches = self.batches.insert(self.loader.batches());
         Ok(batches.next().transpose()?)
     }
-}
-
-/// Runs one micro-batch forward and backward.
-pub fn run_micro_batch(train: &mut TrainStep, network: &UNet, task: Task, batch: Batch) {
-    let Batch { images, targets } = batch;
-    train.micro_batch(
-        network,
-        images,
-        |network, images| network.forward(images),
-        |output| task.loss(output, targets),
-    );
 }

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, live_on};
 
 use crate::run_dir::RunDir;
-use crate::settings::TrainSettings;
+use crate::settings::RunSettings;
 
 /// Memory now and the highest of all steps so far; `None` where the device does not tell.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +31,7 @@ pub struct Watch {
 impl Watch {
     /// Watches a run that goes on after `first_step`. What an earlier part of it
     /// recorded stays: the files of a later part have its first step in their names.
-    pub fn new(settings: &TrainSettings, device: &Device, run: &RunDir, first_step: u64) -> Self {
+    pub fn new(settings: &RunSettings, device: &Device, run: &RunDir, first_step: u64) -> Self {
         let stem = match first_step {
             0 => "memory".to_owned(),
             step => format!("memory-from-{}", step + 1),

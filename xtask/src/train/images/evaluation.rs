@@ -1,7 +1,5 @@
 //! Judging a network on data it was not trained on.
 
-use std::collections::BTreeMap;
-
 use anyhow::Result;
 use burn::data::dataset::Dataset;
 use burn::module::Module;
@@ -10,6 +8,7 @@ use burn_memopt_models::unet::UNet;
 
 use super::samples::{Batch, Sample, Samples};
 use super::task::Task;
+use crate::train::job::Metrics;
 
 /// Probability from which a pixel belongs to the mask.
 const MASK_THRESHOLD: f32 = 0.5;
@@ -72,7 +71,7 @@ pub fn evaluate(
     samples: &Samples,
     batch_size: usize,
     device: &Device,
-) -> Result<BTreeMap<String, f64>> {
+) -> Result<Metrics> {
     let all: Vec<usize> = (0..samples.len()).collect();
     let mut counts = Vec::new();
     let mut overlap = Overlap::default();
@@ -91,7 +90,7 @@ pub fn evaluate(
             }
         },
     )?;
-    let mut metrics = BTreeMap::new();
+    let mut metrics = Metrics::new();
     if task.counts() {
         if let Some(correlation) = correlation(&counts) {
             metrics.insert("count_correlation".into(), correlation);

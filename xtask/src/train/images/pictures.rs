@@ -118,7 +118,7 @@ fn range(values: &[f32]) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::train::samples::Sample;
+    use crate::train::images::Sample;
 
     #[test]
     fn target_and_prediction_share_a_scale() {

@@ -1,0 +1,294 @@
+//! The flags of `train`: those of every run, and those of each model.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::choices::{CheckpointChoice, LossChoice, NormChoice, PrecisionChoice, UpsamplingChoice};
+use crate::device::DeviceChoice;
+
+/// Arguments of `train`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct TrainArgs {
+    /// The model; the default is `unet`.
+    #[command(subcommand)]
+    model: Option<TrainModel>,
+    /// Flags given without naming the model.
+    #[command(flatten)]
+    unet: Box<ModelFlags<UNetFlags>>,
+}
+
+impl TrainArgs {
+    /// The model and its flags, whether or not it was named.
+    pub fn into_model(self) -> TrainModel {
+        self.model.unwrap_or(TrainModel::Unet(self.unet))
+    }
+}
+
+/// The models that can be trained.
+#[derive(Debug, Subcommand)]
+pub enum TrainModel {
+    /// UNet on a TIFF stack with emitter positions, or on images with masks.
+    Unet(Box<ModelFlags<UNetFlags>>),
+}
+
+impl TrainModel {
+    /// The flags that every run has.
+    pub fn run(&self) -> &RunFlags {
+        match self {
+            Self::Unet(flags) => &flags.run,
+        }
+    }
+}
+
+/// The flags of one model and those of every run.
+///
+/// Serialized they are flat, as settings files are.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct ModelFlags<F: Args> {
+    /// What this model has.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub model: F,
+    /// What every run has.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunFlags,
+}
+
+/// Flags of `train unet`.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct UNetFlags {
+    /// TIFF stack to train on. The default is a small generated stack of emitters.
+    #[arg(long, value_name = "TIFF", help_heading = "Data", requires = "targets")]
+    #[arg(conflicts_with_all = ["images", "masks"])]
+    pub data: Option<PathBuf>,
+    /// Table of emitter positions in the stack, CSV.
+    #[arg(long, value_name = "CSV", help_heading = "Data", requires = "data")]
+    pub targets: Option<PathBuf>,
+    /// Folder of images to train on.
+    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "masks")]
+    pub images: Option<PathBuf>,
+    /// Folder of masks, one for each image, of the same name and size.
+    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "images")]
+    pub masks: Option<PathBuf>,
+    /// Loss. The default is count for stacks and bce-dice for images with masks.
+    #[arg(long, value_enum, value_name = "LOSS", help_heading = "Training")]
+    pub loss: Option<LossChoice>,
+    /// The network.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub network: UNetNetworkFlags,
+}
+
+/// Flags of every UNet.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct UNetNetworkFlags {
+    /// Channels after the first convolution; doubled at each level. The default is 16.
+    #[arg(long, value_name = "N", help_heading = "Model", value_parser = at_least_one)]
+    pub base_channels: Option<u64>,
+    /// Times the image is halved, 1 to 8. The default is 3.
+    #[arg(long, value_name = "N", help_heading = "Model", value_parser = clap::value_parser!(u64).range(1..=8))]
+    pub depth: Option<u64>,
+    /// Normalisation. The default is group: few images a batch give poor batch statistics.
+    #[arg(long, value_enum, value_name = "NORM", help_heading = "Model")]
+    pub norm: Option<NormChoice>,
+    /// Upsampling in the decoder. The default is bilinear.
+    #[arg(long, value_enum, value_name = "HOW", help_heading = "Model")]
+    pub upsampling: Option<UpsamplingChoice>,
+    /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub weights: Option<PathBuf>,
+}
+
+/// Flags of every run.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct RunFlags {
+    /// Share of the data, taken from its end, that is kept for evaluation. The default is 0.2.
+    #[arg(long, value_name = "SHARE", help_heading = "Data", value_parser = share)]
+    #[arg(allow_negative_numbers = true)]
+    pub holdout: Option<f64>,
+
+    /// Optimizer steps from the beginning of the run, resumed or not. The default is 300.
+    #[arg(
+        long,
+        value_name = "N",
+        help_heading = "Training",
+        conflicts_with = "epochs"
+    )]
+    #[arg(value_parser = at_least_one)]
+    pub steps: Option<u64>,
+    /// Passes over the training data, instead of --steps.
+    #[arg(long, value_name = "N", help_heading = "Training", value_parser = at_least_one)]
+    pub epochs: Option<u64>,
+    /// Images in one forward and backward pass, a micro-batch. The default is 4.
+    #[arg(long, value_name = "N", help_heading = "Training", value_parser = at_least_one)]
+    pub batch_size: Option<u64>,
+    /// Highest learning rate of AdamW; it rises over the first 10 steps and falls as one over the
+    /// step from step 60 on, down to a tenth. The default is 0.001.
+    #[arg(long, value_name = "RATE", help_heading = "Training", value_parser = above_zero)]
+    #[arg(allow_negative_numbers = true)]
+    pub lr: Option<f64>,
+    /// Largest norm of the averaged gradients; longer ones are shortened. The default is 1.0.
+    #[arg(long, value_name = "NORM", help_heading = "Training", value_parser = above_zero)]
+    #[arg(allow_negative_numbers = true)]
+    pub clip_norm: Option<f64>,
+    /// Seed of weights, order and generated data. The default is 42.
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// What is recomputed instead of kept: none, block, segments=N or budget=SIZE (as in
+    /// budget=6GiB, per forward and backward pass). The default is none.
+    #[arg(long, value_name = "POLICY", help_heading = "Memory")]
+    pub grad_checkpoint: Option<CheckpointChoice>,
+    /// Micro-batches added up for one optimizer step. The default is 1.
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
+    pub accumulation_steps: Option<u64>,
+    /// Precision of the forward and backward pass; parameters stay f32. The default is f32.
+    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Memory")]
+    pub precision: Option<PrecisionChoice>,
+    /// Mixed precision: the same as --precision f16, unless bf16 is chosen.
+    #[arg(long, help_heading = "Memory", conflicts_with = "no_amp")]
+    #[serde(skip)]
+    pub use_amp: bool,
+    /// No mixed precision: the same as --precision f32.
+    #[arg(long, help_heading = "Memory")]
+    #[serde(skip)]
+    pub no_amp: bool,
+    /// Record memory during the run; `--memory-tracking=false` turns it off. The default is true.
+    #[arg(long, value_name = "BOOL", help_heading = "Memory")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub memory_tracking: Option<bool>,
+    /// Where memory is recorded, CSV. The default is memory.csv in the artifact folder.
+    #[arg(long, value_name = "FILE", help_heading = "Memory")]
+    pub memory_log_file: Option<PathBuf>,
+
+    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
+    /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
+    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
+    pub device: Option<DeviceChoice>,
+    /// File of settings: TOML, YAML or JSON by its extension. A key is a flag's name with
+    /// underscores; flags win over the file.
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Folder for everything the run writes. The default is artifacts/MODEL-DATE-TIME.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help_heading = "Run",
+        conflicts_with = "resume"
+    )]
+    pub artifact_dir: Option<PathBuf>,
+    /// Continue the run in this artifact folder with its settings; flags given beside win.
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    #[serde(skip)]
+    pub resume: Option<PathBuf>,
+    /// Optimizer steps between two saves; the end of the run is always saved. The default is 100.
+    #[arg(long, value_name = "N", help_heading = "Run", value_parser = at_least_one)]
+    pub save_every: Option<u64>,
+    /// Optimizer steps between two lines of progress. The default is 10.
+    #[arg(long, value_name = "N", help_heading = "Run", value_parser = at_least_one)]
+    pub log_every: Option<u64>,
+    /// Print one JSON object a line on stdout.
+    #[arg(long, help_heading = "Run")]
+    #[serde(skip)]
+    pub json: bool,
+    /// Print every resolved setting and the expected memory, then stop.
+    #[arg(long, help_heading = "Run")]
+    #[serde(skip)]
+    pub dry_run: bool,
+    /// Further cargo features to compile, as in autotune,cuda-cpp.
+    #[arg(long, value_name = "LIST", help_heading = "Run", value_delimiter = ',')]
+    #[serde(skip)]
+    pub features: Vec<String>,
+}
+
+/// Reads a count that may not be zero.
+fn at_least_one(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".into()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("must be a whole number of at least 1".into()),
+    }
+}
+
+/// Reads a finite number above zero.
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number > 0.0 && number.is_finite() => Ok(number),
+        _ => Err("must be a number above 0".into()),
+    }
+}
+
+/// Reads a share of a whole that leaves something over.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err("must be at least 0 and below 1".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("xtask").chain(line.split_whitespace()))
+    }
+
+    fn run(line: &str) -> RunFlags {
+        match parse(line).unwrap().command {
+            Command::Train(args) => args.into_model().run().clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_model_may_be_left_out() {
+        assert_eq!(run("train").steps, None);
+        assert_eq!(run("train --steps 5").steps, Some(5));
+        assert_eq!(run("train unet --steps 5").steps, Some(5));
+    }
+
+    #[test]
+    fn wrong_values_and_contradictions_are_refused() {
+        for line in [
+            "train --steps 5 --epochs 1",
+            "train --use-amp --no-amp",
+            "train --data a.tif",
+            "train --data a.tif --targets a.csv --images b --masks c",
+            "train --resume a --artifact-dir b",
+            "train --steps 0",
+            "train --batch-size 0",
+            "train --grad-checkpoint segments=0",
+            "train --lr 0",
+            "train --lr -1",
+            "train --lr NaN",
+            "train --clip-norm 0",
+            "train --depth 9",
+            "train --holdout 1",
+            "train --stepz 5",
+        ] {
+            assert!(parse(line).is_err(), "{line} was accepted");
+        }
+    }
+
+    #[test]
+    fn memory_tracking_needs_no_value() {
+        assert_eq!(run("train --memory-tracking").memory_tracking, Some(true));
+        assert_eq!(
+            run("train --memory-tracking=false").memory_tracking,
+            Some(false)
+        );
+    }
+}

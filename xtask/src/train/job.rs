@@ -1,0 +1,81 @@
+//! What a model brings to a training run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+use burn::module::Module;
+use burn::tensor::Device;
+use burn_memopt::train::TrainStep;
+use burn_memopt_datasets::loader::Loader;
+
+use crate::run_dir::RunDir;
+use crate::settings::{ModelSettings, Settings};
+
+/// What a model is judged by, by name.
+pub type Metrics = BTreeMap<String, f64>;
+
+/// A model with all that a training run needs of it: its settings, data, network and loss, and
+/// how it is judged. Steps, saves, resuming, memory and progress are the same for all.
+pub trait Job: Sized {
+    /// What its settings have beside those of every run.
+    type Settings: ModelSettings;
+    /// What is trained.
+    type Network: Module;
+    /// What it is trained on and judged by.
+    type Data;
+    /// One item of the data.
+    type Item: Send + 'static;
+    /// The items of a micro-batch, on the device.
+    type Batch: Send + 'static;
+
+    /// The job that `settings` describe.
+    ///
+    /// # Errors
+    /// If they do not fit each other.
+    fn new(settings: Settings<Self::Settings>) -> Result<Self>;
+
+    /// Opens the data that the settings name; `None` if they name none. Nothing is written.
+    ///
+    /// # Errors
+    /// If it cannot be read, or does not fit the job.
+    fn open(&self) -> Result<Option<Self::Data>>;
+
+    /// Generates the data in `folder`, or opens what was generated there before.
+    ///
+    /// # Errors
+    /// If it cannot be written or read.
+    fn generate(&self, folder: &Path) -> Result<Self::Data>;
+
+    /// Builds the network for `data`, or for the data that is going to be generated.
+    ///
+    /// # Errors
+    /// If the data does not fit it, its weights cannot be read, or its memory budget is too small.
+    fn network(&self, data: Option<&Self::Data>, device: &Device) -> Result<Self::Network>;
+
+    /// Batches of what is learned from, in the order of the run's seed.
+    ///
+    /// # Errors
+    /// If there is no batch.
+    fn loader(&self, data: &Self::Data, device: &Device)
+    -> Result<Loader<Self::Item, Self::Batch>>;
+
+    /// Items in a batch.
+    fn num_items(batch: &Self::Batch) -> usize;
+
+    /// Runs one micro-batch forward and backward.
+    fn micro_batch(&self, network: &Self::Network, train: &mut TrainStep, batch: Self::Batch);
+
+    /// Judges the trained network on what was held out, and writes what shows how good it is
+    /// beside the other artifacts of `run`.
+    ///
+    /// # Errors
+    /// If an item cannot be read or a file not be written.
+    fn judge(
+        &self,
+        network: &Self::Network,
+        data: &Self::Data,
+        run: &RunDir,
+        device: &Device,
+    ) -> Result<Metrics>;
+}
