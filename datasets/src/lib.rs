@@ -23,6 +23,7 @@ pub mod loader;
 pub mod localizations;
 mod natural_order;
 pub mod normalization;
+mod shared_file;
 pub mod shuffle;
 pub mod stream;
 pub mod synthetic;
