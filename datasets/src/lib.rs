@@ -16,6 +16,7 @@
 //! seed, [`normalization`] measures how to scale their pixels.
 
 pub mod augment;
+pub mod cache;
 pub mod counting;
 pub mod image_mask;
 pub mod lazy;
