@@ -7,11 +7,15 @@
 //! | the peak of a piece of code on any device | [`PeakMeter`] | on the host; sampled on GPUs |
 //! | what host, process and devices hold now | [`MemoryMonitor`] | as they report it |
 //! | the course of a run: CSV, PNG, maxima, leaks | [`MemoryTracker`] | at its samples |
+//! | what data takes before it is loaded | [`estimate`] | for plain data; samples of the rest |
+//! | how to load data in the memory there is | [`advise`] | borders to the byte |
 //!
 //! What a system or a device does not report is `None` and shown as "unknown", never as zero.
 
+pub mod advise;
 mod allocator;
 mod bytes;
+pub mod estimate;
 mod history;
 mod leak;
 mod meter;
