@@ -10,8 +10,10 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::device::DeviceChoice;
 
+mod advise;
 mod train;
 
+pub use advise::AdviseArgs;
 pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel, UNetFlags, UNetNetworkFlags};
 
 /// Train models that do not fit, measure what is saved, and check this repository.
@@ -29,6 +31,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a model; with no arguments: a small UNet on generated data, on the CPU.
     Train(TrainArgs),
+    /// Say how to load a data set on this machine: what to keep, cache and load ahead, and why.
+    Advise(AdviseArgs),
     /// Measure memory and time, plain and with each technique, side by side.
     Bench(BenchArgs),
     /// Run every test of the workspace, documentation examples included.

@@ -11,6 +11,8 @@ pub mod device;
 pub mod tidy;
 
 #[cfg(feature = "run")]
+pub mod advise;
+#[cfg(feature = "run")]
 pub mod bench;
 #[cfg(feature = "run")]
 pub mod interrupt;

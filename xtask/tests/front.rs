@@ -16,7 +16,9 @@ fn help_names_every_command() {
     let output = xtask(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
-    for command in ["train", "bench", "test", "golden", "check", "tidy"] {
+    for command in [
+        "train", "advise", "bench", "test", "golden", "check", "tidy",
+    ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
             "{command} is missing in {help}"
@@ -33,6 +35,21 @@ fn help_of_train_gives_units_and_defaults() {
         help.contains("--grad-checkpoint") && help.contains("The default is"),
         "{help}"
     );
+}
+
+#[test]
+fn advise_needs_data_and_says_what_it_may_be() {
+    let output = xtask(&["advise"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--data"), "{}", stderr(&output));
+    let help = xtask(&["advise", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for word in ["TIFF", "PNG", "video", "JSON Lines", "The default is"] {
+        assert!(help.contains(word), "{word} is missing in {help}");
+    }
+    let output = xtask(&["advise", "--data", "x", "--memory", "much"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("6GiB"), "{}", stderr(&output));
 }
 
 #[test]

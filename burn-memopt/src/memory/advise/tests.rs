@@ -287,8 +287,13 @@ fn access() -> impl Strategy<Value = Access> {
 }
 
 prop_compose! {
-    fn data()(num in prop::option::of(size()), sizes in prop::collection::vec(size(), 0..4)) -> DatasetBytes {
-        DatasetBytes::sampled(num, sizes.into_iter().map(item))
+    fn data()(
+        num in prop::option::of(size()),
+        sizes in prop::collection::vec(size(), 0..4),
+        loaded in prop::option::of(size()),
+    ) -> DatasetBytes {
+        let data = DatasetBytes::sampled(num, sizes.into_iter().map(item));
+        loaded.map_or(data, |loaded| data.with_loaded(Bytes::new(loaded)))
     }
 }
 

@@ -70,6 +70,15 @@ impl DatasetBytes {
         }
     }
 
+    /// The same data set, known to take `loaded` bytes in memory. That is less than its items
+    /// together where these overlap, as windows of neighbouring frames do.
+    pub fn with_loaded(self, loaded: Bytes) -> Self {
+        Self {
+            loaded: Some(loaded.max(self.largest_item.loaded)),
+            ..self
+        }
+    }
+
     /// Number of items, `None` if it is unknown.
     pub fn num_items(&self) -> Option<u64> {
         self.num_items

@@ -46,6 +46,18 @@ fn a_stream_knows_its_items_and_its_file_but_not_how_many_there_are() {
 }
 
 #[test]
+fn windows_that_overlap_take_less_than_their_sum_but_no_less_than_one() {
+    let window = item(0, 48);
+    let windows = DatasetBytes::uniform(100, window).with_loaded(Bytes::new(1600));
+    assert_eq!(windows.loaded(), Some(Bytes::new(1600)));
+    assert_eq!(windows.batch(4), Bytes::new(4 * 48));
+    assert_eq!(
+        windows.with_loaded(Bytes::ZERO).loaded(),
+        Some(Bytes::new(48))
+    );
+}
+
+#[test]
 fn items_that_nobody_looked_at_are_unknown_not_empty() {
     let unseen = DatasetBytes::sampled(100, []);
     assert_eq!((unseen.stored(), unseen.loaded()), (None, None));

@@ -1,0 +1,171 @@
+//! What a path holds, found out by its content, and what that takes.
+
+mod pictures;
+mod stack;
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use burn_memopt::memory::advise::Access;
+use burn_memopt::memory::estimate::{DatasetBytes, ItemBytes};
+use serde::Serialize;
+
+use super::folder::{Contents, FileKind};
+use crate::cli::AdviseArgs;
+use crate::settings::UsageError;
+
+/// Items whose headers are read at the most.
+const MAX_SEEN: usize = 64;
+
+/// What can be read, for whoever gave something else.
+const READABLE: &str = "what is read: TIFF stacks (.tif, .tiff); folders of PNG or JPEG images, with their \
+    masks given by --masks";
+
+/// The data sets that are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SourceKind {
+    TiffStack,
+    CountedStack,
+    ImageMask,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TiffStack => "TIFF stack",
+            Self::CountedStack => "TIFF stack with emitter positions",
+            Self::ImageMask => "images with masks",
+        })
+    }
+}
+
+/// A data set, as far as names, headers and index tell.
+#[derive(Debug, Serialize)]
+pub(super) struct Source {
+    pub(super) kind: SourceKind,
+    /// What it consists of, for people.
+    pub(super) about: String,
+    pub(super) access: Access,
+    pub(super) bytes: DatasetBytes,
+    /// Items of which a header was read, or that are known to be like one of them.
+    pub(super) items_seen: u64,
+    /// What else is worth knowing.
+    pub(super) notes: Vec<String>,
+}
+
+impl Source {
+    /// Finds out what `--data` is and opens it.
+    pub(super) fn open(args: &AdviseArgs) -> Result<Self> {
+        let path = &args.data;
+        let metadata = fs::metadata(path).with_context(|| {
+            format!(
+                "cannot look at {}; check that it exists and may be read",
+                path.display()
+            )
+        })?;
+        match metadata.is_dir() {
+            true => open_folder(path, args),
+            false if metadata.is_file() => open_file(path, args),
+            false => bail!("{} is neither a file nor a folder", path.display()),
+        }
+    }
+}
+
+fn open_folder(path: &Path, args: &AdviseArgs) -> Result<Source> {
+    let shown = path.display();
+    refuse(&args.targets, "--targets", "a TIFF stack", path)?;
+    refuse(&args.images, "--images", "JSON Lines", path)?;
+    if let Some(masks) = &args.masks {
+        return pictures::with_masks(path, masks);
+    }
+    let contents = Contents::of(path)?;
+    if contents.is_empty() {
+        bail!("the folder {shown} is empty; {READABLE}");
+    }
+    bail!("{shown} holds {contents}, nothing that is read; {READABLE}")
+}
+
+fn open_file(path: &Path, args: &AdviseArgs) -> Result<Source> {
+    let shown = path.display();
+    refuse(&args.masks, "--masks", "a folder of images", path)?;
+    let mut start = Vec::new();
+    let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
+    file.take(16)
+        .read_to_end(&mut start)
+        .with_context(|| format!("cannot read {shown}"))?;
+    if start.is_empty() {
+        bail!("the file {shown} is empty; {READABLE}");
+    }
+    let named = FileKind::of_name(path);
+    // A file that is named so is opened so: its reader says best what is wrong with it.
+    if is_tiff(&start) || named == FileKind::Tiff {
+        refuse(&args.images, "--images", "JSON Lines", path)?;
+        return stack::open(path, args.targets.as_deref());
+    }
+    refuse(&args.targets, "--targets", "a TIFF stack", path)?;
+    if named == FileKind::Image {
+        bail!("{shown} is a single image; give the folder that it lies in");
+    }
+    bail!("cannot tell what {shown} is; {READABLE}")
+}
+
+fn is_tiff(start: &[u8]) -> bool {
+    let magics = [b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"];
+    magics.iter().any(|magic| start.starts_with(*magic))
+}
+
+/// Refuses a flag that does not belong to this kind of data.
+fn refuse(
+    flag: &Option<impl Sized>,
+    name: &str,
+    belongs_to: &str,
+    path: &Path,
+) -> Result<(), UsageError> {
+    match flag {
+        None => Ok(()),
+        Some(_) => Err(UsageError(format!(
+            "{name} belongs to {belongs_to}, which {} is not; leave it out",
+            path.display()
+        ))),
+    }
+}
+
+/// Up to [`MAX_SEEN`] items of `len`, evenly spread.
+fn spread(len: usize) -> impl Iterator<Item = usize> {
+    let seen = len.min(MAX_SEEN);
+    // Two factors of at most 64 and a length: no overflow below 2^57 items.
+    (0..seen).map(move |number| number * len / seen)
+}
+
+/// The data set that a sample of its items stands for, and how many were looked at.
+fn sampled(len: usize, item: impl Fn(usize) -> Result<ItemBytes>) -> Result<(DatasetBytes, u64)> {
+    let seen: Vec<_> = spread(len).map(item).collect::<Result<_>>()?;
+    let num_seen = seen.len() as u64;
+    Ok((DatasetBytes::sampled(len as u64, seen), num_seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_is_spread_evenly_and_never_repeats() {
+        assert_eq!(spread(0).count(), 0);
+        assert_eq!(spread(3).collect::<Vec<_>>(), [0, 1, 2]);
+        let wide: Vec<_> = spread(6400).collect();
+        assert_eq!(wide.len(), MAX_SEEN);
+        assert!(wide.windows(2).all(|pair| pair[1] - pair[0] == 100));
+    }
+
+    #[test]
+    fn both_byte_orders_and_sizes_of_tiff_are_known_by_their_first_bytes() {
+        for start in [&b"II*\0...."[..], b"MM\0*....", b"II+\0....", b"MM\0+...."] {
+            assert!(is_tiff(start));
+        }
+        assert!(!is_tiff(b"II") && !is_tiff(b"\x89PNG"));
+    }
+}
