@@ -206,7 +206,7 @@ pub struct RunFlags {
 }
 
 /// Reads a count that may not be zero.
-fn at_least_one(text: &str) -> Result<u64, String> {
+pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".into()),
         Ok(number) => Ok(number),
