@@ -13,10 +13,11 @@ use std::{
 use burn::data::dataset::{Dataset, DatasetError};
 
 use crate::{
+    lazy::LazyDataset,
     localizations::{Localization, LocalizationError, read_csv_for_stack},
     normalization::{Normalization, NormalizationError},
     synthetic::emitters::spot,
-    tiff::{TiffStack, TiffStackError},
+    tiff::{FrameSource, TiffStack, TiffStackError},
 };
 
 /// Standard deviation in pixels of an emitter in the density map.
@@ -98,7 +99,7 @@ pub enum CountError {
 /// ```
 /// # let folder = tempfile::tempdir()?;
 /// use burn::data::dataset::Dataset;
-/// use burn_memopt_datasets::{counting::CountDataset, emitters::{EmitterConfig, EmitterMovie}};
+/// use burn_memopt_datasets::{counting::CountDataset, synthetic::emitters::{EmitterConfig, EmitterMovie}};
 ///
 /// let movie = EmitterMovie::generate(&EmitterConfig::new().with_num_frames(10));
 /// let files = movie.write(folder.path())?;
@@ -227,6 +228,15 @@ impl Dataset<CountItem> for CountDataset {
 
     fn len(&self) -> usize {
         self.frames.len()
+    }
+}
+
+/// Image and density map of the frame.
+impl LazyDataset<CountItem> for CountDataset {
+    fn item_bytes(&self, index: usize) -> u64 {
+        let len = self.frames.len();
+        assert!(index < len, "item must be below {len}, got {index}");
+        2 * self.stack.frame_bytes()
     }
 }
 

@@ -1,14 +1,26 @@
 //! Reads at a position, from many threads at once, through one open file.
 
-use std::{fs::File, io, path::Path};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
 
-/// An open file of known length that is read by position.
+/// The bytes of a file, of known length, that are read by position; or bytes in memory
+/// that are read alike.
 ///
 /// There is no shared cursor, so threads never wait for each other.
 #[derive(Debug)]
 pub(crate) struct SharedFile {
-    file: File,
+    bytes: Bytes,
     len: u64,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    File(File),
+    Memory(Arc<[u8]>),
 }
 
 impl SharedFile {
@@ -20,26 +32,69 @@ impl SharedFile {
         }
         Ok(Self {
             len: metadata.len(),
-            file,
+            bytes: Bytes::File(file),
         })
     }
 
-    /// Length in bytes when the file was opened.
+    pub(crate) fn memory(bytes: Arc<[u8]>) -> Self {
+        Self {
+            len: bytes.len() as u64,
+            bytes: Bytes::Memory(bytes),
+        }
+    }
+
+    /// Length in bytes when the file was opened or last found grown.
     pub(crate) fn len(&self) -> u64 {
         self.len
     }
 
-    #[cfg(unix)]
-    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.file, buffer, offset)
+    /// Length in bytes now.
+    pub(crate) fn len_now(&self) -> io::Result<u64> {
+        match &self.bytes {
+            Bytes::File(file) => Ok(file.metadata()?.len()),
+            Bytes::Memory(bytes) => Ok(bytes.len() as u64),
+        }
     }
 
-    #[cfg(windows)]
-    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::windows::fs::FileExt::seek_read(&self.file, buffer, offset)
+    /// Takes the length of now as the length.
+    pub(crate) fn update_len(&mut self) -> io::Result<()> {
+        self.len = self.len_now()?;
+        Ok(())
     }
 
-    /// Fills as much of `buffer` as the file holds from `offset` on.
+    /// The file, unless the bytes are in memory.
+    pub(crate) fn file(&self) -> Option<&File> {
+        match &self.bytes {
+            Bytes::File(file) => Some(file),
+            Bytes::Memory(_) => None,
+        }
+    }
+
+    /// The bytes, if they are in memory.
+    pub(crate) fn in_memory(&self) -> Option<&Arc<[u8]>> {
+        match &self.bytes {
+            Bytes::File(_) => None,
+            Bytes::Memory(bytes) => Some(bytes),
+        }
+    }
+
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        #[cfg(test)]
+        reads::count(buffer.len());
+        match &self.bytes {
+            #[cfg(unix)]
+            Bytes::File(file) => std::os::unix::fs::FileExt::read_at(file, buffer, offset),
+            #[cfg(windows)]
+            Bytes::File(file) => std::os::windows::fs::FileExt::seek_read(file, buffer, offset),
+            Bytes::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let mut rest = bytes.get(start..).unwrap_or_default();
+                rest.read(buffer)
+            }
+        }
+    }
+
+    /// Fills as much of `buffer` as there are bytes from `offset` on.
     pub(crate) fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
@@ -51,5 +106,33 @@ impl SharedFile {
             }
         }
         Ok(filled)
+    }
+
+    /// Fills all of `buffer`.
+    pub(crate) fn fill_exactly_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self.fill_at(buffer, offset)? {
+            filled if filled == buffer.len() => Ok(()),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
+
+/// What a test's own thread has read.
+#[cfg(test)]
+pub(crate) mod reads {
+    use std::cell::Cell;
+
+    thread_local! {
+        static READS: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    }
+
+    pub(crate) fn count(bytes: usize) {
+        let (reads, so_far) = READS.get();
+        READS.set((reads + 1, so_far + bytes));
+    }
+
+    /// Reads and bytes asked for since the last call.
+    pub(crate) fn take() -> (usize, usize) {
+        READS.take()
     }
 }

@@ -1,14 +1,11 @@
 //! Damaged and malicious TIFF files: each is refused by name, none panics,
 //! hangs or makes the reader allocate what the file only claims.
 
-use std::{
-    alloc::{GlobalAlloc, Layout, System},
-    cell::Cell,
-    path::PathBuf,
-    time::Instant,
-};
+mod allocations;
 
-use burn_memopt_datasets::tiff::{TiffStack, TiffStackError, TiffStackWriter};
+use std::{path::PathBuf, time::Instant};
+
+use burn_memopt_datasets::tiff::{TiffStack, TiffStackError};
 use proptest::prelude::*;
 use rstest::rstest;
 use tempfile::TempDir;
@@ -16,46 +13,6 @@ use tempfile::TempDir;
 /// The largest single allocation that a page may cause: far below 4 GiB, and
 /// far above what the small files here need.
 const MAX_ALLOCATION: usize = 64 << 20;
-
-/// Remembers each thread's largest allocation, to show that claims are not believed.
-struct Largest;
-
-thread_local! {
-    static LARGEST: Cell<usize> = const { Cell::new(0) };
-}
-
-fn remember(size: usize) {
-    LARGEST.set(LARGEST.get().max(size));
-}
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Largest {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        remember(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        remember(layout.size());
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        remember(size);
-        // SAFETY: as the caller promises.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Largest = Largest;
 
 const SHORT: u16 = 3;
 const LONG: u16 = 4;
@@ -414,20 +371,18 @@ fn wrong_strip_count() {
 
 #[test]
 fn truncated_page() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("stack.tif");
-    let mut writer = TiffStackWriter::create(&path, 16, 16).unwrap();
-    writer.write_frame_u16(&[1; 256]).unwrap();
-    writer.write_frame_u16(&[2; 256]).unwrap();
-    writer.finish().unwrap();
-    let len = std::fs::metadata(&path).unwrap().len();
-    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.set_len(len - 300).unwrap();
-    let error = TiffStack::open(&path).unwrap_err();
+    let mut file = File::new();
+    file.gray(16, 16, 256, 1);
+    let pixels = file.bytes.len() as u32 + 2 + 9 * 12 + 4;
+    file.page(&gray_tags(16, 16, pixels, 256, 1));
+    file.bytes.extend([0; 255]);
+    let error = file.error();
     assert!(
         matches!(error, TiffStackError::Truncated { page: 1, .. }),
         "{error}"
     );
+    file.bytes.push(0);
+    assert_eq!(file.open().unwrap().num_frames(), 2);
 }
 
 #[test]
@@ -439,7 +394,7 @@ fn file_cut_after_it_was_opened() {
     std::fs::write(&path, &file.bytes[..100]).unwrap();
     assert!(matches!(
         stack.frame(0),
-        Err(TiffStackError::Decode { page: 0, .. })
+        Err(TiffStackError::Changed { page: 0, .. })
     ));
 }
 
@@ -461,16 +416,45 @@ fn unsupported_pages_say_what_they_are(#[case] tag: usize, #[case] value: u32, #
     assert!(error.to_string().contains(what), "{error}");
 }
 
-#[test]
-fn an_imagej_stack_behind_one_directory_is_not_read_as_one_frame() {
+/// An ImageJ stack of 3 images of 6 bytes that claims `images`.
+fn imagej(images: u32, compression: u32) -> File {
     let mut file = File::new();
-    let text = b"ImageJ=1.53t\nimages=3\nslices=3\n";
+    let text = format!("ImageJ=1.53t\nimages={images}\nslices={images}\n");
     let at = file.bytes.len() as u32;
-    file.bytes.extend(text);
-    let mut tags = gray_tags(2, 3, 8, 6, 1).to_vec();
+    file.bytes.extend(text.as_bytes());
+    let pixels = at + text.len() as u32 + 126;
+    let mut tags = gray_tags(2, 3, pixels, 6, compression).to_vec();
     tags.insert(5, (270, 2, text.len() as u32, at));
     file.page(&tags);
-    let error = file.error();
+    assert_eq!(file.bytes.len() as u32, pixels);
+    file.bytes.extend((0..18).collect::<Vec<u8>>());
+    file
+}
+
+#[test]
+fn all_images_behind_one_imagej_directory_are_frames() {
+    let stack = imagej(3, 1).open().unwrap();
+    assert_eq!(stack.num_frames(), 3);
+    assert_eq!(
+        stack.frame(2).unwrap().pixels,
+        [12., 13., 14., 15., 16., 17.]
+    );
+}
+
+#[rstest]
+#[case::one_more(4)]
+#[case::billions(u32::MAX)]
+fn more_images_behind_one_directory_than_the_file_holds(#[case] images: u32) {
+    let error = imagej(images, 1).error();
+    assert!(
+        matches!(error, TiffStackError::Truncated { page: 0, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn compressed_images_behind_one_directory_are_refused() {
+    let error = imagej(3, 5).error();
     assert!(
         error.to_string().contains("ImageJ stack of 3 images"),
         "{error}"
@@ -482,14 +466,14 @@ fn read_all(bytes: Vec<u8>) {
     let file = File { bytes, link: 4 };
     let (_folder, path) = file.save();
     let started = Instant::now();
-    LARGEST.set(0);
+    allocations::take();
     if let Ok(stack) = TiffStack::open(path) {
         for index in 0..stack.num_frames().min(20) {
             stack.frame(index).ok();
         }
     }
     assert!(started.elapsed().as_secs() < 10);
-    let largest = LARGEST.get();
+    let largest = allocations::take().largest;
     assert!(
         largest <= MAX_ALLOCATION,
         "{largest} bytes were allocated at once"

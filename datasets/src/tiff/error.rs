@@ -157,12 +157,22 @@ pub enum TiffStackError {
         source: TiffError,
     },
     /// The file changed since it was opened.
-    #[error("page {page} of {path} changed its size since the stack was opened; open it again", path = .path.display())]
+    #[error("page {page} of {path} changed since the stack was opened; open it again", path = .path.display())]
     Changed {
         /// The file.
         path: PathBuf,
         /// The page.
         page: usize,
+    },
+    /// A page is not where the regular spacing of the others says.
+    #[error("{path}: page {page} should lie at byte {offset} as the pages around it do, but does not; open the stack with `TiffStack::open_checked`", path = .path.display())]
+    Irregular {
+        /// The file.
+        path: PathBuf,
+        /// The page.
+        page: usize,
+        /// Where its directory should start.
+        offset: u64,
     },
     /// There is no such frame.
     #[error("{path} has {num_frames} frames, there is no frame {index}", path = .path.display())]
@@ -184,14 +194,57 @@ pub enum TiffStackError {
         source: io::Error,
     },
     /// A page could not be written.
-    #[error("cannot write page {page} of {path}: check the free space, and use `create_big` for stacks over 4 GiB", path = .path.display())]
+    #[error("cannot write page {page} of {path}: check the free space", path = .path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// The page.
         page: usize,
-        /// What the encoder found.
+        /// Why the system refused.
         #[source]
-        source: TiffError,
+        source: io::Error,
+    },
+    /// A stack was to be finished in the middle of a page.
+    #[error("cannot finish {path}: {rows} of {height} rows of page {page} were written; write the rest first", path = .path.display())]
+    UnfinishedPage {
+        /// The file.
+        path: PathBuf,
+        /// The page.
+        page: usize,
+        /// Rows written.
+        rows: usize,
+        /// Rows that a page has.
+        height: usize,
+    },
+    /// The folder of a sequence could not be listed.
+    #[error("cannot list the folder {path}: check that it exists and may be read", path = .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why the system refused.
+        #[source]
+        source: io::Error,
+    },
+    /// A sequence has no file.
+    #[error("there is no TIFF file in {path}: pass a folder of files that end in .tif or .tiff", path = .path.display())]
+    NoFiles {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A file of a sequence has frames of another size than the first.
+    #[error("the frames of {path} are {height}×{width} pixels, those of {first} {expected_height}×{expected_width}; read files of one size as a sequence", path = .path.display(), first = .first.display())]
+    FileDiffers {
+        /// The file.
+        path: PathBuf,
+        /// The height of its frames.
+        height: usize,
+        /// The width of its frames.
+        width: usize,
+        /// The first file.
+        first: PathBuf,
+        /// The height of its frames.
+        expected_height: usize,
+        /// The width of its frames.
+        expected_width: usize,
     },
 }

@@ -1,104 +1,63 @@
-//! The page index: where each page's directory lies, checked once at opening.
+//! The page index: where each page lies.
 //!
 //! Only directories are read here, never a pixel. Every count and offset is
 //! checked against the file's length before anything is allocated for it.
 
-use std::{collections::HashSet, path::Path};
+use std::path::Path;
 
-use super::{directory::Directory, error::TiffStackError, source::SharedFile};
-
-/// The most bytes of pixels that one page may claim: 2 GiB.
-const MAX_PAGE_BYTES: u64 = 2 << 30;
-
-/// The most that stored bytes may expand to. Deflate reaches 1032, LZW about
-/// 2700 times; a page that claims more than this is not what it seems.
-const MAX_EXPANSION: u64 = 4096;
+use super::{
+    directory::Directory,
+    error::TiffStackError,
+    format::Format,
+    header::{PageHeader, Storage},
+    regular::Regular,
+    sample::SampleType,
+    source::Source,
+    walk::Walk,
+};
 
 /// Byte order, offset width and pages of a TIFF file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Layout {
-    format: Format,
+    pub(super) format: Format,
     pub(super) height: usize,
     pub(super) width: usize,
-    /// Byte offset of each page's directory.
-    pub(super) pages: Vec<u64>,
+    /// The first pages, where they are regular.
+    regular: Option<Regular>,
+    /// The pages after those, each of which was read.
+    listed: Vec<Location>,
+    last_directory: u64,
 }
 
-/// How numbers and directories are stored.
+/// Where a page's samples are to be had from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Format {
-    pub(super) big_endian: bool,
-    pub(super) big_tiff: bool,
+pub(super) enum Location {
+    /// In one piece from this byte on, as they are.
+    Contiguous { data: u64, sample: SampleType },
+    /// As the directory at this byte says.
+    Encoded { directory: u64 },
 }
 
-impl Format {
-    /// The unsigned number in `bytes` (at most eight of them).
-    pub(super) fn number(self, bytes: &[u8]) -> u64 {
-        let push = |number, byte: &u8| number << 8 | u64::from(*byte);
-        match self.big_endian {
-            true => bytes.iter().fold(0, push),
-            false => bytes.iter().rev().fold(0, push),
-        }
-    }
-
-    /// A header whose first page is the directory at `offset`.
-    pub(super) fn header(self, offset: u64) -> Vec<u8> {
-        let mut fields = vec![(if self.big_tiff { 43 } else { 42 }, 2)];
-        if self.big_tiff {
-            fields.extend([(8, 2), (0, 2), (offset, 8)]);
-        } else {
-            fields.push((offset, 4));
-        }
-        let mut header = if self.big_endian { *b"MM" } else { *b"II" }.to_vec();
-        for (value, len) in fields {
-            let bytes = value.to_be_bytes();
-            let start = header.len();
-            header.extend(&bytes[8 - len..]);
-            if !self.big_endian {
-                header[start..].reverse();
-            }
-        }
-        header
-    }
-
-    /// Parses the header; answers the format and the first directory's offset.
-    fn parse(head: &[u8]) -> Result<(Self, u64), String> {
-        let big_endian = match head.get(..2) {
-            Some(b"II") => false,
-            Some(b"MM") => true,
-            Some(other) => return Err(format!("it starts with the bytes {other:02x?}")),
-            None => return Err(format!("it holds {} bytes", head.len())),
-        };
-        let order = Self {
-            big_endian,
-            big_tiff: false,
-        };
-        let field = |start: usize, len: usize| {
-            let bytes = head.get(start..start + len);
-            bytes
-                .map(|bytes| order.number(bytes))
-                .ok_or_else(|| "its header is cut off".to_string())
-        };
-        match field(2, 2)? {
-            42 => Ok((order, field(4, 4)?)),
-            43 if field(4, 2)? == 8 && field(6, 2)? == 0 => Ok((
-                Self {
-                    big_tiff: true,
-                    ..order
-                },
-                field(8, 8)?,
-            )),
-            43 => Err("its BigTIFF header is corrupt".into()),
-            version => Err(format!("its version number is {version}, not 42 or 43")),
-        }
-    }
+/// How much is read when a stack is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// A few pages where they are regular, else every directory.
+    Quick,
+    /// Every directory.
+    Checked,
+    /// As `Quick`; a last page that is cut off is not there yet.
+    Growing,
 }
 
 impl Layout {
-    /// Walks the chain of directories and checks each.
-    pub(super) fn read(path: &Path, file: &SharedFile) -> Result<Self, TiffStackError> {
+    /// Finds all pages.
+    pub(super) fn read(
+        path: &Path,
+        source: &Source,
+        opening: Opening,
+    ) -> Result<Self, TiffStackError> {
         let mut head = [0; 16];
-        let filled = file
+        let filled = source
             .fill_at(&mut head, 0)
             .map_err(|source| TiffStackError::Open {
                 path: path.into(),
@@ -109,156 +68,165 @@ impl Layout {
                 path: path.into(),
                 reason,
             })?;
-        let mut walk = Walk {
-            path,
-            file,
-            format,
-            size: None,
-            seen: HashSet::new(),
-            pages: Vec::new(),
-        };
-        let mut next = first;
-        while next != 0 {
-            next = walk.visit(next)?;
+        if first == 0 {
+            return Err(TiffStackError::NoPages { path: path.into() });
         }
-        let (height, width) = walk
-            .size
-            .ok_or_else(|| TiffStackError::NoPages { path: path.into() })?;
+        let mut walk = Walk::new(path, source, format);
+        let regular = walk.run(first, opening)?;
+        let (height, width) = walk.size.expect("invariant: the first page was read");
         Ok(Self {
             format,
             height,
             width,
-            pages: walk.pages,
+            listed: match regular {
+                Some(_) => Vec::new(),
+                None => walk.pages,
+            },
+            last_directory: match &regular {
+                Some(regular) => regular.place(regular.num_pages - 1).directory,
+                None => walk.last_directory,
+            },
+            regular,
         })
     }
 
-    /// The header that makes `page` the first page.
-    pub(super) fn header_of(&self, page: usize) -> Vec<u8> {
-        self.format.header(self.pages[page])
-    }
-}
-
-/// The state of the walk from one directory to the next.
-struct Walk<'a> {
-    path: &'a Path,
-    file: &'a SharedFile,
-    format: Format,
-    size: Option<(usize, usize)>,
-    seen: HashSet<u64>,
-    pages: Vec<u64>,
-}
-
-impl Walk<'_> {
-    /// Checks the directory at `offset` and answers the offset of the next.
-    fn visit(&mut self, offset: u64) -> Result<u64, TiffStackError> {
-        let page = self.pages.len();
-        if !self.seen.insert(offset) {
-            return Err(TiffStackError::PageLoop {
-                path: self.path.into(),
-                page,
-                offset,
-            });
-        }
-        let directory = Directory::read(self.path, self.file, self.format, page, offset)?;
-        directory.check_tags()?;
-        let (height, width) = self.check_size(&directory)?;
-        directory.check_kind()?;
-        self.check_bytes(&directory, height, width)?;
-        let next = directory.next();
-        if page == 0 && next == 0 {
-            directory.check_single_directory()?;
-        }
-        self.size = Some((height, width));
-        self.pages.push(offset);
-        Ok(next)
+    pub(super) fn num_pages(&self) -> usize {
+        self.num_regular() + self.listed.len()
     }
 
-    fn check_size(&self, directory: &Directory<'_>) -> Result<(usize, usize), TiffStackError> {
-        let (height, width) = directory.size()?;
-        let (path, page, offset) = (self.path.to_path_buf(), directory.page, directory.offset);
-        if height == 0 || width == 0 {
-            return Err(TiffStackError::ZeroSized {
-                path,
-                page,
-                offset,
-                height,
-                width,
-            });
-        }
-        // 32-bit numbers at most: `Directory::size` checked it.
-        let (height, width) = (height as usize, width as usize);
-        match self.size {
-            Some((expected_height, expected_width))
-                if (expected_height, expected_width) != (height, width) =>
-            {
-                Err(TiffStackError::SizeDiffers {
-                    path,
-                    page,
-                    offset,
-                    height,
-                    width,
-                    expected_height,
-                    expected_width,
-                })
-            }
-            _ => Ok((height, width)),
-        }
+    /// Whether any page may be mapped into memory.
+    pub(super) fn has_contiguous_pages(&self) -> bool {
+        let is_contiguous = |page: &Location| matches!(page, Location::Contiguous { .. });
+        self.regular.is_some() || self.listed.iter().any(is_contiguous)
     }
 
-    /// Refuses pages whose stored bytes cannot hold what they claim.
-    fn check_bytes(
+    /// Where a page lies. A place that is a guess is checked by the page's directory, once.
+    pub(super) fn locate(
         &self,
-        directory: &Directory<'_>,
-        height: usize,
-        width: usize,
-    ) -> Result<(), TiffStackError> {
-        // Strips may overlap, so the file's length bounds them too.
-        let stored = directory.stored_bytes()?.min(self.file.len());
-        let (height, width) = (height as u64, width as u64);
-        // Tiles are stored whole, even where they reach over the border.
-        let (tile_height, tile_width) = directory.tile_size()?.unwrap_or((height, width));
-        let claimed = height
-            .saturating_mul(width)
-            .max(tile_height.saturating_mul(tile_width))
-            .saturating_mul(directory.bytes_per_sample()?);
-        let most = match directory.is_compressed()? {
-            true => stored.saturating_mul(MAX_EXPANSION),
-            false => stored,
+        path: &Path,
+        source: &Source,
+        page: usize,
+    ) -> Result<Location, TiffStackError> {
+        let regular = match &self.regular {
+            Some(regular) if page < regular.num_pages => regular,
+            _ => return Ok(self.listed[page - self.num_regular()]),
         };
-        if claimed > most.min(MAX_PAGE_BYTES) {
-            return Err(TiffStackError::Implausible {
-                path: self.path.into(),
-                page: directory.page,
-                offset: directory.offset,
-                claimed,
-                stored,
-            });
+        if regular.is_guess(page) {
+            let size = (self.height, self.width);
+            check_guess(path, source, self.format, size, regular, page)?;
+            regular.confirm(page);
         }
-        Ok(())
+        Ok(Location::Contiguous {
+            data: regular.place(page).data,
+            sample: regular.sample,
+        })
+    }
+
+    /// Adds the pages that were appended since, and answers their number.
+    ///
+    /// A page that the file does not hold completely is left for the next time.
+    pub(super) fn grow(&mut self, path: &Path, source: &Source) -> Result<usize, TiffStackError> {
+        let single = self.regular.as_ref();
+        if single.is_some_and(Regular::has_single_directory) {
+            return Ok(0);
+        }
+        let before = self.num_pages();
+        let (format, mut offset) = (self.format, self.last_directory);
+        let mut next = Directory::read(path, source, format, before - 1, offset)?.next();
+        while next != 0 {
+            let page = self.num_pages();
+            if next <= offset {
+                return Err(TiffStackError::PageLoop {
+                    path: path.into(),
+                    page,
+                    offset: next,
+                });
+            }
+            let size = Some((self.height, self.width));
+            match read_page(path, source, format, page, next, size) {
+                Ok(read) => {
+                    self.listed.push(read.location);
+                    self.last_directory = next;
+                    (offset, next) = (next, read.next);
+                }
+                Err(TiffStackError::Truncated { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.num_pages() - before)
+    }
+
+    fn num_regular(&self) -> usize {
+        self.regular.as_ref().map_or(0, |regular| regular.num_pages)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What the index keeps of a page.
+pub(super) struct ReadPage {
+    pub(super) size: (usize, usize),
+    pub(super) location: Location,
+    pub(super) next: u64,
+    pub(super) directory_len: u64,
+}
 
-    #[test]
-    fn a_header_parses_to_what_it_was_made_of() {
-        for big_endian in [false, true] {
-            for big_tiff in [false, true] {
-                let format = Format {
-                    big_endian,
-                    big_tiff,
-                };
-                let parsed = Format::parse(&format.header(0x0102_0304));
-                assert_eq!(parsed, Ok((format, 0x0102_0304)));
-            }
-        }
+/// Reads and checks one directory.
+pub(super) fn read_page(
+    path: &Path,
+    source: &Source,
+    format: Format,
+    page: usize,
+    offset: u64,
+    expected: Option<(usize, usize)>,
+) -> Result<ReadPage, TiffStackError> {
+    let directory = Directory::read(path, source, format, page, offset)?;
+    let header = PageHeader::parse(&directory)?;
+    let (height, width) = (header.height, header.width);
+    if let Some((expected_height, expected_width)) = expected
+        && (height, width) != (expected_height, expected_width)
+    {
+        return Err(TiffStackError::SizeDiffers {
+            path: path.into(),
+            page,
+            offset,
+            height,
+            width,
+            expected_height,
+            expected_width,
+        });
     }
+    let sample = header.sample;
+    Ok(ReadPage {
+        size: (height, width),
+        location: match header.storage {
+            Storage::Contiguous(data) => Location::Contiguous { data, sample },
+            _ => Location::Encoded { directory: offset },
+        },
+        next: directory.next(),
+        directory_len: directory.len() as u64,
+    })
+}
 
-    #[test]
-    fn a_png_header_is_refused_by_its_first_bytes() {
-        let error = Format::parse(b"\x89PNG\r\n\x1a\n").unwrap_err();
-        assert_eq!(error, "it starts with the bytes [89, 50]");
+/// Refuses a page that is not where the regular spacing says.
+pub(super) fn check_guess(
+    path: &Path,
+    source: &Source,
+    format: Format,
+    size: (usize, usize),
+    regular: &Regular,
+    page: usize,
+) -> Result<(), TiffStackError> {
+    let place = regular.place(page);
+    let read = read_page(path, source, format, page, place.directory, Some(size))?;
+    let expected = Location::Contiguous {
+        data: place.data,
+        sample: regular.sample,
+    };
+    if read.location != expected || read.next != regular.next(page) {
+        return Err(TiffStackError::Irregular {
+            path: path.into(),
+            page,
+            offset: place.directory,
+        });
     }
+    Ok(())
 }

@@ -1,17 +1,49 @@
 //! Multi-page TIFF stacks, read and written page by page.
 //!
-//! Opening reads the directories of all pages (a few hundred bytes each) and
-//! checks them; pixels are decoded only for the frame that is asked for. So a
-//! stack of any size costs one page of memory for each reading thread, plus
-//! eight bytes a page for the index.
+//! Opening finds where the pages lie, with a few reads where they are regular and one read a page
+//! where they are not; pixels are read only for the frame that is asked for. Pages that are
+//! uncompressed and in one piece are views into a memory map, without a copy; any other page is
+//! decoded alone. So a stack of any size costs one page of memory for each reading thread, plus
+//! at most sixteen bytes a page for the index.
+//!
+//! | to read | use |
+//! |---|---|
+//! | one file | [`TiffStack`]: [`page`](TiffStack::page) as stored, [`frame`](TiffStack::frame) as `f32` |
+//! | many files as one stack | [`TiffSequence`] |
+//! | a frame with its neighbours | [`FrameWindows`] |
+//! | rectangles of frames | [`FramePatches`] |
+//! | a file that is still being written | [`TiffStack::follow`] |
+//!
+//! [`TiffStackWriter`] writes them.
 
+mod dataset;
+mod decode;
 mod directory;
 mod error;
+mod follow;
+mod format;
+mod frame;
+mod header;
 mod layout;
+mod mmap;
+mod page;
+mod patch;
+mod regular;
+mod sample;
+mod sequence;
 mod source;
 mod stack;
+mod walk;
+mod window;
 mod writer;
 
 pub use error::TiffStackError;
-pub use stack::{Frame, TiffStack};
+pub use follow::{Follow, FollowConfig};
+pub use frame::{Frame, FrameSource};
+pub use page::Page;
+pub use patch::{FramePatches, Patch};
+pub use sample::{Sample, SampleType};
+pub use sequence::TiffSequence;
+pub use stack::TiffStack;
+pub use window::{Border, FrameWindow, FrameWindows};
 pub use writer::TiffStackWriter;

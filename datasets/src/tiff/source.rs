@@ -2,7 +2,9 @@
 
 use std::io::{self, Read, Seek, SeekFrom};
 
-pub(super) use crate::shared_file::SharedFile;
+pub(super) use crate::shared_file::SharedFile as Source;
+#[cfg(test)]
+pub(super) use crate::shared_file::reads;
 
 /// The file as it would be if its first page were the page wanted.
 ///
@@ -11,15 +13,15 @@ pub(super) use crate::shared_file::SharedFile;
 /// access, without state that threads would have to share.
 #[derive(Debug)]
 pub(super) struct PageReader<'a> {
-    file: &'a SharedFile,
+    source: &'a Source,
     header: Vec<u8>,
     position: u64,
 }
 
 impl<'a> PageReader<'a> {
-    pub(super) fn new(file: &'a SharedFile, header: Vec<u8>) -> Self {
+    pub(super) fn new(source: &'a Source, header: Vec<u8>) -> Self {
         Self {
-            file,
+            source,
             header,
             position: 0,
         }
@@ -33,7 +35,7 @@ impl Read for PageReader<'_> {
             let mut rest = &self.header[self.position as usize..];
             rest.read(buffer)?
         } else {
-            self.file.read_at(buffer, self.position)?
+            self.source.read_at(buffer, self.position)?
         };
         self.position += count as u64;
         Ok(count)
@@ -44,7 +46,7 @@ impl Seek for PageReader<'_> {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
         let target = match to {
             SeekFrom::Start(offset) => Some(offset),
-            SeekFrom::End(delta) => self.file.len().checked_add_signed(delta),
+            SeekFrom::End(delta) => self.source.len().checked_add_signed(delta),
             SeekFrom::Current(delta) => self.position.checked_add_signed(delta),
         };
         self.position = target.ok_or(io::ErrorKind::InvalidInput)?;

@@ -1,48 +1,43 @@
-//! A stack whose frames are decoded one at a time.
+//! A stack whose frames are read one at a time.
 
 use std::{
-    io::BufReader,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
-
-use ::tiff::{
-    TiffError,
-    decoder::{Decoder, DecodingResult, Limits},
-};
-use burn::data::dataset::{Dataset, DatasetError};
 
 use super::{
+    decode::PageDecoder,
     error::TiffStackError,
-    layout::Layout,
-    source::{PageReader, SharedFile},
+    frame::Frame,
+    layout::{Layout, Location, Opening},
+    mmap::Mapping,
+    page::{Decoded, Page, PageBytes},
+    sample::SampleType,
+    source::Source,
 };
-
-/// Decoded bytes of one strip or tile, and compressed ones: 128 MiB at most.
-const MAX_CHUNK_BYTES: usize = 128 << 20;
-
-/// One page of a stack.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Frame {
-    /// Position in the stack, from 0.
-    pub index: usize,
-    /// Height in pixels.
-    pub height: usize,
-    /// Width in pixels.
-    pub width: usize,
-    /// Pixel values as stored, row by row: `height * width` of them.
-    pub pixels: Vec<f32>,
-}
 
 /// A multi-page gray TIFF of which only the page index is in memory.
 ///
-/// Reads classic TIFF and BigTIFF in both byte orders, strips and tiles,
-/// uncompressed, LZW, deflate, PackBits and JPEG; unsigned and signed integers
-/// of 8, 16 or 32 bits and floats of 32 or 64 bits. Reaching any frame takes the
-/// same time. Threads share one stack without waiting for each other.
+/// Reads classic TIFF and BigTIFF in both byte orders, ImageJ stacks (also those over 4 GiB, which
+/// have one directory for all images), strips and tiles, uncompressed, LZW, deflate, PackBits and
+/// JPEG; unsigned and signed integers of 8, 16 or 32 bits and floats of 32 or 64 bits. Reaching
+/// any frame takes the same time. Threads share one stack without waiting for each other.
 ///
-/// A page may claim 2 GiB of pixels, and no more than its stored bytes can hold: a
-/// damaged file cannot make the reader allocate what it only claims. The size
+/// Opening costs the same for any number of pages where these are uncompressed and lie at regular
+/// distances, as ImageJ, `tifffile` and [`TiffStackWriter`](super::TiffStackWriter) write them:
+/// five directories are read, every other one when its page is first asked for. Of all other
+/// stacks every directory is read once, some hundred bytes a page. [`open_checked`] always does.
+///
+/// [`page`](Self::page) gives samples as they are stored, without a copy where the file allows
+/// it; [`frame`](Self::frame) gives `f32`. A process that reads pages of a memory map keeps at most
+/// about 8 MiB and one page of them, however many it reads.
+///
+/// A damaged file cannot make the reader allocate what it only claims: pixels that have to be
+/// decoded may be 2 GiB a page, and no more than their stored bytes can hold. The size
 /// inside a JPEG stream is bounded by the decoder alone, to 16,384 pixels a side.
+///
+/// [`open_checked`]: Self::open_checked
 ///
 /// # Exactness
 /// Integers above 2²⁴ and 64-bit floats are rounded to the nearest `f32`.
@@ -54,8 +49,8 @@ pub struct Frame {
 /// use burn_memopt_datasets::tiff::{TiffStack, TiffStackWriter};
 ///
 /// let mut writer = TiffStackWriter::create(&path, 1, 2)?;
-/// writer.write_frame_u16(&[7, 8])?;
-/// writer.write_frame_u16(&[9, 10])?;
+/// writer.write_frame(&[7u16, 8])?;
+/// writer.write_frame(&[9u16, 10])?;
 /// writer.finish()?;
 ///
 /// let stack = TiffStack::open(&path)?;
@@ -66,26 +61,82 @@ pub struct Frame {
 #[derive(Debug)]
 pub struct TiffStack {
     path: PathBuf,
-    file: SharedFile,
-    layout: Layout,
+    source: Source,
+    layout: Arc<Layout>,
+    map: Option<Arc<Mapping>>,
+    decoder: PageDecoder,
 }
 
 impl TiffStack {
-    /// Opens the stack and reads its page index, but no pixel.
+    /// Opens the stack and finds its pages, but reads no pixel.
     ///
     /// # Errors
-    /// If the file is missing, is no TIFF, has no page, or if a page's directory is
+    /// If the file is missing, is no TIFF, has no page, or if a directory that is read is
     /// truncated, corrupt, of another size than the first, part of a loop, or
-    /// of a kind that is not read: every page is checked here, so that a long run does
-    /// not fail in the middle.
+    /// of a kind that is not read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, TiffStackError> {
-        let path = path.as_ref().to_path_buf();
-        let file = SharedFile::open(&path).map_err(|source| TiffStackError::Open {
-            path: path.clone(),
+        Self::open_file(path.as_ref(), Opening::Quick)
+    }
+
+    /// Opens the stack and checks the directory of every page, so that a long run does not fail
+    /// in the middle. It takes some microseconds a page.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), for any page.
+    pub fn open_checked(path: impl AsRef<Path>) -> Result<Self, TiffStackError> {
+        Self::open_file(path.as_ref(), Opening::Checked)
+    }
+
+    /// Opens a stack that another program is still writing. Pages that are not whole yet
+    /// are not there; [`refresh`](Self::refresh) finds them once they are.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), but for a page other than the first that is cut off.
+    pub fn open_growing(path: impl AsRef<Path>) -> Result<Self, TiffStackError> {
+        Self::open_file(path.as_ref(), Opening::Growing)
+    }
+
+    /// Reads a stack that is in memory. Errors call it `<memory>`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Self, TiffStackError> {
+        Self::new(
+            Path::new("<memory>"),
+            Source::memory(bytes.into()),
+            Opening::Quick,
+        )
+    }
+
+    fn open_file(path: &Path, opening: Opening) -> Result<Self, TiffStackError> {
+        let source = open_source(path)?;
+        Self::new(path, source, opening)
+    }
+
+    fn new(path: &Path, source: Source, opening: Opening) -> Result<Self, TiffStackError> {
+        let layout = Layout::read(path, &source, opening)?;
+        Ok(Self::with_layout(path, source, Arc::new(layout)))
+    }
+
+    /// Opens a file again whose pages are known.
+    pub(super) fn reopen(path: &Path, layout: Arc<Layout>) -> Result<Self, TiffStackError> {
+        let source = open_source(path)?;
+        Ok(Self::with_layout(path, source, layout))
+    }
+
+    fn with_layout(path: &Path, source: Source, layout: Arc<Layout>) -> Self {
+        let map = map(&source, &layout);
+        Self {
+            path: path.into(),
             source,
-        })?;
-        let layout = Layout::read(&path, &file)?;
-        Ok(Self { path, file, layout })
+            layout,
+            map,
+            decoder: PageDecoder::default(),
+        }
+    }
+
+    pub(super) fn layout(&self) -> &Arc<Layout> {
+        &self.layout
     }
 
     /// The file that is read.
@@ -95,7 +146,7 @@ impl TiffStack {
 
     /// Number of frames.
     pub fn num_frames(&self) -> usize {
-        self.layout.pages.len()
+        self.layout.num_pages()
     }
 
     /// Height of every frame in pixels.
@@ -108,79 +159,142 @@ impl TiffStack {
         self.layout.width
     }
 
-    /// Decodes frame `index`.
+    /// Finds pages that were appended since the stack was opened or last refreshed, and answers
+    /// their number. Only directories behind the last page known are read.
+    ///
+    /// A last page that the file does not hold completely is not visible yet. One whose bytes are
+    /// there, but not yet written, cannot be told: see [`FollowConfig`](super::FollowConfig).
     ///
     /// # Errors
-    /// If there is no such frame, or its bytes cannot be read or decoded.
-    pub fn frame(&self, index: usize) -> Result<Frame, TiffStackError> {
-        let Some(&offset) = self.layout.pages.get(index) else {
+    /// If a new page's directory is damaged or cannot be read, which may pass if it was just
+    /// being written. The stack goes on with the pages that are whole.
+    pub fn refresh(&mut self) -> Result<usize, TiffStackError> {
+        self.source
+            .update_len()
+            .map_err(|source| TiffStackError::Open {
+                path: self.path.clone(),
+                source,
+            })?;
+        let before = self.num_frames();
+        let grown = Arc::make_mut(&mut self.layout).grow(&self.path, &self.source);
+        if self.num_frames() > before {
+            self.map = map(&self.source, &self.layout);
+        }
+        grown
+    }
+
+    /// Frame `index` as it is stored: a view into the file if it is uncompressed and in one
+    /// piece, else decoded.
+    ///
+    /// # Errors
+    /// If there is no such frame, its bytes cannot be read or decoded, or the file changed.
+    pub fn page(&self, index: usize) -> Result<Page, TiffStackError> {
+        if index >= self.num_frames() {
             return Err(TiffStackError::FrameOutOfRange {
                 path: self.path.clone(),
                 index,
                 num_frames: self.num_frames(),
             });
-        };
-        let pixels = self
-            .decode(index)
-            .map_err(|source| TiffStackError::Decode {
-                path: self.path.clone(),
-                page: index,
-                offset,
-                source,
-            })?;
-        let (height, width) = (self.height(), self.width());
-        if pixels.len() != height * width {
-            return Err(TiffStackError::Changed {
-                path: self.path.clone(),
-                page: index,
-            });
         }
-        Ok(Frame {
+        let format = self.layout.format;
+        match self.layout.locate(&self.path, &self.source, index)? {
+            Location::Contiguous { data, sample } => self.contiguous(index, data, sample),
+            Location::Encoded { directory } => {
+                let (header, pixels) =
+                    self.decoder
+                        .decode(&self.path, &self.source, format, index, directory)?;
+                if (header.height, header.width) != (self.height(), self.width()) {
+                    return Err(self.changed(index));
+                }
+                let bytes = PageBytes::Decoded(pixels);
+                let big_endian = cfg!(target_endian = "big");
+                Ok(self.page_of(index, header.sample, big_endian, bytes))
+            }
+        }
+    }
+
+    /// Frame `index` as `f32`.
+    ///
+    /// # Errors
+    /// As [`page`](Self::page).
+    pub fn frame(&self, index: usize) -> Result<Frame, TiffStackError> {
+        Ok(self.page(index)?.to_frame())
+    }
+
+    fn contiguous(
+        &self,
+        index: usize,
+        data: u64,
+        sample: SampleType,
+    ) -> Result<Page, TiffStackError> {
+        let len = self.height() * self.width() * sample.size();
+        let read_error = |source| TiffStackError::Read {
+            path: self.path.clone(),
+            page: index,
+            offset: data,
+            source,
+        };
+        // Behind the end of a file that was cut off since, a map has no bytes.
+        let end = data + len as u64;
+        if self.source.len_now().map_err(read_error)? < end {
+            return Err(self.changed(index));
+        }
+        let range = data as usize..end as usize;
+        let bytes = match (&self.map, self.source.in_memory()) {
+            (Some(map), _) if range.end <= map.len() => {
+                map.hand_out(&range);
+                PageBytes::Mapped(map.clone(), range)
+            }
+            (_, Some(memory)) => PageBytes::Memory(memory.clone(), range),
+            _ => {
+                let mut pixels = Decoded::zeroed(len);
+                self.source
+                    .fill_exactly_at(pixels.bytes_mut(), data)
+                    .map_err(read_error)?;
+                PageBytes::Decoded(pixels)
+            }
+        };
+        Ok(self.page_of(index, sample, self.layout.format.big_endian, bytes))
+    }
+
+    fn page_of(
+        &self,
+        index: usize,
+        sample: SampleType,
+        big_endian: bool,
+        bytes: PageBytes,
+    ) -> Page {
+        Page {
             index,
-            height,
-            width,
-            pixels,
-        })
+            height: self.height(),
+            width: self.width(),
+            sample,
+            big_endian,
+            bytes,
+        }
     }
 
-    fn decode(&self, index: usize) -> Result<Vec<f32>, TiffError> {
-        let mut limits = Limits::default();
-        limits.decoding_buffer_size = self.height() * self.width() * size_of::<f64>();
-        limits.intermediate_buffer_size = MAX_CHUNK_BYTES.max(limits.decoding_buffer_size);
-        let reader = PageReader::new(&self.file, self.layout.header_of(index));
-        let mut decoder = Decoder::new(BufReader::new(reader))?.with_limits(limits);
-        Ok(to_f32(decoder.read_image()?))
+    fn changed(&self, page: usize) -> TiffStackError {
+        TiffStackError::Changed {
+            path: self.path.clone(),
+            page,
+        }
     }
 }
 
-/// Converts samples of any type to the nearest `f32`.
-fn to_f32(samples: DecodingResult) -> Vec<f32> {
-    fn map<T: Copy>(samples: &[T], convert: impl Fn(T) -> f32) -> Vec<f32> {
-        samples.iter().map(|&sample| convert(sample)).collect()
-    }
-    match samples {
-        DecodingResult::F32(samples) => samples,
-        DecodingResult::U8(samples) => map(&samples, f32::from),
-        DecodingResult::U16(samples) => map(&samples, f32::from),
-        DecodingResult::U32(samples) => map(&samples, |sample| sample as f32),
-        DecodingResult::U64(samples) => map(&samples, |sample| sample as f32),
-        DecodingResult::I8(samples) => map(&samples, f32::from),
-        DecodingResult::I16(samples) => map(&samples, f32::from),
-        DecodingResult::I32(samples) => map(&samples, |sample| sample as f32),
-        DecodingResult::I64(samples) => map(&samples, |sample| sample as f32),
-        DecodingResult::F16(samples) => map(&samples, f32::from),
-        DecodingResult::F64(samples) => map(&samples, |sample| sample as f32),
-    }
+fn open_source(path: &Path) -> Result<Source, TiffStackError> {
+    let open_error = |source: io::Error| TiffStackError::Open {
+        path: path.into(),
+        source,
+    };
+    Source::open(path).map_err(open_error)
 }
 
-impl Dataset<Frame> for TiffStack {
-    fn get(&self, index: usize) -> Result<Frame, DatasetError> {
-        let len = self.num_frames();
-        assert!(index < len, "frame must be below {len}, got {index}");
-        self.frame(index).map_err(DatasetError::new)
-    }
-
-    fn len(&self) -> usize {
-        self.num_frames()
-    }
+/// A map of the file, if there is something to map and the system can: pages are read else.
+fn map(source: &Source, layout: &Layout) -> Option<Arc<Mapping>> {
+    let file = source.file().filter(|_| layout.has_contiguous_pages())?;
+    Mapping::new(file).ok().map(Arc::new)
 }
+
+#[cfg(test)]
+mod tests;

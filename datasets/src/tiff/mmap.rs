@@ -1,0 +1,100 @@
+//! The memory map: pages without a copy, and the only `unsafe` of the crate.
+
+use std::{
+    fs::File,
+    io,
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use memmap2::Mmap;
+
+/// Bytes that may be handed out before the map is told to let go of its pages: 8 MiB.
+///
+/// What was read through a map stays part of the process until the system needs the
+/// memory: reading a stack of 50 GB would look like using 50 GB.
+const MAX_RESIDENT: usize = 8 << 20;
+
+/// The longest page that is fetched whole before it is touched: 1 MiB. Of a longer one perhaps
+/// only a patch is wanted.
+const MAX_READ_AHEAD: usize = 1 << 20;
+
+/// A file in the address space, read on first touch.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    map: Mmap,
+    handed_out: AtomicUsize,
+}
+
+impl Mapping {
+    /// Maps the whole file.
+    ///
+    /// # Errors
+    /// If the file or the system has no maps, or the address space is too small.
+    pub(super) fn new(file: &File) -> io::Result<Self> {
+        // SAFETY: bytes of a map are bytes of the file, which another process may change. We
+        // assume that nobody writes into pages that the stack already shows, as acquisition
+        // programs do not: they append. What a writer that does so breaks is pixels; nothing
+        // here trusts a byte of the map, every bit pattern of a sample is a number, and
+        // directories are never read through it. A file that is cut off is noticed before each
+        // access, by its length; cut between that check and the last use of the page, it ends the
+        // process with SIGBUS, which cannot be avoided without a copy.
+        let map = unsafe { Mmap::map(file)? };
+        Ok(Self {
+            map,
+            handed_out: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Bytes of a range that was handed out.
+    pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
+        &self.map[range]
+    }
+
+    /// Gets ready for reading the range, and lets go of earlier ones.
+    ///
+    /// Readers still at work on those find them again in the file, only slower.
+    pub(super) fn hand_out(&self, range: &Range<usize>) {
+        let len = range.len();
+        let before = self.handed_out.fetch_add(len, Ordering::Relaxed);
+        if before > 0 && before.saturating_add(len) > MAX_RESIDENT && self.len() > MAX_RESIDENT {
+            self.handed_out.store(len, Ordering::Relaxed);
+            self.release();
+        }
+        if self.len() > MAX_RESIDENT && len <= MAX_READ_AHEAD {
+            self.read_ahead(range);
+        }
+    }
+
+    /// Has the system fetch the range in one go, instead of a piece at each touch.
+    #[cfg(unix)]
+    fn read_ahead(&self, range: &Range<usize>) {
+        let advised = self
+            .map
+            .advise_range(memmap2::Advice::WillNeed, range.start, range.len());
+        // It only saves time.
+        advised.ok();
+    }
+
+    #[cfg(not(unix))]
+    fn read_ahead(&self, _range: &Range<usize>) {}
+
+    #[cfg(unix)]
+    fn release(&self) {
+        // SAFETY: the map is shared, read-only and of a file, so what is dropped here is read from
+        // the file again at the next touch: no byte changes for anybody who holds a slice.
+        let released = unsafe {
+            self.map
+                .unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, 0, self.map.len())
+        };
+        // It only saves memory: where the system refuses, it takes the pages back when it must.
+        released.ok();
+    }
+
+    #[cfg(not(unix))]
+    fn release(&self) {}
+}

@@ -1,0 +1,200 @@
+//! Many files as one stack.
+
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lru::LruCache;
+
+use super::{error::TiffStackError, frame::Frame, layout::Layout, page::Page, stack::TiffStack};
+use crate::natural_order::natural_cmp;
+
+/// Files that are open at the same time, at most.
+const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16).expect("invariant: 16 is not 0");
+
+/// TIFF files of one frame size, each with one page or more, read as one stack.
+///
+/// Every file is opened once, to count its pages; at most 16 are open at any time. Of each file the
+/// name and page index are in memory.
+///
+/// # Example
+/// ```
+/// # let folder = tempfile::tempdir()?;
+/// use burn_memopt_datasets::tiff::{TiffSequence, TiffStackWriter};
+///
+/// for (name, pages) in [("cell_10.tif", 1), ("cell_9.tif", 2u8)] {
+///     let mut writer = TiffStackWriter::create(folder.path().join(name), 1, 1)?;
+///     for page in 0..pages {
+///         writer.write_frame(&[10 * pages + page])?;
+///     }
+///     writer.finish()?;
+/// }
+/// let movie = TiffSequence::open(folder.path())?;
+/// assert_eq!(movie.num_frames(), 3);
+/// assert_eq!(movie.frame(2)?.pixels, [10.0]); // cell_10 after both pages of cell_9
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct TiffSequence {
+    files: Vec<SequenceFile>,
+    num_frames: usize,
+    open: Mutex<LruCache<usize, Arc<TiffStack>>>,
+}
+
+#[derive(Debug)]
+struct SequenceFile {
+    path: PathBuf,
+    /// The sequence's number of its first frame.
+    start: usize,
+    layout: Arc<Layout>,
+}
+
+impl TiffSequence {
+    /// Reads all files of a folder that end in `.tif` or `.tiff`, in the order in which people
+    /// count: `frame2.tif` before `frame10.tif`.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed or has no such file, a file cannot be opened, or frames are
+    /// of different sizes.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, TiffStackError> {
+        let folder = folder.as_ref();
+        let list = || -> std::io::Result<Vec<PathBuf>> {
+            let entries = fs::read_dir(folder)?;
+            entries.map(|entry| Ok(entry?.path())).collect()
+        };
+        let mut paths = list().map_err(|source| TiffStackError::Folder {
+            path: folder.into(),
+            source,
+        })?;
+        paths.retain(|path| {
+            let extension = path.extension().and_then(|extension| extension.to_str());
+            extension
+                .is_some_and(|e| e.eq_ignore_ascii_case("tif") || e.eq_ignore_ascii_case("tiff"))
+        });
+        paths.sort_by(|a, b| natural_cmp(&a.to_string_lossy(), &b.to_string_lossy()));
+        if paths.is_empty() {
+            return Err(TiffStackError::NoFiles {
+                path: folder.into(),
+            });
+        }
+        Self::from_files(paths)
+    }
+
+    /// Reads files in the order given.
+    ///
+    /// # Errors
+    /// If a file cannot be opened, or frames are of different sizes.
+    ///
+    /// # Panics
+    /// If there is no file.
+    pub fn from_files(paths: Vec<PathBuf>) -> Result<Self, TiffStackError> {
+        assert!(
+            !paths.is_empty(),
+            "a sequence must have at least one file, got none"
+        );
+        let mut open = LruCache::new(MAX_OPEN);
+        let mut files: Vec<SequenceFile> = Vec::with_capacity(paths.len());
+        let mut start = 0;
+        for path in paths {
+            let stack = TiffStack::open(&path)?;
+            check_size(&stack, files.first())?;
+            let layout = stack.layout().clone();
+            let num_frames = stack.num_frames();
+            open.put(files.len(), Arc::new(stack));
+            files.push(SequenceFile {
+                path,
+                start,
+                layout,
+            });
+            start += num_frames;
+        }
+        Ok(Self {
+            files,
+            num_frames: start,
+            open: Mutex::new(open),
+        })
+    }
+
+    /// Number of frames in all files.
+    pub fn num_frames(&self) -> usize {
+        self.num_frames
+    }
+
+    /// Height of every frame in pixels.
+    pub fn height(&self) -> usize {
+        self.files[0].layout.height
+    }
+
+    /// Width of every frame in pixels.
+    pub fn width(&self) -> usize {
+        self.files[0].layout.width
+    }
+
+    /// The files, in order.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| file.path.as_path())
+    }
+
+    /// Frame `index` as it is stored, counted over all files.
+    ///
+    /// # Errors
+    /// If there is no such frame, or its bytes cannot be read or decoded. Errors count pages within
+    /// the file that they name.
+    pub fn page(&self, index: usize) -> Result<Page, TiffStackError> {
+        if index >= self.num_frames {
+            return Err(TiffStackError::FrameOutOfRange {
+                path: self.files[0].path.clone(),
+                index,
+                num_frames: self.num_frames,
+            });
+        }
+        let file = self.files.partition_point(|file| file.start <= index) - 1;
+        let page = index - self.files[file].start;
+        let mut page = self.stack(file)?.page(page)?;
+        page.index = index;
+        Ok(page)
+    }
+
+    /// Frame `index` as `f32`, counted over all files.
+    ///
+    /// # Errors
+    /// As [`page`](Self::page).
+    pub fn frame(&self, index: usize) -> Result<Frame, TiffStackError> {
+        Ok(self.page(index)?.to_frame())
+    }
+
+    /// The file, opened again if it was closed.
+    fn stack(&self, file: usize) -> Result<Arc<TiffStack>, TiffStackError> {
+        // A cache of open files is whole whatever happened to another thread.
+        let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(stack) = open().get(&file) {
+            return Ok(stack.clone());
+        }
+        let SequenceFile { path, layout, .. } = &self.files[file];
+        let stack = Arc::new(TiffStack::reopen(path, layout.clone())?);
+        open().put(file, stack.clone());
+        Ok(stack)
+    }
+}
+
+fn check_size(stack: &TiffStack, first: Option<&SequenceFile>) -> Result<(), TiffStackError> {
+    let Some(first) = first else {
+        return Ok(());
+    };
+    let (height, width) = (stack.height(), stack.width());
+    let (expected_height, expected_width) = (first.layout.height, first.layout.width);
+    if (height, width) != (expected_height, expected_width) {
+        return Err(TiffStackError::FileDiffers {
+            path: stack.path().into(),
+            height,
+            width,
+            first: first.path.clone(),
+            expected_height,
+            expected_width,
+        });
+    }
+    Ok(())
+}
