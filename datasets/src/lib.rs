@@ -18,6 +18,7 @@
 pub mod augment;
 pub mod cache;
 pub mod counting;
+pub mod image_file;
 pub mod image_mask;
 pub mod lazy;
 pub mod loader;

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use burn::data::dataset::Dataset;
-use burn_memopt_datasets::image_mask::{ImageMaskError, ImageMaskFolder};
+use burn_memopt_datasets::{
+    image_file::ImageFileError,
+    image_mask::{ImageMaskError, ImageMaskFolder},
+    lazy::LazyDataset,
+};
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use rstest::rstest;
 use tempfile::TempDir;
@@ -63,6 +67,33 @@ fn pixels_come_as_planes_and_masks_as_zero_and_one(#[case] mask: &str, #[case] o
 }
 
 #[test]
+fn one_mask_file_belongs_to_all_images() {
+    let (_folder, images, masks) = folders();
+    for stem in ["a", "b"] {
+        write_image(&images, &format!("{stem}.png"));
+    }
+    write_mask(&masks, "any-name.png", 255);
+    let folder = ImageMaskFolder::open(&images, masks.join("any-name.png")).unwrap();
+    folder.verify().unwrap();
+    let stems: Vec<_> = (0..folder.len()).map(|item| folder.stem(item)).collect();
+    assert_eq!(stems, ["a", "b"]);
+    for item in folder.iter() {
+        assert_eq!(item.unwrap().mask, [1.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+}
+
+#[test]
+fn an_item_tells_its_cost_before_it_is_decoded() {
+    let (_folder, images, masks) = folders();
+    write_image(&images, "a.png");
+    write_mask(&masks, "a.png", 255);
+    let folder = ImageMaskFolder::open(&images, &masks).unwrap();
+    let item = folder.item(0).unwrap();
+    let planes = 4 * (item.image.len() + item.mask.len()) as u64;
+    assert!((planes..planes + 200).contains(&folder.item_bytes(0)));
+}
+
+#[test]
 fn an_empty_mask_stays_empty() {
     let (_folder, images, masks) = folders();
     write_image(&images, "a.png");
@@ -102,7 +133,10 @@ fn two_files_with_one_stem_are_named() {
     write_image(&images, "a.jpg");
     write_mask(&masks, "a.png", 1);
     let error = ImageMaskFolder::open(&images, &masks).unwrap_err();
-    assert!(matches!(error, ImageMaskError::SameStem { .. }), "{error}");
+    assert!(
+        matches!(error, ImageMaskError::File(ImageFileError::SameStem { .. })),
+        "{error}"
+    );
 }
 
 #[test]
@@ -128,7 +162,7 @@ fn a_damaged_file_is_named() {
     let folder = ImageMaskFolder::open(&images, &masks).unwrap();
     for error in [folder.item(0).unwrap_err(), folder.verify().unwrap_err()] {
         assert!(
-            matches!(&error, ImageMaskError::Unreadable { path, .. } if path.ends_with("masks/a.png"))
+            matches!(&error, ImageMaskError::File(ImageFileError::Unreadable { path, .. }) if path.ends_with("masks/a.png"))
         );
     }
 }
@@ -144,8 +178,14 @@ fn a_folder_without_images_is_named(#[case] missing: bool) {
     }
     let error = ImageMaskFolder::open(&images, &masks).unwrap_err();
     match missing {
-        true => assert!(matches!(error, ImageMaskError::Folder { .. })),
-        false => assert!(matches!(error, ImageMaskError::EmptyFolder { .. })),
+        true => assert!(matches!(
+            error,
+            ImageMaskError::File(ImageFileError::Folder { .. })
+        )),
+        false => assert!(matches!(
+            error,
+            ImageMaskError::File(ImageFileError::EmptyFolder { .. })
+        )),
     }
 }
 
