@@ -10,6 +10,10 @@
 //! | table of localized emitters (CSV) | row | [`localizations`] |
 //! | TIFF stack and table | frame, density map, count | [`counting`] |
 //! | folders of images and masks | image, mask | [`image_mask`] |
+//! | folder of frames, video file | frame | [`video`] |
+//! | folder of frame folders | clip | [`video::ClipFolder`] |
+//! | masks of a video, its own or random ones | hole mask | [`masks`] |
+//! | generated clips of moving objects | real PNG or JPEG files | [`synthetic::clip`] |
 //! | generated movie of blinking emitters | real TIFF and CSV files | [`synthetic::emitters`] |
 //!
 //! [`loader`] makes batches of any of them, [`augment`] flips and rotates frames by a
@@ -23,10 +27,13 @@ pub mod image_mask;
 pub mod lazy;
 pub mod loader;
 pub mod localizations;
+pub mod masks;
 mod natural_order;
 pub mod normalization;
+mod part_file;
 mod shared_file;
 pub mod shuffle;
 pub mod stream;
 pub mod synthetic;
 pub mod tiff;
+pub mod video;

@@ -3,4 +3,5 @@
 //! Each writes real files, so that what reads them is exercised, and makes the same
 //! files from the same seed.
 
+pub mod clip;
 pub mod emitters;

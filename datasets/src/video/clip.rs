@@ -1,0 +1,240 @@
+//! Clips out of many videos, for training.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::{
+    config::Config,
+    data::dataset::{Dataset, DatasetError},
+};
+use image::imageops::FilterType;
+
+use super::{
+    VideoFrame,
+    clip_frames::{ClipFrames, num_clips},
+    error::FrameError,
+    frame_bytes,
+};
+use crate::{
+    image_file::{self, ImageFileError},
+    lazy::LazyDataset,
+    natural_order::natural_cmp,
+    shuffle::mix,
+};
+
+/// What a clip consists of.
+#[derive(Config, Debug)]
+pub struct ClipConfig {
+    /// Height in pixels that frames are scaled to.
+    pub height: usize,
+    /// Width in pixels that frames are scaled to.
+    pub width: usize,
+    /// Consecutive frames. The default is `10`.
+    #[config(default = 10)]
+    pub num_local: usize,
+    /// Other frames of the same video, drawn at random. The default is `6`.
+    #[config(default = 6)]
+    pub num_reference: usize,
+    /// Frames from the begin of a clip to that of the next. The default is `1`: every
+    /// frame begins a clip, but the last ones.
+    #[config(default = 1)]
+    pub stride: usize,
+    /// Seed of the reference frames. The default is `0`.
+    #[config(default = 0)]
+    pub seed: u64,
+}
+
+/// Frames of one video, all of one size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clip {
+    /// The name of the video's folder.
+    pub video: String,
+    /// Consecutive frames.
+    pub local: Vec<VideoFrame>,
+    /// Other frames of the video, in order.
+    pub reference: Vec<VideoFrame>,
+}
+
+#[derive(Debug, Clone)]
+struct Video {
+    name: String,
+    frames: Vec<PathBuf>,
+    /// The number of its first clip among all.
+    first_clip: usize,
+}
+
+/// Clips out of a folder of frame folders, decoded when asked for.
+///
+/// The folder is `<root>/<video>/*.jpg`, or `<root>/JPEGImages/<video>/*.jpg` as in a part of
+/// YouTube-VOS; in DAVIS, which has several sizes, the root is `JPEGImages/480p`. Videos and
+/// frames are in natural order, and item `i` is always the same clip. Only file names are in
+/// memory.
+///
+/// # Example
+/// ```
+/// use burn::data::dataset::Dataset;
+/// use burn_memopt_datasets::{
+///     synthetic::clip::{MovingClipConfig, write_clips},
+///     video::{ClipConfig, ClipFolder, FrameFormat},
+/// };
+///
+/// let root = tempfile::tempdir()?;
+/// let videos = MovingClipConfig::new().with_num_frames(6);
+/// write_clips(root.path(), &videos, 2, FrameFormat::Png)?;
+///
+/// let config = ClipConfig::new(32, 32).with_num_local(3).with_num_reference(2);
+/// let clips = ClipFolder::open(root.path(), config)?;
+/// assert_eq!(clips.len(), 8);
+/// assert_eq!(clips.clip(7)?.local[0].index, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClipFolder {
+    config: ClipConfig,
+    videos: Vec<Video>,
+    num_clips: usize,
+}
+
+impl ClipFolder {
+    /// Lists all videos; decodes nothing.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed or holds no image, if there is no video, or if one has fewer
+    /// frames than a clip.
+    ///
+    /// # Panics
+    /// If a side, `num_local` or `stride` is zero.
+    pub fn open(root: impl AsRef<Path>, config: ClipConfig) -> Result<Self, FrameError> {
+        let least_one = [
+            ("height", config.height),
+            ("width", config.width),
+            ("num_local", config.num_local),
+            ("stride", config.stride),
+        ];
+        for (name, value) in least_one {
+            assert!(value > 0, "{name} must be at least 1, got 0");
+        }
+        let needed = config.num_local.saturating_add(config.num_reference);
+        let (mut videos, mut first_clip) = (Vec::new(), 0);
+        for path in list_videos(root.as_ref())? {
+            let frames = image_file::list(&path)?;
+            let num_frames = frames.len();
+            if num_frames < needed {
+                return Err(FrameError::TooShort {
+                    path,
+                    num_frames,
+                    needed,
+                });
+            }
+            videos.push(Video {
+                name: name(&path),
+                frames,
+                first_clip,
+            });
+            first_clip += num_clips(num_frames, config.num_local, config.stride);
+        }
+        Ok(Self {
+            config,
+            videos,
+            num_clips: first_clip,
+        })
+    }
+
+    /// Which video clip `index` is of, and which frames it has.
+    ///
+    /// # Panics
+    /// If there is no clip `index`.
+    pub fn clip_frames(&self, index: usize) -> (&str, ClipFrames) {
+        let (video, frames) = self.pick(index);
+        (&video.name, frames)
+    }
+
+    fn pick(&self, index: usize) -> (&Video, ClipFrames) {
+        let (len, config) = (self.num_clips, &self.config);
+        assert!(index < len, "clip must be below {len}, got {index}");
+        let after = self.videos.partition_point(|v| v.first_clip <= index);
+        let video = &self.videos[after - 1];
+        let frames = ClipFrames::pick(
+            video.frames.len(),
+            (index - video.first_clip) * config.stride,
+            config.num_local,
+            config.num_reference,
+            mix(config.seed, index as u64),
+        );
+        (video, frames)
+    }
+
+    /// Decodes clip `index` and scales it, bilinear.
+    ///
+    /// # Errors
+    /// If a frame cannot be read.
+    ///
+    /// # Panics
+    /// If there is no clip `index`.
+    pub fn clip(&self, index: usize) -> Result<Clip, FrameError> {
+        let (video, ClipFrames { local, reference }) = self.pick(index);
+        let load = |frame: usize| self.load(frame, &video.frames[frame]);
+        Ok(Clip {
+            video: video.name.clone(),
+            local: local.map(load).collect::<Result<_, _>>()?,
+            reference: reference.into_iter().map(load).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn load(&self, index: usize, path: &Path) -> Result<VideoFrame, FrameError> {
+        let (mut image, _) = image_file::decode(path)?;
+        let (height, width) = (self.config.height, self.config.width);
+        if (image.height() as usize, image.width() as usize) != (height, width) {
+            image = image.resize_exact(width as u32, height as u32, FilterType::Triangle);
+        }
+        Ok(VideoFrame::from_image(index, image))
+    }
+}
+
+impl Dataset<Clip> for ClipFolder {
+    fn get(&self, index: usize) -> Result<Clip, DatasetError> {
+        self.clip(index).map_err(DatasetError::new)
+    }
+
+    fn len(&self) -> usize {
+        self.num_clips
+    }
+}
+
+impl LazyDataset<Clip> for ClipFolder {
+    fn item_bytes(&self, index: usize) -> u64 {
+        let len = self.num_clips;
+        assert!(index < len, "clip must be below {len}, got {index}");
+        let num_frames = self.config.num_local + self.config.num_reference;
+        frame_bytes(self.config.height, self.config.width).saturating_mul(num_frames as u64)
+    }
+}
+
+/// The folders of videos in `root` or its `JPEGImages`, at least one, in natural order.
+fn list_videos(root: &Path) -> Result<Vec<PathBuf>, FrameError> {
+    let inside = root.join("JPEGImages");
+    let root = if inside.is_dir() { &inside } else { root };
+    let failed = |source| ImageFileError::Folder {
+        path: root.into(),
+        source,
+    };
+    let mut videos = Vec::new();
+    for entry in fs::read_dir(root).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.is_dir() && !name(&path).starts_with('.') {
+            videos.push(path);
+        }
+    }
+    if videos.is_empty() {
+        return Err(FrameError::NoVideos { path: root.into() });
+    }
+    videos.sort_by(|left, right| natural_cmp(&name(left), &name(right)));
+    Ok(videos)
+}
+
+fn name(folder: &Path) -> String {
+    let name = folder.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}

@@ -1,0 +1,158 @@
+//! A video file, read through `ffmpeg`.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
+
+use burn::data::dataset::DatasetError;
+
+use super::{
+    FrameFolder, FrameFolderWriter, FrameFormat, VideoFrame,
+    error::VideoError,
+    frame_bytes,
+    probe::{self, VideoInfo},
+    program::Ffmpeg,
+    stream::VideoFrames,
+};
+use crate::stream::{Records, StreamingDataset};
+
+/// A video file of any format that the `ffmpeg` program decodes, read from front to back.
+///
+/// Costs one frame of memory for each reader, whatever the length: `ffmpeg` runs as a
+/// process of its own and waits while nobody takes its frames.
+///
+/// # Exactness
+/// Every frame of the file comes once, in the order it is shown, also where the rate is
+/// uneven. Reading from frame `n` on decodes those before it and drops them, since seeking by
+/// time is exact only for some formats: it gives the same pixels as reading from the start,
+/// and takes the time of decoding up to there. Colours are turned to RGB by `ffmpeg`.
+///
+/// # Example
+/// ```no_run
+/// use burn_memopt_datasets::video::{FrameRate, VideoFile, VideoWriter};
+///
+/// let video = VideoFile::open("clip.mov")?;
+/// let (info, rate) = (video.info(), FrameRate::new(24, 1));
+/// let mut writer = VideoWriter::create("clip.mp4", info.height, info.width, rate)?;
+/// for frame in video.frames(100)? {
+///     writer.write(&frame?)?;
+/// }
+/// writer.finish()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct VideoFile {
+    path: PathBuf,
+    ffmpeg: Ffmpeg,
+    info: VideoInfo,
+    num_frames: Option<u64>,
+}
+
+impl VideoFile {
+    /// Opens a file with [`Ffmpeg::from_env`]; decodes nothing.
+    ///
+    /// # Errors
+    /// If the file cannot be read or is no video, or if `ffprobe` cannot be started.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, VideoError> {
+        Self::open_with(path, Ffmpeg::from_env())
+    }
+
+    /// Opens a file with a given program; decodes nothing.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, ffmpeg: Ffmpeg) -> Result<Self, VideoError> {
+        let path = path.as_ref().to_path_buf();
+        // Asked first, since the system's answer is clearer than the program's.
+        if let Err(source) = File::open(&path) {
+            return Err(VideoError::Open { path, source });
+        }
+        let info = probe::info(&path, &ffmpeg)?;
+        Ok(Self {
+            path,
+            ffmpeg,
+            info,
+            num_frames: None,
+        })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file tells about itself.
+    pub fn info(&self) -> &VideoInfo {
+        &self.info
+    }
+
+    /// Decodes the frames from number `start` on; nothing if the video is shorter.
+    ///
+    /// # Errors
+    /// If `ffmpeg` cannot be started.
+    pub fn frames(&self, start: usize) -> Result<VideoFrames, VideoError> {
+        VideoFrames::start(&self.path, &self.info, &self.ffmpeg, start)
+    }
+
+    /// Counts the frames, which decodes them all.
+    ///
+    /// # Errors
+    /// If the file cannot be read any more.
+    pub fn count_frames(&self) -> Result<u64, VideoError> {
+        match self.num_frames {
+            Some(num_frames) => Ok(num_frames),
+            None => probe::count_frames(&self.path, &self.ffmpeg),
+        }
+    }
+
+    /// Counts the frames once, so that [`num_records`](StreamingDataset::num_records) knows
+    /// them. Decodes the whole file.
+    ///
+    /// # Errors
+    /// If the file cannot be read any more.
+    pub fn counted(mut self) -> Result<Self, VideoError> {
+        self.num_frames = Some(self.count_frames()?);
+        Ok(self)
+    }
+
+    /// Writes all frames as PNG files into `folder`, for whoever needs them in another order
+    /// than that of the video. Costs disk space, and one frame of memory.
+    ///
+    /// # Errors
+    /// If a frame cannot be decoded or written. Those before it are in the folder.
+    pub fn extract(&self, folder: impl AsRef<Path>) -> Result<FrameFolder, VideoError> {
+        let writer = FrameFolderWriter::create(&folder, FrameFormat::Png)?;
+        for frame in self.frames(0)? {
+            writer.write(&frame?)?;
+        }
+        Ok(FrameFolder::open(folder)?)
+    }
+}
+
+impl StreamingDataset<VideoFrame> for VideoFile {
+    type Record = VideoFrame;
+
+    fn records(&self, start: u64) -> Result<Records<VideoFrame>, DatasetError> {
+        // More frames than can be counted are more than any video has.
+        let start = usize::try_from(start).unwrap_or(usize::MAX);
+        let frames = self.frames(start).map_err(DatasetError::new)?;
+        Ok(Box::new(
+            frames.map(|frame| frame.map_err(DatasetError::new)),
+        ))
+    }
+
+    fn load(&self, record: VideoFrame) -> Result<VideoFrame, DatasetError> {
+        Ok(record)
+    }
+
+    fn item_bytes(&self, _record: &VideoFrame) -> u64 {
+        frame_bytes(self.info.height, self.info.width)
+    }
+
+    /// Known once the frames were [`counted`](VideoFile::counted): what a file
+    /// declares is not always what it shows.
+    fn num_records(&self) -> Option<u64> {
+        self.num_frames
+    }
+}
