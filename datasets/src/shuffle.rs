@@ -1,4 +1,9 @@
-//! The order of items in an epoch: a pure function of seed, epoch and length.
+//! The order of items in an epoch: a pure function of seed, epoch and length, and for
+//! streams of the size of the buffer.
+
+mod buffer;
+
+pub use buffer::ShuffleBuffer;
 
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 

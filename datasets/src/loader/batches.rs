@@ -1,84 +1,194 @@
-//! The batches of one epoch, made on demand or by a background thread.
-
-use std::{
-    any::Any,
-    ops::Range,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc, Mutex, PoisonError,
-        mpsc::{Receiver, sync_channel},
-    },
-    thread,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::prelude::*;
 
-use super::{Source, error::LoaderError, position::Position};
-use crate::shuffle::{epoch_order, mix};
+use super::{
+    LoaderConfig, Plan,
+    error::LoaderError,
+    group::Group,
+    position::Position,
+    report::Tally,
+    run::{Drive, Next, Run},
+    track::Track,
+    workers::{Serve, Workers},
+};
 
 /// The batches from a loader's position to the end of its epoch.
 ///
-/// Dropping it early is no loss: batches that were not taken come again.
+/// Dropping it early is no loss: batches that were not taken come again. It waits for the
+/// workers to finish the items that they are loading.
 pub struct Batches<O> {
-    makers: Makers<O>,
-    /// The loader's position, moved whenever a batch is taken.
-    shared: Arc<Mutex<Position>>,
+    epochs: Arc<dyn Epochs<O>>,
+    config: LoaderConfig,
+    run: Arc<dyn Drive<O>>,
+    track: Arc<Mutex<Track>>,
+    /// Which of the loader's iterators this is.
+    number: u64,
+    /// Where the run began.
     start: Position,
-    taken: usize,
-    epoch_len: usize,
-    batch_size: usize,
-    failed: bool,
+    passed: u64,
+    total: Option<u64>,
+    has_batch: bool,
+    is_over: bool,
 }
 
-/// Who makes the batches.
-enum Makers<O> {
-    /// The consumer, when it asks.
-    Here(Box<dyn FnMut(Range<usize>) -> Result<O, LoaderError> + Send>),
-    /// A thread, ahead of the consumer.
-    Ahead(Receiver<Result<O, LoaderError>>),
-    /// Nobody: the thread did not start.
-    Nobody(Option<std::io::Error>),
+/// What epochs are made of, whatever the items are.
+pub(super) trait Epochs<O>: Send + Sync {
+    /// Begins a run from `position` to the end of its epoch.
+    fn run(&self, position: &Position) -> Arc<dyn Drive<O>>;
+
+    /// Where an epoch begins.
+    fn beginning(&self, epoch: u64) -> Position;
 }
 
-impl<O: Send + 'static> Batches<O> {
-    pub(super) fn start<I: Send + 'static>(
-        source: &Arc<Source<I, O>>,
-        device: &Device,
-        shared: &Arc<Mutex<Position>>,
-    ) -> Self {
-        let start = *shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let (epoch_len, batch_size) = (source.epoch_len(), source.config.batch_size);
-        let epoch = Epoch::new(source.clone(), device.clone(), start.epoch);
-        let makers = match source.config.prefetch {
-            0 => Makers::Here(Box::new(move |range| epoch.batch(range))),
-            prefetch => prepare(epoch, start.next_item, epoch_len, prefetch),
-        };
-        Self {
-            makers,
-            shared: shared.clone(),
-            start,
-            taken: start.next_item,
-            epoch_len,
-            batch_size,
-            failed: false,
-        }
+/// A [`Plan`] on a device, with those who carry it out.
+pub(super) struct Works<I, O> {
+    pub(super) plan: Arc<Plan<I, O>>,
+    pub(super) device: Device,
+    pub(super) workers: Arc<Workers>,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Epochs<O> for Works<I, O> {
+    fn run(&self, position: &Position) -> Arc<dyn Drive<O>> {
+        let run = Arc::new(Run::new(self.plan.clone(), self.device.clone(), position));
+        let served: Arc<dyn Serve> = run.clone();
+        self.workers.serve(&served);
+        run
+    }
+
+    fn beginning(&self, epoch: u64) -> Position {
+        self.plan.source.begin(epoch, &self.plan.config)
     }
 }
 
 impl<O> Batches<O> {
-    /// Items of the epoch that were taken, those of an interrupted run included.
-    pub fn items_taken(&self) -> usize {
-        self.taken
+    pub(super) fn start(
+        epochs: Arc<dyn Epochs<O>>,
+        config: LoaderConfig,
+        num_items: Option<u64>,
+        track: &Arc<Mutex<Track>>,
+    ) -> Self {
+        let mut state = track.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = state.position.clone();
+        state.set(start.clone());
+        Self {
+            run: epochs.run(&start),
+            epochs,
+            config,
+            track: track.clone(),
+            number: state.mover,
+            passed: start.passed,
+            total: num_items.or(state.total),
+            start,
+            has_batch: false,
+            is_over: false,
+        }
     }
 
-    /// Items of the whole epoch.
-    pub fn items_total(&self) -> usize {
-        self.epoch_len
+    /// Items of the epoch's order that are done with, those of an interrupted run and
+    /// skipped ones included.
+    pub fn items_taken(&self) -> u64 {
+        self.passed
+    }
+
+    /// Items of the whole epoch; `None` while a stream of unknown length has not been read
+    /// to its end once.
+    pub fn items_total(&self) -> Option<u64> {
+        self.total.map(|total| self.config.delivered(total))
+    }
+
+    /// Whether the last batch of the epoch was taken and known to be that.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// The epoch, from 0.
     pub fn epoch(&self) -> u64 {
         self.start.epoch
+    }
+
+    /// The next batches for one optimizer step: `micro_batches` of them, or what is left of
+    /// the epoch; `None` after its end.
+    ///
+    /// A group is never empty, and never reaches into the next epoch. Save the
+    /// [`state`](super::Loader::state) between groups, so that a resumed run groups alike;
+    /// micro-batches that are not taken from a group are in the next one.
+    ///
+    /// # Panics
+    /// If `micro_batches` is zero.
+    ///
+    /// # Example
+    /// ```
+    /// use burn::{data::{dataloader::batcher::Batcher, dataset::InMemDataset}, prelude::*};
+    /// use burn_memopt_datasets::loader::{Loader, LoaderConfig};
+    ///
+    /// struct Collect;
+    /// impl Batcher<u8, Vec<u8>> for Collect {
+    ///     fn batch(&self, items: Vec<u8>, _device: &Device) -> Vec<u8> { items }
+    /// }
+    /// let numbers = InMemDataset::new((0..5).collect());
+    /// let loader = Loader::new(numbers, Collect, LoaderConfig::new(1), &Device::flex())?;
+    /// let mut batches = loader.batches();
+    /// let mut groups = Vec::new();
+    /// while let Some(group) = batches.next_group(2) {
+    ///     groups.push(group.count()); // forward, backward and accumulate each, then step
+    /// }
+    /// assert_eq!(groups, [2, 2, 1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn next_group(&mut self, micro_batches: usize) -> Option<Group<'_, O>> {
+        assert!(micro_batches > 0, "micro_batches must be at least 1, got 0");
+        let first = self.next()?;
+        Some(Group::new(self, first, micro_batches - 1))
+    }
+
+    fn track(&self) -> MutexGuard<'_, Track> {
+        self.track.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves the loader, if it has not been moved by anyone else since.
+    fn pass(&mut self, tally: Tally) {
+        self.passed += tally.passed;
+        let total = tally.total;
+        self.total = total.or(self.total);
+        let is_last = total.is_some_and(|total| self.config.is_over(self.passed, total));
+        let mut track = self.track();
+        track.total = total.or(track.total);
+        if track.mover == self.number {
+            track.position.advance(tally.passed, total);
+            if is_last {
+                track.position = self.epochs.beginning(self.start.epoch + 1);
+            }
+        }
+        track.report.add(tally);
+        drop(track);
+        self.is_over |= is_last;
+    }
+
+    /// The source has no more items: goes on to the next epoch where there was no batch
+    /// because the run began behind the last one.
+    fn end(&mut self, rest: Tally) -> Result<(), LoaderError> {
+        let skipped = rest.skipped;
+        self.pass(rest);
+        self.run.stop();
+        let epoch = self.start.epoch;
+        let next = self.epochs.beginning(epoch + 1);
+        let mut track = self.track();
+        track.total = Some(self.passed);
+        if track.mover == self.number {
+            track.position = next.clone();
+        }
+        drop(track);
+        self.total = Some(self.passed);
+        self.is_over = self.has_batch || self.start.passed == 0;
+        if !self.is_over {
+            self.run = self.epochs.run(&next);
+            self.passed = 0;
+            self.start = next;
+        } else if !self.has_batch {
+            return Err(LoaderError::EmptyEpoch { epoch, skipped });
+        }
+        Ok(())
     }
 }
 
@@ -86,124 +196,34 @@ impl<O> Iterator for Batches<O> {
     type Item = Result<O, LoaderError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed || self.taken >= self.epoch_len {
-            return None;
-        }
-        let end = self.epoch_len.min(self.taken + self.batch_size);
-        let lost = LoaderError::ThreadLost {
-            epoch: self.start.epoch,
-        };
-        let batch = match &mut self.makers {
-            Makers::Here(make) => make(self.taken..end),
-            Makers::Ahead(receiver) => receiver.recv().unwrap_or(Err(lost)),
-            Makers::Nobody(error) => Err(error.take().map_or(lost, LoaderError::Thread)),
-        };
-        match &batch {
-            Ok(_) => {
-                self.taken = end;
-                *self.shared.lock().unwrap_or_else(PoisonError::into_inner) =
-                    self.start.after(end, self.epoch_len);
-            }
-            Err(_) => self.failed = true,
-        }
-        Some(batch)
-    }
-}
-
-/// Starts a thread that is at most `prefetch` batches ahead.
-///
-/// It ends with the epoch, after an error, or when the consumer goes away: then
-/// nobody receives, and sending fails.
-fn prepare<I: Send + 'static, O: Send + 'static>(
-    epoch: Epoch<I, O>,
-    start: usize,
-    end: usize,
-    prefetch: usize,
-) -> Makers<O> {
-    // The thread holds one more batch, the one that it is trying to send.
-    let (sender, receiver) = sync_channel(prefetch - 1);
-    let batch_size = epoch.source.config.batch_size;
-    let run = move || {
-        for first in (start..end).step_by(batch_size) {
-            let batch = epoch.batch(first..end.min(first + batch_size));
-            let failed = batch.is_err();
-            if sender.send(batch).is_err() || failed {
-                break;
+        while !self.is_over {
+            match self.run.next() {
+                Next::Batch(batch, tally) => {
+                    self.has_batch = true;
+                    self.pass(tally);
+                    if self.is_over {
+                        self.run.stop();
+                    }
+                    return Some(Ok(batch));
+                }
+                Next::Failed(error) => {
+                    self.is_over = true;
+                    self.run.stop();
+                    return Some(Err(error));
+                }
+                Next::End(rest) => {
+                    if let Err(error) = self.end(rest) {
+                        return Some(Err(error));
+                    }
+                }
             }
         }
-    };
-    let thread = thread::Builder::new().name("loader".into()).spawn(run);
-    match thread {
-        Ok(_) => Makers::Ahead(receiver),
-        Err(error) => Makers::Nobody(Some(error)),
+        None
     }
 }
 
-/// One epoch's order, and what is needed to follow it.
-struct Epoch<I, O> {
-    source: Arc<Source<I, O>>,
-    device: Device,
-    number: u64,
-    order: Vec<usize>,
-}
-
-impl<I, O> Epoch<I, O> {
-    fn new(source: Arc<Source<I, O>>, device: Device, number: u64) -> Self {
-        let order = epoch_order(source.config.shuffle, number, source.dataset.len());
-        Self {
-            source,
-            device,
-            number,
-            order,
-        }
+impl<O> Drop for Batches<O> {
+    fn drop(&mut self) {
+        self.run.stop();
     }
-
-    /// Loads and batches the items at `positions` of the order.
-    fn batch(&self, positions: Range<usize>) -> Result<O, LoaderError> {
-        let items: Vec<I> = positions
-            .clone()
-            .map(|position| self.item(position))
-            .collect::<Result<_, _>>()?;
-        let indices = &self.order[positions];
-        let epoch_seed = mix(self.source.config.shuffle.unwrap_or(0), self.number);
-        let seeds: Vec<u64> = indices
-            .iter()
-            .map(|&index| mix(epoch_seed, index as u64))
-            .collect();
-        catch_unwind(AssertUnwindSafe(|| {
-            self.source.batcher.batch(items, &seeds, &self.device)
-        }))
-        .map_err(|panic| LoaderError::BatchPanicked {
-            indices: indices.to_vec(),
-            epoch: self.number,
-            message: message(panic),
-        })
-    }
-
-    fn item(&self, position: usize) -> Result<I, LoaderError> {
-        let (index, epoch) = (self.order[position], self.number);
-        let dataset = &self.source.dataset;
-        match catch_unwind(AssertUnwindSafe(|| dataset.get(index))) {
-            Ok(Ok(item)) => Ok(item),
-            Ok(Err(source)) => Err(LoaderError::Item {
-                index,
-                position,
-                epoch,
-                source,
-            }),
-            Err(panic) => Err(LoaderError::ItemPanicked {
-                index,
-                position,
-                epoch,
-                message: message(panic),
-            }),
-        }
-    }
-}
-
-/// What a panic said.
-fn message(panic: Box<dyn Any + Send>) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into())
 }

@@ -3,6 +3,8 @@
 use burn::data::dataset::DatasetError;
 
 /// Why a batch could not be made, or a loader not be built or resumed.
+///
+/// Items are named by their index in the dataset, or their record number in the stream.
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
 pub enum LoaderError {
@@ -12,17 +14,27 @@ pub enum LoaderError {
     )]
     NoBatches {
         /// Items in the dataset.
-        num_items: usize,
+        num_items: u64,
         /// Items in a batch.
         batch_size: usize,
     },
-    /// An item could not be read.
+    /// An epoch held no batch.
+    #[error(
+        "epoch {epoch} gave no batch, {skipped} items were skipped: the loader's report says why; without any, the stream is empty or shorter than a batch"
+    )]
+    EmptyEpoch {
+        /// The epoch, from 0.
+        epoch: u64,
+        /// Items that were skipped because they failed.
+        skipped: u64,
+    },
+    /// An item could not be read or loaded.
     #[error("cannot load item {index} (position {position} of epoch {epoch})")]
     Item {
-        /// The item's index in the dataset.
-        index: usize,
+        /// The item.
+        index: u64,
         /// Its position in the epoch's order.
-        position: usize,
+        position: u64,
         /// The epoch, from 0.
         epoch: u64,
         /// What the dataset found.
@@ -32,10 +44,10 @@ pub enum LoaderError {
     /// The dataset panicked.
     #[error("loading item {index} (position {position} of epoch {epoch}) panicked: {message}")]
     ItemPanicked {
-        /// The item's index in the dataset.
-        index: usize,
+        /// The item.
+        index: u64,
         /// Its position in the epoch's order.
-        position: usize,
+        position: u64,
         /// The epoch, from 0.
         epoch: u64,
         /// The panic's message.
@@ -44,18 +56,17 @@ pub enum LoaderError {
     /// The batcher panicked.
     #[error("batching the items {indices:?} of epoch {epoch} panicked: {message}")]
     BatchPanicked {
-        /// The items' indices in the dataset.
-        indices: Vec<usize>,
+        /// The items.
+        indices: Vec<u64>,
         /// The epoch, from 0.
         epoch: u64,
         /// The panic's message.
         message: String,
     },
-    /// The background thread could not be started.
-    #[error("cannot start the loader's thread: set `prefetch` to 0 to do without it")]
-    Thread(#[source] std::io::Error),
-    /// The background thread ended without its last batch.
-    #[error("the loader's thread ended before epoch {epoch} did")]
+    /// A thread ended in the middle of its work.
+    #[error(
+        "a thread of the loader was lost in epoch {epoch}, and with it what it was loading: a value of the dataset panicked while it was dropped"
+    )]
     ThreadLost {
         /// The epoch, from 0.
         epoch: u64,
@@ -72,14 +83,32 @@ pub enum LoaderError {
         /// Its value here.
         current: String,
     },
+    /// A saved state was written by a later version.
+    #[error(
+        "cannot resume: the state has form {saved}, and forms up to {known} are known; use the version that wrote it"
+    )]
+    NewerState {
+        /// The form of the state.
+        saved: u32,
+        /// The latest form known.
+        known: u32,
+    },
     /// A saved state lies outside an epoch.
     #[error(
         "cannot resume: the saved run was at item {next_item} of an epoch of {epoch_len} items, so the state is damaged; use another one, or start a new run"
     )]
     OutsideEpoch {
         /// The position saved.
-        next_item: usize,
+        next_item: u64,
         /// Items in an epoch.
-        epoch_len: usize,
+        epoch_len: u64,
+    },
+    /// A saved shuffle buffer cannot have been one.
+    #[error(
+        "cannot resume: the saved shuffle buffer is not one that a run has after {next_item} items, so the state is damaged; use another one, or start a new run"
+    )]
+    DamagedBuffer {
+        /// The position saved.
+        next_item: u64,
     },
 }

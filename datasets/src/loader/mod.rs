@@ -1,111 +1,54 @@
-//! Batches in a reproducible order that can be taken up again anywhere.
+//! Batches in a reproducible order that can be taken up again anywhere, loaded by several
+//! threads within a bound in bytes.
 //!
 //! Rules of this module:
-//! 1. The order of an epoch depends on seed, epoch and length alone.
-//! 2. The position is that of the consumer: batches prepared in advance do not count
-//!    until they are taken.
+//! 1. The order of an epoch depends on seed, epoch and length alone; for streams on the size
+//!    of the shuffle buffer, too. Threads decide when an item comes, never where.
+//! 2. The position is that of the consumer, in items of the source: batches prepared in
+//!    advance do not count until they are taken, items that were skipped do.
 //! 3. A panic in a dataset or batcher is an error that names the item.
+//! 4. What is in memory is bounded in bytes, before it is loaded.
+//! 5. Whatever becomes of the threads, the consumer never waits for nobody.
 
+mod assembly;
+mod batcher;
 mod batches;
+mod budget;
 mod burn_loader;
+mod config;
 mod error;
+mod group;
 mod position;
+mod report;
+mod run;
+mod source;
+mod track;
+mod workers;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::{
-    data::{dataloader::batcher::Batcher, dataset::Dataset},
-    prelude::*,
-};
-use serde::{Deserialize, Serialize};
+use burn::{data::dataloader::batcher::Batcher, prelude::*};
 
+pub use batcher::SeededBatcher;
 pub use batches::Batches;
+pub use config::{LoaderConfig, OnError};
 pub use error::LoaderError;
-pub use position::LoaderState;
+pub use group::Group;
+pub use position::{BufferState, LoaderState};
+pub use report::{LoaderReport, SkippedItem};
 
-use position::Position;
+use crate::{lazy::LazyDataset, stream::StreamingDataset};
+use batcher::Unseeded;
+use batches::Works;
+use source::{AsStream, ByIndex, Source};
+use track::Track;
+use workers::Workers;
 
-/// How a [`Loader`] makes batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LoaderConfig {
-    /// Items in a batch.
-    pub batch_size: usize,
-    /// Seed of the shuffle, which is another one in every epoch. The default is
-    /// `None`: items come in their own order.
-    pub shuffle: Option<u64>,
-    /// Leaves out the last items of an epoch if they do not fill a batch. The
-    /// default is `false`.
-    pub drop_last: bool,
-    /// Batches that a background thread prepares in advance; with 0 there is no
-    /// thread. The default is `2`.
-    pub prefetch: usize,
-}
-
-impl LoaderConfig {
-    /// Batches of `batch_size`, and the defaults.
-    pub fn new(batch_size: usize) -> Self {
-        Self {
-            batch_size,
-            shuffle: None,
-            drop_last: false,
-            prefetch: 2,
-        }
-    }
-
-    /// Shuffles every epoch anew.
-    pub fn with_shuffle(self, seed: u64) -> Self {
-        Self {
-            shuffle: Some(seed),
-            ..self
-        }
-    }
-
-    /// Chooses what happens to the last items of an epoch.
-    pub fn with_drop_last(self, drop_last: bool) -> Self {
-        Self { drop_last, ..self }
-    }
-
-    /// Chooses how many batches are prepared in advance.
-    pub fn with_prefetch(self, prefetch: usize) -> Self {
-        Self { prefetch, ..self }
-    }
-}
-
-/// Turns items into a batch, with a seed for each item.
-///
-/// The seed depends on the loader's seed, the epoch and the item alone, so an
-/// augmentation drawn from it repeats in a resumed run. A burn [`Batcher`] serves
-/// where no seed is needed: see [`Loader::new`].
-pub trait SeededBatcher<I, O>: Send + Sync {
-    /// Batches `items` on `device`; `seeds[k]` belongs to `items[k]`.
-    fn batch(&self, items: Vec<I>, seeds: &[u64], device: &Device) -> O;
-}
-
-/// A burn batcher, which knows of no seeds.
-struct Unseeded<B>(B);
-
-impl<I, O, B: Batcher<I, O>> SeededBatcher<I, O> for Unseeded<B> {
-    fn batch(&self, items: Vec<I>, _seeds: &[u64], device: &Device) -> O {
-        self.0.batch(items, device)
-    }
-}
-
-/// What all copies and iterators of a loader share.
-struct Source<I, O> {
-    dataset: Arc<dyn Dataset<I>>,
+/// What batches are made of, and how.
+struct Plan<I, O> {
+    source: Arc<dyn Source<I>>,
     batcher: Arc<dyn SeededBatcher<I, O>>,
     config: LoaderConfig,
-}
-
-impl<I, O> Source<I, O> {
-    /// Items that an epoch delivers.
-    fn epoch_len(&self) -> usize {
-        let (len, batch_size) = (self.dataset.len(), self.config.batch_size);
-        match self.config.drop_last {
-            true => len - len % batch_size,
-            false => len,
-        }
-    }
 }
 
 /// Batches of a dataset, in an order that is the same in every run and that a
@@ -116,9 +59,18 @@ impl<I, O> Source<I, O> {
 /// a burn `DataLoader` it goes into burn-train as it is; keep the `Arc` and ask
 /// it for the [`state`](Self::state) to save.
 ///
+/// # Memory
+/// Items that are loading or wait for their turn take at most `prefetch_bytes`; an item that
+/// is larger goes alone. With those in batches that are being put together or wait for the
+/// consumer they take at most `prefetch_bytes` as well, or one batch, where a batch is larger.
+/// So leave room for `2 + staged` batches if loading is to go on while the consumer computes.
+/// All this by what the dataset says its items cost; while a batch is made, its tensors come on
+/// top of its items. A stream's shuffle buffer holds records on top, not items.
+///
 /// # Exactness
-/// The order after [`resume`](Self::resume) is that of an uninterrupted run, for the same
-/// dataset and batch size, whatever `prefetch` was and is.
+/// The order and content after [`resume`](Self::resume) are those of an uninterrupted run, for
+/// the same dataset, batch size and shuffle, whatever the other settings were and are. So they
+/// are when items fail and are skipped, if the same ones fail again.
 ///
 /// # Example
 /// ```
@@ -129,24 +81,23 @@ impl<I, O> Source<I, O> {
 /// impl Batcher<u8, Vec<u8>> for Collect {
 ///     fn batch(&self, items: Vec<u8>, _device: &Device) -> Vec<u8> { items }
 /// }
-/// let make = || {
-///     let config = LoaderConfig::new(2).with_shuffle(1);
+/// let make = |workers| {
+///     let config = LoaderConfig::new(2).with_shuffle(1).with_workers(workers);
 ///     Loader::new(InMemDataset::new((0..6).collect()), Collect, config, &Device::flex())
 /// };
-/// let loader = make()?;
+/// let loader = make(2)?;
 /// loader.batches().next().expect("a batch")?;
 /// let state = loader.state();
 /// let rest: Vec<_> = loader.batches().collect::<Result<_, _>>()?;
 ///
-/// let resumed = make()?;
+/// let resumed = make(0)?;
 /// resumed.resume(&state)?;
 /// assert_eq!(resumed.batches().collect::<Result<Vec<_>, _>>()?, rest);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Loader<I, O> {
-    source: Arc<Source<I, O>>,
-    device: Device,
-    position: Arc<Mutex<Position>>,
+    works: Arc<Works<I, O>>,
+    track: Arc<Mutex<Track>>,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
@@ -158,7 +109,7 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
     /// # Panics
     /// If `batch_size` is zero.
     pub fn new(
-        dataset: impl Dataset<I> + 'static,
+        dataset: impl LazyDataset<I> + 'static,
         batcher: impl Batcher<I, O> + 'static,
         config: LoaderConfig,
         device: &Device,
@@ -174,78 +125,145 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
     /// # Panics
     /// If `batch_size` is zero.
     pub fn seeded(
-        dataset: impl Dataset<I> + 'static,
+        dataset: impl LazyDataset<I> + 'static,
         batcher: impl SeededBatcher<I, O> + 'static,
         config: LoaderConfig,
         device: &Device,
     ) -> Result<Self, LoaderError> {
-        assert!(
-            config.batch_size > 0,
-            "batch_size must be at least 1, got 0"
-        );
-        let source = Source {
-            dataset: Arc::new(dataset),
-            batcher: Arc::new(batcher),
-            config,
-        };
-        if source.epoch_len() == 0 {
+        Self::with_source(ByIndex::new(dataset), batcher, config, device)
+    }
+
+    /// Makes batches of a stream with a burn batcher, on `device`.
+    ///
+    /// # Errors
+    /// If the stream is known to be empty, or smaller than one batch with `drop_last`.
+    ///
+    /// # Panics
+    /// If `batch_size` or `shuffle_buffer` is zero.
+    pub fn streaming(
+        stream: impl StreamingDataset<I> + 'static,
+        batcher: impl Batcher<I, O> + 'static,
+        config: LoaderConfig,
+        device: &Device,
+    ) -> Result<Self, LoaderError> {
+        Self::streaming_seeded(stream, Unseeded(batcher), config, device)
+    }
+
+    /// Makes batches of a stream with a batcher that draws random numbers, on `device`.
+    ///
+    /// # Errors
+    /// If the stream is known to be empty, or smaller than one batch with `drop_last`.
+    ///
+    /// # Panics
+    /// If `batch_size` or `shuffle_buffer` is zero.
+    pub fn streaming_seeded(
+        stream: impl StreamingDataset<I> + 'static,
+        batcher: impl SeededBatcher<I, O> + 'static,
+        config: LoaderConfig,
+        device: &Device,
+    ) -> Result<Self, LoaderError> {
+        Self::with_source(AsStream::new(stream), batcher, config, device)
+    }
+
+    fn with_source(
+        source: impl Source<I> + 'static,
+        batcher: impl SeededBatcher<I, O> + 'static,
+        config: LoaderConfig,
+        device: &Device,
+    ) -> Result<Self, LoaderError> {
+        let config = config.validate();
+        if let Some(num_items) = source.len()
+            && config.is_over(0, num_items)
+        {
             return Err(LoaderError::NoBatches {
-                num_items: source.dataset.len(),
+                num_items,
                 batch_size: config.batch_size,
             });
         }
-        Ok(Self {
+        let track = Track::new(source.begin(0, &config));
+        let plan = Plan {
             source: Arc::new(source),
+            batcher: Arc::new(batcher),
+            config,
+        };
+        let works = Works {
+            plan: Arc::new(plan),
             device: device.clone(),
-            position: Arc::default(),
+            workers: Arc::new(Workers::new(config.workers)),
+        };
+        Ok(Self {
+            works: Arc::new(works),
+            track: Arc::new(Mutex::new(track)),
         })
     }
 
     /// The batches from the loader's position to the end of the epoch.
     ///
     /// An error ends them; the position stays before the batch that failed. One
-    /// iterator at a time: each moves the position of the loader.
+    /// iterator at a time: the one made last moves the position of the loader.
     pub fn batches(&self) -> Batches<O> {
-        Batches::start(&self.source, &self.device, &self.position)
+        let num_items = self.works.plan.source.len();
+        Batches::start(self.works.clone(), self.config(), num_items, &self.track)
     }
 
-    /// Batches in a whole epoch.
+    /// Batches in a whole epoch, if no item is skipped. For a stream of unknown length those of
+    /// the last epoch, and 0 before one was read to its end.
     pub fn num_batches(&self) -> usize {
-        let batch_size = self.source.config.batch_size;
-        self.source.epoch_len().div_ceil(batch_size)
+        let config = self.config();
+        let delivered = self.total().map(|total| config.delivered(total));
+        let batches = delivered.unwrap_or(0).div_ceil(config.batch_size as u64);
+        batches as usize
     }
 
     /// Goes back to the beginning of the present epoch, as a validation that looked at
     /// some batches only wants it.
     pub fn rewind(&self) {
-        let mut position = self.position.lock().unwrap_or_else(PoisonError::into_inner);
-        position.next_item = 0;
+        let mut track = self.lock();
+        let beginning = self.beginning(track.position.epoch);
+        track.set(beginning);
     }
 
     /// Where the consumer is: what to save with a run.
     pub fn state(&self) -> LoaderState {
-        let position = *self.position.lock().unwrap_or_else(PoisonError::into_inner);
-        LoaderState {
-            epoch: position.epoch,
-            next_item: position.next_item,
-            num_items: self.source.dataset.len(),
-            batch_size: self.source.config.batch_size,
-            drop_last: self.source.config.drop_last,
-            seed: self.source.config.shuffle,
-        }
+        let num_items = self.works.plan.source.len();
+        self.lock().position.state(num_items, &self.config())
     }
 
     /// Goes to where a saved run was; the next [`batches`](Self::batches) begin there.
     ///
+    /// A stream is read from the first record that is still needed, once: the shuffle
+    /// buffer of the saved run is filled with the same records again.
+    ///
     /// # Errors
-    /// If the state belongs to a loader of another length, batch size or seed, whose
-    /// batches would not be the same.
+    /// If the state belongs to a loader of another length, batch size or shuffle, whose
+    /// batches would not be the same, or is damaged.
     pub fn resume(&self, state: &LoaderState) -> Result<(), LoaderError> {
-        state.check_matches(&self.state(), self.source.epoch_len())?;
-        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Position {
-            epoch: state.epoch,
-            next_item: state.next_item,
-        };
+        let num_items = self.works.plan.source.len();
+        let beginning = self.beginning(state.epoch);
+        let position = state.position(beginning, num_items, &self.config())?;
+        self.lock().set(position);
         Ok(())
+    }
+
+    /// What became of the items so far.
+    pub fn report(&self) -> LoaderReport {
+        self.lock().report.clone()
+    }
+
+    fn beginning(&self, epoch: u64) -> position::Position {
+        self.works.plan.source.begin(epoch, &self.config())
+    }
+
+    fn config(&self) -> LoaderConfig {
+        self.works.plan.config
+    }
+
+    /// Items of an epoch, where that is known by now.
+    fn total(&self) -> Option<u64> {
+        self.works.plan.source.len().or(self.lock().total)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Track> {
+        self.track.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -119,7 +119,8 @@ pub trait StreamingDatasetExt<I>: StreamingDataset<I> + Sized {
     /// `k * count + index` of the whole.
     ///
     /// The parts have no record in common and together have all, whatever the length.
-    /// Each reads over the records of the others, and loads its own alone.
+    /// Each reads over the records of the others, and loads its own alone. An error with which
+    /// the stream ends is an error of every part.
     ///
     /// # Panics
     /// If `index` is not below `count`.

@@ -44,8 +44,14 @@ impl<I, S: StreamingDataset<I>> StreamingDataset<I> for Shard<S> {
         let Some(number) = self.checked_number(start) else {
             return Ok(Box::new(std::iter::empty()));
         };
-        let records = self.stream.records(number)?;
-        Ok(Box::new(Every::new(records, self.count)))
+        // From behind the one before on: the stream may end with an error in between.
+        let first = number.saturating_sub(self.count - 1);
+        let first = if start == 0 { 0 } else { first };
+        Ok(Box::new(Every {
+            records: self.stream.records(first)?,
+            count: self.count,
+            others: number - first,
+        }))
     }
 
     fn load(&self, record: S::Record) -> Result<I, DatasetError> {
@@ -62,22 +68,12 @@ impl<I, S: StreamingDataset<I>> StreamingDataset<I> for Shard<S> {
     }
 }
 
-/// The first of every `count` records.
+/// One of every `count` records.
 struct Every<R> {
     records: Records<R>,
     count: u64,
     /// Records of other parts to read before the next of this one.
     others: u64,
-}
-
-impl<R> Every<R> {
-    fn new(records: Records<R>, count: u64) -> Self {
-        Self {
-            records,
-            count,
-            others: 0,
-        }
-    }
 }
 
 impl<R> Iterator for Every<R> {

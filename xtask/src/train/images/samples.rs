@@ -8,6 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt_datasets::augment::Symmetry;
 use burn_memopt_datasets::counting::CountDataset;
 use burn_memopt_datasets::image_mask::ImageMaskFolder;
+use burn_memopt_datasets::lazy::LazyDataset;
 use burn_memopt_datasets::loader::SeededBatcher;
 
 /// One image and what the network is to make of it.
@@ -69,6 +70,20 @@ impl Dataset<Sample> for Samples {
             Self::Frames(frames) => frames.len(),
             Self::Images(_, range) => range.len(),
         }
+    }
+}
+
+impl LazyDataset<Sample> for Samples {
+    fn item_bytes(&self, index: usize) -> u64 {
+        let pixels = match self {
+            Self::Frames(frames) => frames.stack().height() * frames.stack().width(),
+            Self::Images(folder, range) => {
+                let size = folder.size(range.start + index);
+                size.map_or(0, |(height, width)| height * width)
+            }
+        };
+        let planes = self.channels() + 1;
+        (pixels * planes * size_of::<f32>()) as u64
     }
 }
 
