@@ -5,3 +5,4 @@
 
 pub mod clip;
 pub mod emitters;
+mod texture;
