@@ -1,5 +1,7 @@
 //! Folders of frames, clips out of many of them, and masks beside them.
 
+mod allocations;
+
 use std::path::Path;
 
 use burn::data::dataset::{Dataset, DatasetError};
@@ -153,6 +155,7 @@ fn what_follows_the_end_of_a_jpeg_frame_does_not_matter() {
 
 #[test]
 fn a_small_file_that_claims_a_huge_frame_is_refused_before_anything_is_allocated() {
+    allocations::take();
     let error = damaged(FrameFormat::Png, |mut bytes| {
         // Width and height of the header, and its checksum.
         bytes[16..24].copy_from_slice(&[0, 0, 0x40, 0, 0, 0, 0x40, 0]);
@@ -160,6 +163,8 @@ fn a_small_file_that_claims_a_huge_frame_is_refused_before_anything_is_allocated
         bytes[29..33].copy_from_slice(&checksum);
         bytes
     });
+    let largest = allocations::take().largest;
+    assert!(largest < 4 << 20, "{largest} bytes at once");
     let claimed = 0x4000u64 * 0x4000 * 3;
     let is_claim = matches!(&error, FrameError::File(ImageFileError::Claim { claimed: c, .. }) if *c == claimed);
     assert!(is_claim, "{error}");
