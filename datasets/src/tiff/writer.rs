@@ -1,7 +1,6 @@
 //! Writes a stack page by page, so that it never has to fit into memory.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
 };
@@ -13,6 +12,7 @@ use super::{
     format::Format,
     sample::{Sample, SampleType},
 };
+use crate::part_file;
 
 /// Where pixels start: behind the longest header there is.
 const FIRST_PIXEL: u64 = 16;
@@ -83,7 +83,7 @@ impl TiffStackWriter {
         }
         let path = path.as_ref();
         let create = || {
-            let mut file = BufWriter::with_capacity(BUFFER_BYTES, new_file_beside(path)?);
+            let mut file = BufWriter::with_capacity(BUFFER_BYTES, part_file::create(path)?);
             // The header is written last: until then, this is no TIFF file.
             file.write_all(&[0; FIRST_PIXEL as usize])?;
             Ok(file)
@@ -196,12 +196,9 @@ impl TiffStackWriter {
             .and_then(|()| self.file.into_inner().map_err(|error| error.into_error()))
             .and_then(|file| {
                 file.as_file().sync_all()?;
-                file.persist(&path).map_err(|error| error.error)
+                part_file::finish(file, &path)
             });
-        match moved {
-            Ok(_) => Ok(()),
-            Err(source) => Err(TiffStackError::Create { path, source }),
-        }
+        moved.map_err(|source| TiffStackError::Create { path, source })
     }
 
     fn rows_of_page(&self) -> usize {
@@ -270,19 +267,6 @@ impl TiffStackWriter {
         format.push(&mut bytes, next, format.word_len());
         bytes
     }
-}
-
-/// A temporary file on the same disk as `path`, with an ordinary file's rights.
-fn new_file_beside(path: &Path) -> io::Result<NamedTempFile<File>> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".stack-").suffix(".tif.part");
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
 }
 
 #[cfg(test)]
