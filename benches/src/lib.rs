@@ -5,10 +5,12 @@
 //! bytes of a training step (forward and backward pass) above those live before
 //! it, so parameters do not count and gradients do. On the CPU they are exact in
 //! a program that installs [`burn_memopt::memory::CountingAllocator`]; on a GPU
-//! they are sampled from its memory pools.
+//! they are sampled from its memory pools. Cases about loading measure an epoch on the
+//! host.
 
 mod chain;
 mod gradients;
+mod loader;
 mod measure;
 mod peak_bytes;
 mod row;
@@ -54,6 +56,11 @@ pub fn cases() -> Vec<Case> {
             "chain32_budget80",
             "the same in 80 % of the plain peak",
             |device| chain::budget(80, device),
+        ),
+        case(
+            "loader_workers",
+            "192 deflated pages of 512×512, two loader threads against one",
+            loader::workers,
         ),
         case(
             "unet256",

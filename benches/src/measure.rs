@@ -116,12 +116,12 @@ fn take_step(variant: &Variant, device: &Device) -> Step {
     }
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-fn backend_name(device: &Device) -> String {
+pub(crate) fn backend_name(device: &Device) -> String {
     let name = format!("{device:?}").to_lowercase();
     let known = ["flex", "cuda", "vulkan", "wgpu"];
     let known = known.into_iter().find(|known| name.contains(known));

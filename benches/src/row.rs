@@ -14,11 +14,12 @@ pub struct Row {
     pub peak_bytes: Option<u64>,
     /// The peak that a plan predicted.
     pub predicted_bytes: Option<u64>,
-    /// Median time of a step.
+    /// Median time of a step; of an epoch, where loading is measured.
     pub seconds: f64,
     /// Whether the gradients equal those of the plain variant: bit for bit on
     /// the CPU, within 1e-5 relative on a GPU. `None` where they are not meant
-    /// to (half precision; batch statistics of micro-batches).
+    /// to (half precision; batch statistics of micro-batches). Where loading is measured,
+    /// whether the items and their order do.
     pub exact: Option<bool>,
 }
 
