@@ -7,12 +7,11 @@ use std::{
 };
 
 use csv::StringRecord;
-use serde::{Deserialize, Serialize};
 
 /// One emitter in one frame.
 ///
 /// Positions are in pixels; the centre of the first pixel is at 0.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Localization {
     /// Frame of the stack, from 0.
     pub frame: usize,
@@ -28,7 +27,38 @@ pub struct Localization {
     pub sy: Option<f32>,
     /// Background in photons a pixel, where known.
     pub bg: Option<f32>,
+    /// Position along the optical axis, where known.
+    pub z: Option<f32>,
+    /// Standard deviation of the estimate of `x` in pixels, where known.
+    pub lpx: Option<f32>,
+    /// Standard deviation of the estimate of `y` in pixels, where known.
+    pub lpy: Option<f32>,
+    /// Standard deviation of the estimate of `z`, where known.
+    pub lpz: Option<f32>,
+    /// Standard deviation of the estimate of `photons`, where known.
+    pub photons_sd: Option<f32>,
+    /// Probability that there is an emitter, where known.
+    pub prob: Option<f32>,
 }
+
+/// The place of a value that may be unknown.
+type Field = fn(&mut Localization) -> &mut Option<f32>;
+
+/// Columns that a table may have, besides `frame`, `x` and `y`.
+const OPTIONAL: [(&str, Field); 10] = [
+    ("photons", |row| &mut row.photons),
+    ("sx", |row| &mut row.sx),
+    ("sy", |row| &mut row.sy),
+    ("bg", |row| &mut row.bg),
+    ("z", |row| &mut row.z),
+    ("lpx", |row| &mut row.lpx),
+    ("lpy", |row| &mut row.lpy),
+    ("lpz", |row| &mut row.lpz),
+    ("photons_sd", |row| &mut row.photons_sd),
+    ("prob", |row| &mut row.prob),
+];
+/// The first of them, which a table has in any case.
+const ALWAYS: usize = 4;
 
 impl Localization {
     /// An emitter of which only frame and position are known.
@@ -37,10 +67,7 @@ impl Localization {
             frame,
             x,
             y,
-            photons: None,
-            sx: None,
-            sy: None,
-            bg: None,
+            ..Self::default()
         }
     }
 }
@@ -118,8 +145,8 @@ pub enum LocalizationError {
 
 /// Reads a table with a header, finding columns by name in any order.
 ///
-/// `frame`, `x` and `y` are needed; `photons`, `sx`, `sy` and `bg` are read where
-/// they are there; other columns are ignored. Upper and lower case are the same.
+/// `frame`, `x` and `y` are needed; the other fields of a [`Localization`] are read
+/// where they are there; other columns are ignored. Upper and lower case are the same.
 ///
 /// # Errors
 /// If the file cannot be read, a needed column is missing, or a field is not
@@ -142,6 +169,9 @@ pub fn read_csv_for_stack(
 
 /// Writes a table that [`read_csv`] reads back; unknown values stay empty.
 ///
+/// `frame`, `x`, `y`, `photons`, `sx`, `sy` and `bg` are always columns, the others if
+/// any row knows them.
+///
 /// # Errors
 /// If the file cannot be written.
 pub fn write_csv(
@@ -149,13 +179,26 @@ pub fn write_csv(
     localizations: &[Localization],
 ) -> Result<(), LocalizationError> {
     let path = path.as_ref();
-    let write = || {
+    let mut rows = localizations.to_vec();
+    let known = |rows: &mut [Localization], field: Field| {
+        let mut rows = rows.iter_mut();
+        rows.any(|row| field(row).is_some())
+    };
+    let columns: Vec<_> = OPTIONAL
+        .into_iter()
+        .enumerate()
+        .filter(|&(index, (_, field))| index < ALWAYS || known(&mut rows, field))
+        .map(|(_, column)| column)
+        .collect();
+    let mut write = || {
         let mut writer = csv::Writer::from_path(path)?;
-        if localizations.is_empty() {
-            writer.write_record(["frame", "x", "y", "photons", "sx", "sy", "bg"])?;
-        }
-        for localization in localizations {
-            writer.serialize(localization)?;
+        let names = columns.iter().map(|(name, _)| *name);
+        writer.write_record(["frame", "x", "y"].into_iter().chain(names))?;
+        for row in &mut rows {
+            let mut record = vec![row.frame.to_string(), row.x.to_string(), row.y.to_string()];
+            let values = columns.iter().map(|(_, field)| *field(row));
+            record.extend(values.map(|value| value.map_or(String::new(), |v| v.to_string())));
+            writer.write_record(record)?;
         }
         writer.flush()?;
         Ok(())
@@ -213,10 +256,8 @@ struct Columns {
     frame: usize,
     x: usize,
     y: usize,
-    photons: Option<usize>,
-    sx: Option<usize>,
-    sy: Option<usize>,
-    bg: Option<usize>,
+    /// In the order of [`OPTIONAL`].
+    optional: [Option<usize>; OPTIONAL.len()],
 }
 
 impl Columns {
@@ -249,10 +290,7 @@ impl Columns {
             frame,
             x,
             y,
-            photons: find("photons"),
-            sx: find("sx"),
-            sy: find("sy"),
-            bg: find("bg"),
+            optional: OPTIONAL.map(|(name, _)| find(name)),
         })
     }
 
@@ -261,15 +299,15 @@ impl Columns {
         row: &Row<'_>,
         num_frames: Option<usize>,
     ) -> Result<Localization, LocalizationError> {
-        Ok(Localization {
-            frame: row.frame(self.frame, num_frames)?,
-            x: row.number("x", self.x)?,
-            y: row.number("y", self.y)?,
-            photons: row.known("photons", self.photons)?,
-            sx: row.known("sx", self.sx)?,
-            sy: row.known("sy", self.sy)?,
-            bg: row.known("bg", self.bg)?,
-        })
+        let mut localization = Localization::new(
+            row.frame(self.frame, num_frames)?,
+            row.number("x", self.x)?,
+            row.number("y", self.y)?,
+        );
+        for ((name, field), column) in OPTIONAL.into_iter().zip(self.optional) {
+            *field(&mut localization) = row.known(name, column)?;
+        }
+        Ok(localization)
     }
 }
 

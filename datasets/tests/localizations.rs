@@ -40,11 +40,29 @@ fn columns_are_found_by_name_in_any_order_and_case() {
 
 #[rstest]
 #[case::some(vec![Localization { photons: Some(3.0), ..Localization::new(2, 0.1, -0.2) }, Localization::new(0, 1.0, 2.0)])]
+#[case::uncertain(vec![
+    Localization { lpx: Some(0.125), prob: Some(0.9), ..Localization::new(2, 0.1, 1e-9) },
+    Localization { z: Some(-7.5), ..Localization::new(0, 1.0, 2.0) },
+])]
 #[case::none(vec![])]
 fn a_written_table_reads_back(#[case] localizations: Vec<Localization>) {
     let (_folder, path) = table("");
     write_csv(&path, &localizations).unwrap();
     assert_eq!(read_csv(&path).unwrap(), localizations);
+}
+
+#[test]
+fn a_table_has_the_columns_that_its_rows_know() {
+    let (_folder, path) = table("");
+    let known = Localization {
+        prob: Some(0.5),
+        ..Localization::new(4, 1.0, 2.5)
+    };
+    write_csv(&path, &[known, Localization::new(5, 0.0, 0.0)]).unwrap();
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap(),
+        "frame,x,y,photons,sx,sy,bg,prob\n4,1,2.5,,,,,0.5\n5,0,0,,,,,\n"
+    );
 }
 
 #[rstest]
