@@ -3,9 +3,12 @@
 //! | module | holds |
 //! |---|---|
 //! | [`unet`] | the U-Net for images of any size; loads the well-known PyTorch weights |
-//! | [`loss`] | BCE + Dice, cross-entropy + Dice, and the count loss of density maps |
+//! | [`loss`] | BCE + Dice, cross-entropy + Dice, the count loss of density maps |
+//! | [`weights`] | files of weights by their names in PyTorch |
 //!
 //! Models take tensors, not data set items: where images come from is no business of this crate.
 
 pub mod loss;
 pub mod unet;
+mod upsample;
+pub mod weights;

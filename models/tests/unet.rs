@@ -3,9 +3,8 @@
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_memopt_models::unet::{
-    NormKind, UNet, UNetConfig, Upsample, WeightsError, state_dict_name,
-};
+use burn_memopt_models::unet::{NormKind, UNet, UNetConfig, Upsample};
+use burn_memopt_models::weights::{StateDict, WeightsError};
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -32,7 +31,7 @@ fn state(unet: &UNet) -> Vec<(String, TensorData)> {
     let tensors = unet.collect(None, None, true);
     tensors
         .iter()
-        .map(|t| (state_dict_name(&t.name), bridge::to_data(t).unwrap()))
+        .map(|t| (UNet::state_dict_name(&t.name), bridge::to_data(t).unwrap()))
         .collect()
 }
 

@@ -8,7 +8,7 @@ use burn_memopt::grad_checkpoint::own_gradient;
 
 use super::config::{NormKind, Upsample};
 use super::norm::{Keep, Norm};
-use super::upsample::double_bilinear;
+use crate::upsample::{Corners, double_bilinear};
 
 /// Twice: 3×3 convolution without bias, normalization, ReLU. Keeps the image size.
 #[derive(Module, Debug)]
@@ -137,7 +137,7 @@ impl Up {
     ) -> Tensor<4> {
         let x = match &self.up {
             Some(up) => up.forward(x),
-            None => double_bilinear(x),
+            None => double_bilinear(x, Corners::Aligned),
         };
         let x = pad_to(x, &skip);
         // The skip's gradient waits until the encoder's turn: not as a view of both gradients.

@@ -1,7 +1,7 @@
 //! U-Net: an encoder, a decoder, and skip connections between them.
 //!
 //! The layers, their order and their names in a checkpoint are those of the widely used
-//! PyTorch U-Net by milesial, so its weights load with [`UNet::load_pytorch`].
+//! PyTorch U-Net by milesial, so its weights load with [`StateDict::load_pytorch`](crate::weights::StateDict::load_pytorch).
 //!
 //! For gradient checkpointing the network is a chain of `2 * depth + 2` blocks, and any
 //! contiguous range of them can run alone: see [`UNet::segment`] and [`BlockChain`].
@@ -17,7 +17,6 @@ mod config;
 mod model;
 mod norm;
 mod segment;
-mod upsample;
 mod weights;
 
 pub use block::{DoubleConv, Down, Up};
@@ -26,4 +25,3 @@ pub use config::{NormKind, UNetConfig, Upsample};
 pub use model::UNet;
 pub use norm::Norm;
 pub use segment::{Segment, SegmentBlock};
-pub use weights::{Mismatch, WeightsError, state_dict_name};

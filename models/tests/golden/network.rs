@@ -1,15 +1,16 @@
-//! The U-Net of a case, filled by the rule, and its tensors by state-dict name.
+//! Networks filled by the rule, and their tensors by state-dict name.
 
 use std::collections::HashMap;
 
-use burn::module::{Module, ParamId};
+use burn::module::ParamId;
 use burn::optim::GradientsParams;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{Device, TensorData};
-use burn_memopt_models::unet::{UNet, UNetConfig, Upsample, state_dict_name};
+use burn_memopt_models::unet::{UNet, UNetConfig, Upsample};
+use burn_memopt_models::weights::StateDict;
 
 use crate::fill::Fill;
-use crate::harness::Case;
+use crate::harness::{Case, Comparison};
 
 /// Builds the network that the parameters of the case describe.
 pub fn filled_unet(case: &Case, device: &Device) -> UNet {
@@ -21,15 +22,21 @@ pub fn filled_unet(case: &Case, device: &Device) -> UNet {
     let unet = UNetConfig::new(channels[0], channels[1])
         .with_upsample(upsample)
         .init(device);
+    filled(unet, case)
+}
+
+/// Fills all parameters and statistics of a network.
+pub fn filled<M: StateDict>(network: M, case: &Case) -> M {
     let fill = Fill::new(case.gain_table(), case.salt());
-    let state: Vec<_> = entries(&unet)
+    let state: Vec<_> = entries(&network)
         .into_iter()
         .map(|entry| {
             let values = fill.values(&entry.name, &entry.shape);
             (entry.name, TensorData::new(values, entry.shape))
         })
         .collect();
-    unet.load_state_dict(state)
+    network
+        .load_state_dict(state)
         .expect("the names and shapes fit")
 }
 
@@ -41,12 +48,12 @@ pub struct Entry {
 }
 
 /// All parameters and statistics in the order of the network.
-pub fn entries(unet: &UNet) -> Vec<Entry> {
-    let tensors = unet.collect(None, None, true);
+pub fn entries<M: StateDict>(network: &M) -> Vec<Entry> {
+    let tensors = network.collect(None, None, true);
     tensors
         .into_iter()
         .map(|tensor| Entry {
-            name: state_dict_name(&tensor.name),
+            name: M::state_dict_name(&tensor.name),
             shape: tensor.shape.to_vec(),
             id: ParamId::from(tensor.param_id.expect("a parameter has an id")),
         })
@@ -54,21 +61,24 @@ pub fn entries(unet: &UNet) -> Vec<Entry> {
 }
 
 /// The values of all parameters and statistics.
-pub fn values(unet: &UNet) -> HashMap<String, Vec<f32>> {
-    let tensors = unet.valid().collect(None, None, true);
+pub fn values<M: StateDict>(network: &M) -> HashMap<String, Vec<f32>> {
+    let tensors = network.valid().collect(None, None, true);
     tensors
         .into_iter()
         .map(|tensor| {
             let data = bridge::to_data(&tensor).expect("the data is at hand");
-            (state_dict_name(&tensor.name), data.iter::<f32>().collect())
+            (
+                M::state_dict_name(&tensor.name),
+                data.iter::<f32>().collect(),
+            )
         })
         .collect()
 }
 
 /// The gradients of all parameters that have one.
-pub fn gradients(unet: &UNet, grads: &GradientsParams) -> HashMap<String, Vec<f32>> {
+pub fn gradients<M: StateDict>(network: &M, grads: &GradientsParams) -> HashMap<String, Vec<f32>> {
     let mut found = HashMap::new();
-    for entry in entries(unet) {
+    for entry in entries(network) {
         let data = match entry.shape.len() {
             1 => grads.get::<1>(entry.id).map(|grad| grad.into_data()),
             4 => grads.get::<4>(entry.id).map(|grad| grad.into_data()),
@@ -82,9 +92,13 @@ pub fn gradients(unet: &UNet, grads: &GradientsParams) -> HashMap<String, Vec<f3
 }
 
 /// Multiplies every gradient by `factor`.
-pub fn scaled(unet: &UNet, mut grads: GradientsParams, factor: f64) -> GradientsParams {
+pub fn scaled<M: StateDict>(
+    network: &M,
+    mut grads: GradientsParams,
+    factor: f64,
+) -> GradientsParams {
     let mut out = GradientsParams::new();
-    for entry in entries(unet) {
+    for entry in entries(network) {
         if entry.shape.len() == 1 {
             if let Some(grad) = grads.remove::<1>(entry.id) {
                 out.register(entry.id, grad.mul_scalar(factor));
@@ -94,6 +108,30 @@ pub fn scaled(unet: &UNet, mut grads: GradientsParams, factor: f64) -> Gradients
         }
     }
     out
+}
+
+/// The norm of all gradients together.
+pub fn total_norm<M: StateDict>(network: &M, grads: &GradientsParams) -> f64 {
+    let grads = gradients(network, grads);
+    let squares = grads.values().map(|grad| norm(grad).powi(2));
+    squares.sum::<f64>().sqrt()
+}
+
+/// Compares every stored gradient and the norms of all of them.
+pub fn compare_gradients<M: StateDict>(
+    comparison: &mut Comparison<'_>,
+    case: &Case,
+    network: &M,
+    grads: &GradientsParams,
+) {
+    let grads = gradients(network, grads);
+    for stored in case.names("grad:") {
+        comparison.values(stored, &grads[stored.trim_start_matches("grad:")]);
+    }
+    let names = case.note_list("grad_norms");
+    assert_eq!(names.len(), grads.len(), "parameters with a gradient");
+    let norms: Vec<f32> = names.iter().map(|name| norm(&grads[name]) as f32).collect();
+    comparison.values("grad_norms", &norms);
 }
 
 /// The Euclidean norm, summed in f64.

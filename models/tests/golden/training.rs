@@ -5,7 +5,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 use burn_memopt_models::loss::{BceDiceLoss, BceLoss, CrossEntropyDiceLoss, CrossEntropyLoss};
-use burn_memopt_models::unet::UNet;
 use rstest::rstest;
 
 use crate::harness::{Case, Comparison};
@@ -37,9 +36,9 @@ fn golden_unet_training(#[case] name: &str) {
         let grads = losses[0].clone().backward();
         let grads = GradientsParams::from_grads(grads, &unet);
         if step == 0 {
-            compare_gradients(&mut comparison, &case, &unet, &grads);
+            network::compare_gradients(&mut comparison, &case, &unet, &grads);
         }
-        let total = total_norm(&unet, &grads);
+        let total = network::total_norm(&unet, &grads);
         for (trace, loss) in traces.iter_mut().zip(losses) {
             trace.push(loss.into_scalar());
         }
@@ -93,32 +92,6 @@ fn golden_unet_multiclass_loss() {
 
     let grads = loss.forward(logits, labels, None).backward();
     let grads = GradientsParams::from_grads(grads, &unet);
-    compare_gradients(&mut comparison, &case, &unet, &grads);
+    network::compare_gradients(&mut comparison, &case, &unet, &grads);
     comparison.finish();
-}
-
-/// Compares every stored gradient and the norms of all of them.
-fn compare_gradients(
-    comparison: &mut Comparison<'_>,
-    case: &Case,
-    unet: &UNet,
-    grads: &GradientsParams,
-) {
-    let grads = network::gradients(unet, grads);
-    for stored in case.names("grad:") {
-        comparison.values(stored, &grads[stored.trim_start_matches("grad:")]);
-    }
-    let names = case.note_list("grad_norms");
-    assert_eq!(names.len(), grads.len(), "parameters with a gradient");
-    let norms: Vec<f32> = names
-        .iter()
-        .map(|name| network::norm(&grads[name]) as f32)
-        .collect();
-    comparison.values("grad_norms", &norms);
-}
-
-fn total_norm(unet: &UNet, grads: &GradientsParams) -> f64 {
-    let grads = network::gradients(unet, grads);
-    let squares = grads.values().map(|grad| network::norm(grad).powi(2));
-    squares.sum::<f64>().sqrt()
 }

@@ -5,6 +5,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig, Upsample};
+use burn_memopt_models::weights::StateDict;
 
 use super::task::Task;
 use crate::choices::{NormChoice, UpsamplingChoice};

@@ -1,0 +1,256 @@
+//! Weights in files, by the names that PyTorch gives them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::store::burn_pack::Tensor as StoredTensor;
+use burn::store::{
+    ApplyError, FloatCastAdapter, ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore,
+    PytorchStore, SafetensorsStore, bridge,
+};
+use burn::tensor::{DType, TensorData};
+
+/// What can go wrong between a network and a file of weights.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum WeightsError {
+    /// The file is not there or is no such container.
+    #[error("{path}: cannot read the weights; give a {format} file of tensors by name")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The container that was expected.
+        format: &'static str,
+        /// What the reader says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The names or shapes are not those of the network.
+    #[error(
+        "{origin}: the weights do not fit this network; choose the channels, depth, norm and \
+         upsampling they were trained with:{mismatch}"
+    )]
+    Mismatch {
+        /// The file, or "state dict".
+        origin: String,
+        /// Every difference.
+        mismatch: Mismatch,
+    },
+    /// A tensor of the right name and shape cannot be used.
+    #[error("{origin}: cannot use a tensor")]
+    Tensor {
+        /// The file, or "state dict".
+        origin: String,
+        /// Which tensor, and why.
+        #[source]
+        source: Box<ApplyError>,
+    },
+    /// The weights cannot be written.
+    #[error("{path}: cannot write the weights; check that the folder exists and has room")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the writer says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Every difference between a network and a state dict, by state-dict name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// Tensors the network needs and the state dict lacks.
+    pub missing: Vec<String>,
+    /// Tensors of the state dict that the network does not have.
+    pub unexpected: Vec<String>,
+    /// Tensors of another shape: name, shape in the network, shape in the state dict.
+    pub reshaped: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl Mismatch {
+    fn is_empty(&self) -> bool {
+        self.missing.is_empty() && self.unexpected.is_empty() && self.reshaped.is_empty()
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (what, names) in [("missing", &self.missing), ("unexpected", &self.unexpected)] {
+            if !names.is_empty() {
+                write!(f, "\n  {what} ({}): {}", names.len(), names.join(", "))?;
+            }
+        }
+        for (name, wanted, found) in &self.reshaped {
+            write!(f, "\n  {name}: shape must be {wanted:?}, got {found:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A network whose tensors have names in a PyTorch state dict, so that it loads and saves files
+/// of weights.
+///
+/// # Example
+/// ```
+/// use burn::tensor::Device;
+/// use burn_memopt_models::unet::UNetConfig;
+/// use burn_memopt_models::weights::StateDict;
+///
+/// let config = UNetConfig::new(1, 1).with_base_channels(4).with_depth(1);
+/// let unet = config.init(&Device::flex());
+/// let path = std::env::temp_dir().join(format!("unet-{}.safetensors", std::process::id()));
+/// unet.save_safetensors(&path)?;
+/// let again = config.init(&Device::flex()).load_safetensors(&path)?;
+/// assert_eq!(unet.outc.weight.to_data(), again.outc.weight.to_data());
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait StateDict: Module {
+    /// Returns the state-dict name of the tensor at `path` in the module; names of enum variants
+    /// are not part of `path`.
+    fn state_dict_name(path: &str) -> String;
+
+    /// Whether an entry of a published checkpoint is no tensor of the network, and ignored.
+    ///
+    /// The default ignores PyTorch's counters of training batches, which burn does not keep.
+    fn is_bookkeeping(name: &str) -> bool {
+        name.ends_with(".num_batches_tracked")
+    }
+
+    /// Loads a PyTorch checkpoint (`.pth`, `.pt`): a state dict.
+    ///
+    /// Half-precision tensors are widened to f32.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or any tensor is missing, unexpected or of another shape:
+    /// the error lists them all. The file is never loaded in part.
+    fn load_pytorch(self, path: impl AsRef<Path>) -> Result<Self, WeightsError> {
+        let path = path.as_ref();
+        let mut store = PytorchStore::from_file(path).map_indices_contiguous(false);
+        let tensors = store.get_all_tensors();
+        let tensors = tensors.map_err(|source| WeightsError::Read {
+            path: path.into(),
+            format: "PyTorch",
+            source: source.into(),
+        })?;
+        let tensors = tensors.values().cloned().collect();
+        load_tensors(self, &path.display().to_string(), tensors)
+    }
+
+    /// Loads a safetensors file with the same names as [`load_pytorch`](Self::load_pytorch).
+    ///
+    /// # Errors
+    /// As for [`load_pytorch`](Self::load_pytorch).
+    fn load_safetensors(self, path: impl AsRef<Path>) -> Result<Self, WeightsError> {
+        let path = path.as_ref();
+        let mut store = SafetensorsStore::from_file(path);
+        let tensors = store.get_all_tensors();
+        let tensors = tensors.map_err(|source| WeightsError::Read {
+            path: path.into(),
+            format: "safetensors",
+            source: source.into(),
+        })?;
+        let tensors = tensors.values().cloned().collect();
+        load_tensors(self, &path.display().to_string(), tensors)
+    }
+
+    /// Loads tensors given by state-dict name, under the same rules as the files.
+    ///
+    /// # Errors
+    /// As for [`load_pytorch`](Self::load_pytorch).
+    fn load_state_dict(
+        self,
+        tensors: impl IntoIterator<Item = (String, TensorData)>,
+    ) -> Result<Self, WeightsError> {
+        let tensors = tensors
+            .into_iter()
+            .map(|(name, data)| bridge::from_data(data, name, None))
+            .collect();
+        load_tensors(self, "state dict", tensors)
+    }
+
+    /// Writes a safetensors file with the state-dict names, which PyTorch reads too.
+    ///
+    /// An existing file is replaced once the new one is complete.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    fn save_safetensors(&self, path: impl AsRef<Path>) -> Result<(), WeightsError> {
+        let path = path.as_ref();
+        let mut store = SafetensorsStore::from_file(path)
+            .skip_enum_variants(true)
+            .overwrite(true)
+            .with_to_adapter(StateDictNames(Self::state_dict_name));
+        // Running statistics lag one update behind until the module is read as a whole.
+        self.valid()
+            .save_into(&mut store)
+            .map_err(|source| WeightsError::Write {
+                path: path.into(),
+                source: source.into(),
+            })
+    }
+}
+
+/// Checks all names and shapes, then loads.
+fn load_tensors<M: StateDict>(
+    mut model: M,
+    origin: &str,
+    tensors: Vec<StoredTensor>,
+) -> Result<M, WeightsError> {
+    let mut given: BTreeMap<String, StoredTensor> = tensors
+        .into_iter()
+        .filter(|tensor| !M::is_bookkeeping(&tensor.name))
+        .map(|tensor| (tensor.name.clone(), tensor))
+        .collect();
+    // Settles pending updates of running statistics, which would replace the loaded ones.
+    drop(model.valid());
+    let mut mismatch = Mismatch::default();
+    let mut matched = Vec::new();
+    for own in model.collect(None, None, true) {
+        let name = M::state_dict_name(&own.name);
+        match given.remove(&name) {
+            None => mismatch.missing.push(name),
+            Some(tensor) if tensor.shape != own.shape => {
+                let shapes = (own.shape.to_vec(), tensor.shape.to_vec());
+                mismatch.reshaped.push((name, shapes.0, shapes.1));
+            }
+            Some(mut tensor) => {
+                tensor.name = own.name;
+                matched.push(tensor);
+            }
+        }
+    }
+    mismatch.unexpected = given.into_keys().collect();
+    if !mismatch.is_empty() {
+        return Err(WeightsError::Mismatch {
+            origin: origin.into(),
+            mismatch,
+        });
+    }
+    let widen = Box::new(FloatCastAdapter::to(DType::F32));
+    let applied = model.apply(matched, None, Some(widen), true);
+    match applied.errors.into_iter().next() {
+        None => Ok(model),
+        Some(source) => Err(WeightsError::Tensor {
+            origin: origin.into(),
+            source: Box::new(source),
+        }),
+    }
+}
+
+/// Names tensors as the state dict does when they are saved.
+#[derive(Clone)]
+struct StateDictNames(fn(&str) -> String);
+
+impl ModuleAdapter for StateDictNames {
+    fn adapt(&self, mut tensor: StoredTensor, _: ModuleContext<'_>) -> StoredTensor {
+        tensor.name = (self.0)(&tensor.name);
+        tensor
+    }
+
+    fn clone_box(&self) -> Box<dyn ModuleAdapter> {
+        Box::new(self.clone())
+    }
+}
