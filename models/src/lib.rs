@@ -3,11 +3,13 @@
 //! | module | holds |
 //! |---|---|
 //! | [`unet`] | the U-Net for images of any size; loads the well-known PyTorch weights |
-//! | [`loss`] | BCE + Dice, cross-entropy + Dice, the count loss of density maps |
+//! | [`decode`] | DECODE's localization networks, their targets, post-processing and evaluation |
+//! | [`loss`] | BCE + Dice, cross-entropy + Dice, the count loss of density maps, and DECODE's losses |
 //! | [`weights`] | files of weights by their names in PyTorch |
 //!
 //! Models take tensors, not data set items: where images come from is no business of this crate.
 
+pub mod decode;
 pub mod loss;
 pub mod unet;
 mod upsample;

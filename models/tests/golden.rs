@@ -1,7 +1,9 @@
-//! The golden numbers: what the U-Net, its losses and burn's optimizers must reproduce.
+//! The golden numbers: what the networks, their losses and burn's optimizers must reproduce.
 
 #[path = "golden/autocast.rs"]
 mod autocast;
+#[path = "golden/decode.rs"]
+mod decode;
 #[path = "golden/fill.rs"]
 mod fill;
 #[path = "golden/forward.rs"]

@@ -5,6 +5,8 @@
 //! | [`BceLoss`] | a binary mask | exactly, by `forward_sum` |
 //! | [`CrossEntropyLoss`] | classes | exactly, by `forward_sum` |
 //! | [`CountLoss`] | a density map whose sum is the number of emitters | exactly, by `forward_sum` |
+//! | [`MixtureLoss`] | localizations with uncertainties | exactly, by `forward_sum` |
+//! | [`PixelLoss`] | localizations, pixel by pixel | exactly, by `forward_sum` |
 //! | [`DiceLoss`], [`BceDiceLoss`], [`CrossEntropyDiceLoss`] | overlap of the whole batch | no |
 //!
 //! # Exactness
@@ -18,11 +20,15 @@ mod bce_dice;
 mod count;
 mod cross_entropy_dice;
 mod dice;
+mod mixture;
+mod pixel;
 
 pub use bce_dice::{BceDiceLoss, BceLoss};
 pub use count::{CountLoss, CountLossConfig};
 pub use cross_entropy_dice::{CrossEntropyDiceLoss, CrossEntropyLoss};
 pub use dice::DiceLoss;
+pub use mixture::{MixtureLoss, MixtureLossConfig};
+pub use pixel::{PixelLoss, PixelLossConfig};
 
 use burn::tensor::{DType, Tensor};
 

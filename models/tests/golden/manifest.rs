@@ -1,11 +1,13 @@
-//! The fill rule against its vectors, and the network's names against the manifests.
+//! The fill rule against its vectors, and the networks' names against the manifests.
 
 use burn::tensor::Device;
+use burn_memopt_models::decode::SigmaMUNetConfig;
 use burn_memopt_models::unet::{UNetConfig, Upsample};
+use burn_memopt_models::weights::StateDict;
 use rstest::rstest;
 
 use crate::fill::{Fill, bit_sum};
-use crate::{harness, network};
+use crate::{decode, harness, network};
 
 #[test]
 fn golden_vectors_of_the_fill_rule_are_reproduced_bit_for_bit() {
@@ -33,15 +35,26 @@ fn golden_manifest_names_shapes_and_fill_are_those_of_the_network(
     #[case] network: &str,
     #[case] upsample: Upsample,
 ) {
-    let manifest = harness::json(&format!("manifest/{network}.json"));
+    let unet = UNetConfig::new(3, 1).with_upsample(upsample);
+    check_manifest(network, &unet.init(&Device::flex()));
+}
+
+#[test]
+fn golden_manifest_of_decode_is_that_of_its_networks() {
+    let device = Device::flex();
+    check_manifest("decode_sigma_munet", &SigmaMUNetConfig::new().init(&device));
+    check_manifest("decode_double_munet", &decode::double_munet().init(&device));
+    let unet = decode::unet2d_groupnorm().init(&device);
+    check_manifest("decode_unet2d_groupnorm", &unet);
+}
+
+fn check_manifest<M: StateDict>(name: &str, model: &M) {
+    let manifest = harness::json(&format!("manifest/{name}.json"));
     let fill = Fill::new(
         manifest["gain_table"].as_str().unwrap(),
         manifest["salt"].as_str().unwrap(),
     );
-    let unet = UNetConfig::new(3, 1)
-        .with_upsample(upsample)
-        .init(&Device::flex());
-    let mut mine: Vec<_> = network::entries(&unet)
+    let mut mine: Vec<_> = network::entries(model)
         .into_iter()
         .map(|entry| (entry.name, entry.shape))
         .collect();

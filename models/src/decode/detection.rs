@@ -1,0 +1,185 @@
+use burn::config::Config;
+use burn::tensor::Tensor;
+use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
+
+use super::emitter::Emitter;
+use super::scaling::OutputScale;
+use super::sigma_munet::SigmaMUNet;
+
+/// How emitters are found in the output of a [`SigmaMUNet`].
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt_models::decode::{DetectionConfig, OutputScale};
+///
+/// let device = Device::flex();
+/// let probs = Tensor::<4>::zeros([1, 1, 8, 8], &device);
+/// let probs = probs.slice_fill([0..1, 0..1, 3..4, 5..6], 0.9);
+/// let output = Tensor::cat(vec![probs, Tensor::full([1, 9, 8, 8], 0.25, &device)], 1);
+/// let found = DetectionConfig::new().find(output, &OutputScale::new(1000.0, 40.0));
+/// assert_eq!(found[0].len(), 1);
+/// assert_eq!((found[0][0].emitter.x, found[0][0].emitter.y), (5.25, 3.25));
+/// assert_eq!(found[0][0].emitter.photons, 250.0);
+/// ```
+#[derive(Config, Debug)]
+pub struct DetectionConfig {
+    /// Probability above which a pixel may be the centre of an emitter. The default is `0.1`: an
+    /// emitter between four pixels leaves each of them a quarter of its probability.
+    #[config(default = 0.1)]
+    pub raw_threshold: f64,
+    /// Probability above which a pixel beside a centre is an emitter of its own. The default is
+    /// `0.6`.
+    #[config(default = 0.6)]
+    pub split_threshold: f64,
+    /// Least probability of an emitter, summed over the pixels that share it. The default is
+    /// `0.5`.
+    #[config(default = 0.5)]
+    pub threshold: f64,
+}
+
+/// An emitter that a network found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FoundEmitter {
+    /// Where it is, and how bright.
+    pub emitter: Emitter,
+    /// How probable it is, at most 1.
+    pub prob: f32,
+    /// Background in photons a pixel.
+    pub background: f32,
+    /// Standard deviation of the estimated column in pixels.
+    pub x_sigma: f32,
+    /// Standard deviation of the estimated row in pixels.
+    pub y_sigma: f32,
+    /// Standard deviation of the estimated z.
+    pub z_sigma: f32,
+    /// Standard deviation of the estimated photons.
+    pub photons_sigma: f32,
+}
+
+impl DetectionConfig {
+    /// Finds the emitters of every frame, row by row.
+    ///
+    /// # Shapes
+    /// - output: `[batch_size, 10, height, width]`, as of [`SigmaMUNet::forward`]
+    ///
+    /// # Panics
+    /// If the output has other channels.
+    pub fn find(&self, output: Tensor<4>, scale: &OutputScale) -> Vec<Vec<FoundEmitter>> {
+        let [batch_size, channels, height, width] = output.dims();
+        assert!(
+            channels == SigmaMUNet::CHANNELS,
+            "output must have {} channels, got {channels}",
+            SigmaMUNet::CHANNELS
+        );
+        let probs = output.clone().narrow(1, 0, 1);
+        let probs = self.integrate(probs.squeeze_dim::<3>(1)).clamp(0.0, 1.0);
+        let probs: Vec<f32> = probs.into_data().iter::<f32>().collect();
+        let values = scale.to_physical(output).into_data();
+        let values: Vec<f32> = values.iter::<f32>().collect();
+        let pixels = height * width;
+        (0..batch_size)
+            .map(|frame| {
+                let probs = &probs[frame * pixels..(frame + 1) * pixels];
+                let values = &values[frame * channels * pixels..(frame + 1) * channels * pixels];
+                let found = probs.iter().enumerate();
+                let found = found.filter(|&(_, &prob)| f64::from(prob) >= self.threshold);
+                let read = |(pixel, &prob)| read(values, pixel, pixels, width, prob);
+                found.map(read).collect()
+            })
+            .collect()
+    }
+
+    /// Gathers the probability of an emitter, which a network may spread over neighbouring
+    /// pixels, in one of them.
+    ///
+    /// Pixels that are the largest of their 3×3 neighbourhood get the sum over themselves and
+    /// their four neighbours, as do other pixels above the split threshold; the rest get 0. The
+    /// sums are not bounded by 1.
+    ///
+    /// # Shapes
+    /// - probs, output: `[batch_size, height, width]`
+    pub fn integrate(&self, probs: Tensor<3>) -> Tensor<3> {
+        let probs = probs.unsqueeze_dim::<4>(1);
+        let too_low = probs.clone().lower_equal_scalar(self.raw_threshold);
+        let candidates = probs.clone().mask_fill(too_low, 0.0);
+        let options = MaxPoolOptions::new([3, 3])
+            .with_stride([1, 1])
+            .with_padding([1, 1]);
+        let largest = probs.clone().equal(max_pool2d(candidates, options));
+        let split = probs.clone().greater_scalar(self.split_threshold);
+        let centres = largest.bool_or(split);
+        let sums = cross_sums(probs);
+        sums.mask_fill(centres.bool_not(), 0.0).squeeze_dim::<3>(1)
+    }
+}
+
+/// The sum of each pixel and its four neighbours; there is nothing outside.
+fn cross_sums(probs: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = probs.dims();
+    let padded = probs.clone().pad([(1, 1), (1, 1)], 0.0);
+    let shifted = |row, column| {
+        let rows = padded.clone().narrow(2, row, height);
+        rows.narrow(3, column, width)
+    };
+    probs + shifted(0, 1) + shifted(2, 1) + shifted(1, 0) + shifted(1, 2)
+}
+
+/// The emitter at a pixel, from one frame's output in physical units.
+fn read(values: &[f32], pixel: usize, pixels: usize, width: usize, prob: f32) -> FoundEmitter {
+    let at = |channel: usize| values[channel * pixels + pixel];
+    FoundEmitter {
+        emitter: Emitter {
+            x: (pixel % width) as f32 + at(3),
+            y: (pixel / width) as f32 + at(2),
+            z: at(4),
+            photons: at(1),
+        },
+        prob,
+        background: at(9),
+        x_sigma: at(7),
+        y_sigma: at(6),
+        z_sigma: at(8),
+        photons_sigma: at(5),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, Tensor};
+
+    fn integrate(rows: [[f32; 5]; 3]) -> Vec<f32> {
+        let probs = Tensor::<2>::from_floats(rows, &Device::flex()).unsqueeze_dim::<3>(0);
+        let probs = DetectionConfig::new().integrate(probs);
+        probs.into_data().iter::<f32>().collect()
+    }
+
+    #[test]
+    fn probability_spread_over_neighbours_is_gathered_in_the_largest() {
+        let sums = integrate([
+            [0.0, 0.0, 0.0, 0.0, 0.0],
+            [0.0, 0.4, 0.35, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 0.0, 0.0],
+        ]);
+        assert!((sums[6] - 0.75).abs() < 1e-6, "{sums:?}");
+        assert_eq!(sums[7], 0.0);
+    }
+
+    #[test]
+    fn two_sure_neighbours_are_two_emitters() {
+        let sums = integrate([
+            [0.0, 0.0, 0.0, 0.0, 0.0],
+            [0.0, 0.9, 0.8, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 0.0, 0.0],
+        ]);
+        assert!(sums[6] > 0.5 && sums[7] > 0.5, "{sums:?}");
+    }
+
+    #[test]
+    fn faint_probability_is_no_emitter() {
+        let sums = integrate([[0.09; 5]; 3]);
+        assert_eq!(sums, [0.0; 15]);
+    }
+}

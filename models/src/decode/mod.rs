@@ -1,0 +1,53 @@
+//! DECODE: where the emitters of a movie are, with their uncertainties.
+//!
+//! Three neighbouring frames go in; for every pixel of the middle one come the probability of an
+//! emitter, its photons and position, how sure these are, and the background.
+//!
+//! | piece | does |
+//! |---|---|
+//! | [`FrameBatcher`], [`window`] | frames to inputs, without a copy of the stack |
+//! | [`SigmaMUNet`], [`DoubleMUNet`] | the networks, with and without uncertainties |
+//! | [`EmitterTargets`], [`MixtureLoss`](crate::loss::MixtureLoss), [`PixelLoss`](crate::loss::PixelLoss) | what they learn from |
+//! | [`InputScale`], [`OutputScale`] | counts and photons to the networks' units and back |
+//! | [`DetectionConfig`] | outputs to lists of emitters |
+//! | [`Score`], [`match_emitters`] | found emitters against true ones |
+//!
+//! Layers and names in a checkpoint are those of DECODE, so that its weights load through
+//! [`StateDict`](crate::weights::StateDict). For gradient checkpointing each network is a chain of
+//! blocks that can be cut anywhere: see [`MUNet::plan`].
+//!
+//! # References
+//! Speiser et al. 2021, Nature Methods 18, 1082-1090; layers and losses follow
+//! `TuragaLab/DECODE`, whose code is not used here.
+
+mod backbone;
+mod config;
+mod detection;
+mod double_munet;
+mod emitter;
+mod evaluation;
+mod frames;
+mod heads;
+mod layers;
+mod pieces;
+mod scaling;
+mod sigma_munet;
+mod stage;
+mod unet2d;
+mod weights;
+
+pub use backbone::MUNet;
+pub use config::{
+    Activation, Attribute, DoubleMUNetConfig, Interpolation, MUNetConfig, Pooling,
+    SigmaMUNetConfig, UNet2dConfig,
+};
+pub use detection::{DetectionConfig, FoundEmitter};
+pub use double_munet::DoubleMUNet;
+pub use emitter::{Emitter, EmitterTargets};
+pub use evaluation::{Match, Score, match_emitters};
+pub use frames::{FrameBatcher, window};
+pub use heads::Head;
+pub use layers::{ActivationLayer, Layer, Layers};
+pub use scaling::{InputScale, OutputScale};
+pub use sigma_munet::SigmaMUNet;
+pub use unet2d::{UNet2d, Upsampler};

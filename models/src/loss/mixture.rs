@@ -1,0 +1,367 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
+use burn_memopt::grad_checkpoint::Segment;
+
+use super::{LossSum, widen};
+use crate::decode::{EmitterTargets, SigmaMUNet};
+
+/// Keeps logarithms of probabilities and quotients by their variance finite. A network whose
+/// logits are bounded stays far above.
+const LEAST_PROB: f64 = 1e-30;
+const LEAST_VARIANCE: f64 = 1e-12;
+/// `ln(2 π)`.
+const LN_TWO_PI: f64 = 1.837_877_066_409_345_3;
+
+/// Settings of a [`MixtureLoss`].
+#[derive(Config, Debug)]
+pub struct MixtureLossConfig {
+    /// Weights of the emitters' term and of the background's. The default is `[1.0, 1.0]`.
+    #[config(default = "[1.0, 1.0]")]
+    pub channel_weights: [f64; 2],
+    /// Emitters of a frame that are compared with all pixels at a time. The default is `32`.
+    ///
+    /// The comparison holds `batch_size · targets_at_once · height · width` values, several
+    /// times; with more targets than these, each part is recomputed in the backward pass.
+    #[config(default = 32)]
+    pub targets_at_once: usize,
+}
+
+impl MixtureLossConfig {
+    /// Builds the loss.
+    ///
+    /// # Panics
+    /// If a weight is negative or no target may be compared.
+    pub fn init(&self) -> MixtureLoss {
+        let [emitters, background] = self.channel_weights;
+        assert!(
+            emitters >= 0.0 && background >= 0.0,
+            "channel_weights must not be negative, got [{emitters}, {background}]"
+        );
+        assert!(
+            self.targets_at_once > 0,
+            "targets_at_once must be at least 1, got 0"
+        );
+        MixtureLoss {
+            channel_weights: self.channel_weights,
+            targets_at_once: self.targets_at_once,
+        }
+    }
+}
+
+/// Loss of a [`SigmaMUNet`]: how likely its output makes the emitters that are there.
+///
+/// The number `n` of emitters in a frame is taken as normally distributed with mean `Σ p` and
+/// variance `Σ (p - p²)`; each of them as drawn from a mixture of one Gaussian a pixel, which has
+/// the weight `p / Σ p`, the means `(photons, row + Δrow, column + Δcolumn, z)` and their standard
+/// deviations. The loss of a frame is
+///
+/// `-2 (n · ln N(n) + Σ over emitters of ln mixture)` and `2 Σ (background error)²`.
+///
+/// Mixtures are summed as logarithms, around the largest term: emitters far from every pixel's
+/// guess give a large loss, never an infinite one.
+///
+/// # Exactness
+/// [`forward_sum`](Self::forward_sum) adds up over micro-batches. Everything is computed in f32;
+/// half-precision output is widened first. Parts of the targets are summed apart: equal to
+/// rounding for any [`targets_at_once`](MixtureLossConfig::targets_at_once).
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt_models::decode::{Emitter, EmitterTargets, OutputScale};
+/// use burn_memopt_models::loss::MixtureLossConfig;
+///
+/// let device = Device::flex();
+/// let emitter = Emitter { x: 2.0, y: 1.0, z: 0.0, photons: 500.0 };
+/// let scale = OutputScale::new(1000.0, 50.0);
+/// let targets = EmitterTargets::new(&[vec![emitter]], &[20.0], [4, 4], &scale, &device);
+/// let loss = MixtureLossConfig::new().init();
+/// let output = Tensor::full([1, 10, 4, 4], 0.5, &device);
+/// assert_eq!(loss.forward(output, &targets).dims(), [1, 2]);
+/// ```
+///
+/// # References
+/// Speiser et al. 2021, Nature Methods 18, 1082-1090, Methods, "Loss function".
+#[derive(Module, Debug)]
+pub struct MixtureLoss {
+    #[module(skip)]
+    channel_weights: [f64; 2],
+    targets_at_once: usize,
+}
+
+impl MixtureLoss {
+    /// Computes the two terms of every frame.
+    ///
+    /// # Shapes
+    /// - output: `[batch_size, 10, height, width]`, as of [`SigmaMUNet::forward`]
+    /// - result: `[batch_size, 2]`: emitters, background
+    ///
+    /// # Panics
+    /// If the output has other channels, or the targets another size.
+    pub fn forward(&self, output: Tensor<4>, targets: &EmitterTargets) -> Tensor<2> {
+        let output = widen(output);
+        check_shapes(&output, targets);
+        let mixture = Mixture::of(&output);
+        let emitters = mixture.count_term(targets) + self.position_term(&mixture, targets);
+        let background = output.narrow(1, 9, 1).squeeze_dim::<3>(1) - targets.background.clone();
+        let background = background.square().sum_dims_squeeze::<1, _>(&[1, 2]);
+        let [emitter_weight, background_weight] = self.channel_weights;
+        Tensor::stack(
+            vec![
+                emitters.mul_scalar(-2.0 * emitter_weight),
+                background.mul_scalar(2.0 * background_weight),
+            ],
+            1,
+        )
+    }
+
+    /// Computes the sum of all terms; its weight is their number, two a frame.
+    ///
+    /// Shapes and panics are those of [`forward`](Self::forward).
+    pub fn forward_sum(&self, output: Tensor<4>, targets: &EmitterTargets) -> LossSum {
+        let loss = self.forward(output, targets);
+        LossSum {
+            weight: loss.shape().num_elements() as f64,
+            sum: loss.sum(),
+        }
+    }
+
+    /// The sum of the emitters' log-densities in each frame, `[batch_size]`.
+    fn position_term(&self, mixture: &Mixture, targets: &EmitterTargets) -> Tensor<1> {
+        let [_, num_targets] = targets.mask.dims();
+        let padding = targets.mask.clone().equal_scalar(0.0).unsqueeze_dim::<3>(2);
+        let params = targets.params.clone();
+        let shape = params.dims();
+        // Whatever the padding holds, its density must be finite to vanish when it is masked.
+        let params = params.mask_fill(padding.expand(shape), 0.0);
+        let densities = (0..num_targets)
+            .step_by(self.targets_at_once)
+            .map(|first| {
+                let count = self.targets_at_once.min(num_targets - first);
+                let part = params.clone().narrow(1, first, count);
+                let inputs = (mixture.clone().into_parts(), part);
+                if count == num_targets {
+                    return log_densities(inputs.0, inputs.1);
+                }
+                Segment::new().without_randomness().run(
+                    self,
+                    inputs,
+                    |_: &Self, (mixture, part)| log_densities(mixture, part),
+                )
+            })
+            .collect();
+        let densities = Tensor::cat(densities, 1) * targets.mask.clone();
+        densities.sum_dims_squeeze::<1, _>(&[1])
+    }
+}
+
+/// A network's output as a mixture of one Gaussian a pixel.
+#[derive(Clone)]
+struct Mixture {
+    /// `[batch_size, 1, pixels]`
+    probs: Tensor<3>,
+    /// `[batch_size, 4, pixels]`
+    means: Tensor<3>,
+    /// `[batch_size, 4, pixels]`
+    sigmas: Tensor<3>,
+}
+
+impl Mixture {
+    fn of(output: &Tensor<4>) -> Self {
+        let [batch_size, _, height, width] = output.dims();
+        let part = |first, count| {
+            let part = output.clone().narrow(1, first, count);
+            part.reshape([batch_size, count, height * width])
+        };
+        Self {
+            probs: part(0, 1),
+            means: part(1, 4) + pixel_centres(height, width, &output.device()),
+            sigmas: part(5, 4),
+        }
+    }
+
+    /// `n · ln N(n; Σ p, Σ (p - p²))`, `[batch_size]`.
+    fn count_term(&self, targets: &EmitterTargets) -> Tensor<1> {
+        let sum = |values: Tensor<3>| values.sum_dims_squeeze::<1, _>(&[1, 2]);
+        let mean = sum(self.probs.clone());
+        let variance = sum(self.probs.clone() - self.probs.clone().square());
+        let variance = variance.clamp_min(LEAST_VARIANCE);
+        let count = targets.mask.clone().sum_dims_squeeze::<1, _>(&[1]);
+        let error = (count.clone() - mean).square() / variance.clone();
+        let log_density = (error + variance.log()).add_scalar(LN_TWO_PI) * -0.5;
+        log_density * count
+    }
+
+    fn into_parts(self) -> [Tensor<3>; 3] {
+        [self.probs, self.means, self.sigmas]
+    }
+}
+
+/// The logarithm of the mixture's density at each target.
+///
+/// # Shapes
+/// - targets: `[batch_size, targets, 4]`
+/// - output: `[batch_size, targets]`
+fn log_densities([probs, means, sigmas]: [Tensor<3>; 3], targets: Tensor<3>) -> Tensor<2> {
+    let sum = probs.clone().sum_dim(2).log();
+    let log_weights = probs.clamp_min(LEAST_PROB).log() - sum;
+    let normalization = sigmas.clone().log().sum_dim(1).add_scalar(2.0 * LN_TWO_PI);
+    // [b, 1, pixels], then [b, targets, pixels]
+    let mut terms = log_weights - normalization;
+    for attribute in 0..4 {
+        let target = targets.clone().narrow(2, attribute, 1);
+        let mean = means.clone().narrow(1, attribute, 1);
+        let error = (target - mean) / sigmas.clone().narrow(1, attribute, 1);
+        terms = terms - error.square().mul_scalar(0.5);
+    }
+    let largest = terms.clone().detach().max_dim(2);
+    let sum = (terms - largest.clone()).exp().sum_dim(2).log();
+    (sum + largest).squeeze_dim::<2>(2)
+}
+
+/// What the position of each pixel adds to the means: nothing to photons and z, its row and
+/// column to the others.
+///
+/// # Shapes
+/// - output: `[1, 4, height * width]`
+fn pixel_centres(height: usize, width: usize, device: &Device) -> Tensor<3> {
+    let line = |len: usize| Tensor::<1, Int>::arange(0..len as i64, device).float();
+    let rows = line(height).reshape([height, 1]).expand([height, width]);
+    let columns = line(width).reshape([1, width]).expand([height, width]);
+    let none = Tensor::<2>::zeros([height, width], device);
+    let centres = Tensor::stack::<3>(vec![none.clone(), rows, columns, none], 0);
+    centres.reshape([1, 4, height * width])
+}
+
+fn check_shapes(output: &Tensor<4>, targets: &EmitterTargets) {
+    let [batch_size, channels, height, width] = output.dims();
+    assert!(
+        channels == SigmaMUNet::CHANNELS,
+        "output must have {} channels, got {channels}",
+        SigmaMUNet::CHANNELS
+    );
+    let wanted = [batch_size, height, width];
+    let found = targets.background.dims();
+    assert!(
+        found == wanted && targets.mask.dims()[0] == batch_size,
+        "targets must be of {batch_size} frames of {height}×{width} pixels, got {found:?}"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Emitter, OutputScale};
+    use burn::tensor::{DType, Distribution, Tolerance};
+
+    fn emitter(x: f32, y: f32) -> Emitter {
+        Emitter {
+            x,
+            y,
+            z: 0.0,
+            photons: 0.5,
+        }
+    }
+
+    fn targets(frames: &[Vec<Emitter>], device: &Device) -> EmitterTargets {
+        let backgrounds = vec![0.5; frames.len()];
+        let scale = OutputScale::new(1.0, 1.0);
+        EmitterTargets::new(frames, &backgrounds, [6, 5], &scale, device)
+    }
+
+    fn output(batch_size: usize, device: &Device) -> Tensor<4> {
+        device.seed(3);
+        let shape = [batch_size, 10, 6, 5];
+        Tensor::random(shape, Distribution::Uniform(0.1, 0.9), device)
+    }
+
+    #[test]
+    fn any_number_of_targets_at_once_gives_the_same_loss_and_gradients() {
+        let device = Device::flex().autodiff();
+        let frame = (0..5).map(|i| emitter(i as f32, 2.0)).collect();
+        let targets = targets(&[frame, vec![emitter(1.0, 1.0)]], &device.clone().inner());
+        let run = |at_once| {
+            let output = output(2, &device).require_grad();
+            let loss = MixtureLossConfig::new()
+                .with_targets_at_once(at_once)
+                .init();
+            let loss = loss.forward_sum(output.clone(), &targets).sum;
+            let grads = loss.backward();
+            (loss.into_data(), output.grad(&grads).unwrap().into_data())
+        };
+        let whole = run(5);
+        for at_once in [1, 2, 4] {
+            let parts = run(at_once);
+            let tolerance = Tolerance::<f32>::rel_abs(1e-5, 1e-5);
+            parts.0.assert_approx_eq::<f32>(&whole.0, tolerance);
+            parts.1.assert_approx_eq::<f32>(&whole.1, tolerance);
+        }
+    }
+
+    #[test]
+    fn a_frame_without_emitters_loses_only_its_background() {
+        let device = Device::flex();
+        let loss = MixtureLossConfig::new().init();
+        let both = loss.forward(
+            output(2, &device),
+            &targets(&[vec![], vec![emitter(1.0, 2.0)]], &device),
+        );
+        let values: Vec<f32> = both.into_data().iter::<f32>().collect();
+        assert_eq!(values[0], 0.0);
+        assert!(values[1] > 0.0 && values[2] != 0.0);
+    }
+
+    #[test]
+    fn emitters_far_from_every_guess_lose_much_but_not_everything() {
+        let device = Device::flex().autodiff();
+        let sure = output(1, &device) * 1e-3;
+        let sure = sure.detach().require_grad();
+        let targets = targets(&[vec![emitter(1e4, -1e4)]], &device.clone().inner());
+        let loss = MixtureLossConfig::new()
+            .init()
+            .forward(sure.clone(), &targets);
+        let grads = loss.clone().sum().backward();
+        let grad = sure.grad(&grads).unwrap().into_data();
+        assert!(loss.into_data().iter::<f32>().all(f32::is_finite));
+        assert!(grad.iter::<f32>().all(f32::is_finite));
+    }
+
+    #[test]
+    fn probabilities_are_summed_in_full_precision() {
+        let device = Device::flex();
+        let half = output(1, &device).cast(DType::F16);
+        let loss = MixtureLossConfig::new().init();
+        let targets = targets(&[vec![emitter(2.0, 2.0)]], &device);
+        let (from_half, full) = (
+            loss.forward(half.clone(), &targets),
+            loss.forward(half.cast(DType::F32), &targets),
+        );
+        assert_eq!(from_half.into_data(), full.into_data());
+    }
+
+    #[test]
+    fn sums_and_weights_of_frames_add_up_to_the_batch() {
+        let device = Device::flex();
+        let frames = [vec![emitter(1.0, 2.0), emitter(4.0, 4.0)], vec![]];
+        let loss = MixtureLossConfig::new().init();
+        let whole = loss.forward_sum(output(2, &device), &targets(&frames, &device));
+        let part = |i: usize| {
+            let output = output(2, &device).slice_dim(0, i..i + 1);
+            loss.forward_sum(output, &targets(&frames[i..i + 1], &device))
+        };
+        let (first, second) = (part(0), part(1));
+        assert_eq!(first.weight + second.weight, whole.weight);
+        let (sum, whole) = (first.sum + second.sum, whole.sum);
+        let (sum, whole) = (sum.into_scalar::<f32>(), whole.into_scalar::<f32>());
+        assert!((sum - whole).abs() <= 1e-5 * whole.abs(), "{sum} {whole}");
+    }
+
+    #[test]
+    #[should_panic(expected = "targets must be of 2 frames of 6×5 pixels, got [1, 6, 5]")]
+    fn targets_of_another_batch_are_refused() {
+        let device = Device::flex();
+        let loss = MixtureLossConfig::new().init();
+        loss.forward(output(2, &device), &targets(&[vec![]], &device));
+    }
+}
