@@ -57,7 +57,7 @@ pub trait ModelSettings: Clone + fmt::Debug + PartialEq + Serialize {
     ///
     /// # Errors
     /// If one is missing or has a wrong type.
-    fn pick(all: &Figment) -> Result<Self, figment::Error>;
+    fn pick(all: &Figment) -> Result<Self, Box<figment::Error>>;
 
     /// Refuses values that no run can have.
     ///
@@ -126,7 +126,7 @@ impl<M: ModelSettings> Settings<M> {
     }
 
     /// Every key that may be given.
-    fn keys() -> Result<Vec<String>, figment::Error> {
+    fn keys() -> Result<Vec<String>, Box<figment::Error>> {
         let defaults = M::defaults(&Dict::new());
         let saved: Dict = Figment::from(Serialized::defaults(defaults)).extract()?;
         let not_saved = RunSettings::NOT_SAVED.map(Into::into);
@@ -134,7 +134,7 @@ impl<M: ModelSettings> Settings<M> {
     }
 
     /// Reads every setting from `all`, whose keys are known.
-    fn read(mut all: Dict) -> Result<Self, figment::Error> {
+    fn read(mut all: Dict) -> Result<Self, Box<figment::Error>> {
         all.retain(|_, value| !matches!(value, Value::Empty(..)));
         let all = Figment::from(Serialized::defaults(all));
         Ok(Self {
@@ -150,7 +150,7 @@ impl<M: ModelSettings> TryFrom<Dict> for Settings<M> {
     type Error = UsageError;
 
     fn try_from(all: Dict) -> Result<Self, UsageError> {
-        let refused = |error| UsageError(explain(&error));
+        let refused = |error: Box<figment::Error>| UsageError(explain(&error));
         let known = Self::keys().map_err(refused)?;
         if let Some(key) = all.keys().find(|key| !known.contains(key)) {
             return Err(UsageError(format!(

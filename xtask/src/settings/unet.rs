@@ -100,7 +100,7 @@ impl ModelSettings for UNetSettings {
         }
     }
 
-    fn pick(all: &Figment) -> Result<Self, figment::Error> {
+    fn pick(all: &Figment) -> Result<Self, Box<figment::Error>> {
         Ok(Self {
             data: all.extract()?,
             network: all.extract()?,
