@@ -14,7 +14,10 @@
 //! | folder of frame folders | clip | [`video::ClipFolder`] |
 //! | masks of a video, its own or random ones | hole mask | [`masks`] |
 //! | generated clips of moving objects | real PNG or JPEG files | [`synthetic::clip`] |
+//! | JSON Lines (plain, gzip) | any record | [`jsonl`] |
+//! | JSON Lines that name images, questions and answers | image, question, answers | [`jsonl::VqaDataset`] |
 //! | generated movie of blinking emitters | real TIFF and CSV files | [`synthetic::emitters`] |
+//! | generated questions about coloured squares | real PNG and JSON Lines files | [`synthetic::vqa`] |
 //!
 //! [`loader`] makes batches of any of them, [`augment`] flips and rotates frames by a
 //! seed, [`normalization`] measures how to scale their pixels.
@@ -24,6 +27,7 @@ pub mod cache;
 pub mod counting;
 pub mod image_file;
 pub mod image_mask;
+pub mod jsonl;
 pub mod lazy;
 pub mod loader;
 pub mod localizations;
@@ -31,6 +35,7 @@ pub mod masks;
 mod natural_order;
 pub mod normalization;
 mod part_file;
+pub mod pixel;
 mod shared_file;
 pub mod shuffle;
 pub mod stream;

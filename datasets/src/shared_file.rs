@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read},
+    ops::Range,
     path::Path,
     sync::Arc,
 };
@@ -94,6 +95,11 @@ impl SharedFile {
         }
     }
 
+    /// Reads the bytes of `range` from front to back, as far as they are there.
+    pub(crate) fn span(&self, range: Range<u64>) -> Span<'_> {
+        Span { file: self, range }
+    }
+
     /// Fills as much of `buffer` as there are bytes from `offset` on.
     pub(crate) fn fill_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut filled = 0;
@@ -114,6 +120,25 @@ impl SharedFile {
             filled if filled == buffer.len() => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+}
+
+/// A part of a shared file, read from front to back by a cursor of its own.
+#[derive(Debug)]
+pub(crate) struct Span<'a> {
+    file: &'a SharedFile,
+    range: Range<u64>,
+}
+
+impl Read for Span<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.range.end.saturating_sub(self.range.start);
+        let wanted = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let count = self.file.read_at(&mut buffer[..wanted], self.range.start)?;
+        self.range.start += count as u64;
+        Ok(count)
     }
 }
 

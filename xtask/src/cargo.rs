@@ -11,9 +11,9 @@ use crate::tidy;
 
 /// The features that tests, lints and documentation are built with. One set for
 /// all of them, so that burn is compiled once.
-const FEATURES: &str = "xtask/flex,xtask/wgpu";
+const FEATURES: &str = "xtask/flex,xtask/wgpu,burn-memopt-datasets/tokenizers";
 /// The same without a GPU backend.
-const FEATURES_WITHOUT_GPU: &str = "xtask/flex";
+const FEATURES_WITHOUT_GPU: &str = "xtask/flex,burn-memopt-datasets/tokenizers";
 
 /// The root of this workspace.
 pub fn workspace_root() -> PathBuf {

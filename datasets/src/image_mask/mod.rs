@@ -11,7 +11,7 @@ use image::{DynamicImage, ImageFormat};
 pub use error::ImageMaskError;
 use pairs::Pair;
 
-use crate::{image_file, lazy::LazyDataset};
+use crate::{image_file, lazy::LazyDataset, pixel::planes};
 
 /// An image and its mask, decoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -137,15 +137,6 @@ impl LazyDataset<ImageMask> for ImageMaskFolder {
         let planes = pixels.saturating_mul(4 * size_of::<f32>() as u64);
         planes.saturating_add(size_of::<ImageMask>() as u64)
     }
-}
-
-/// `[height, width, 3]` bytes -> `[3, height, width]` from 0 to 1.
-fn planes(image: &DynamicImage) -> Vec<f32> {
-    let pixels = image.to_rgb32f().into_raw();
-    (0..3)
-        .flat_map(|channel| pixels.iter().skip(channel).step_by(3))
-        .copied()
-        .collect()
 }
 
 fn binary(mask: &DynamicImage, format: ImageFormat) -> Vec<f32> {

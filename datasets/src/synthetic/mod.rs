@@ -6,3 +6,4 @@
 pub mod clip;
 pub mod emitters;
 mod texture;
+pub mod vqa;
