@@ -1,7 +1,7 @@
 //! What lies in a folder, by the names alone.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -23,7 +23,7 @@ impl FileKind {
         let ends_with = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
         if name.starts_with('.') {
             Self::Other
-        } else if ends_with(&[".tif", ".tiff", ".btf", ".tf8"]) {
+        } else if ends_with(&[".tif", ".tiff"]) {
             Self::Tiff
         } else if ends_with(&[".png", ".jpg", ".jpeg"]) {
             Self::Image
@@ -35,6 +35,26 @@ impl FileKind {
             Self::Other
         }
     }
+}
+
+/// The files of a folder that are named as `kind`, by name.
+pub(super) fn files_of(kind: FileKind, folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in entries(folder)? {
+        let path = entry?;
+        if FileKind::of_name(&path) == kind {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// The paths in a folder, in no order.
+fn entries(folder: &Path) -> Result<impl Iterator<Item = Result<PathBuf>>> {
+    let failed = format!("cannot list the folder {}", folder.display());
+    let entries = folder.read_dir().with_context(|| failed.clone())?;
+    Ok(entries.map(move |entry| Ok(entry.with_context(|| failed.clone())?.path())))
 }
 
 /// Names of the containers that people keep clips in; ffmpeg reads more.
@@ -52,16 +72,16 @@ pub(super) struct Contents {
     pub(super) others: u64,
     /// Visible folders, by name.
     pub(super) folders: Vec<String>,
+    /// The video or JSON Lines file that was seen last.
+    file: Option<PathBuf>,
 }
 
 impl Contents {
     /// Lists a folder: one pass over the names, no file is opened.
     pub(super) fn of(folder: &Path) -> Result<Self> {
-        let failed = || format!("cannot list the folder {}", folder.display());
         let mut contents = Self::default();
-        for entry in folder.read_dir().with_context(failed)? {
-            let path = entry.with_context(failed)?.path();
-            contents.count(&path);
+        for entry in entries(folder)? {
+            contents.count(&entry?);
         }
         Ok(contents)
     }
@@ -70,8 +90,14 @@ impl Contents {
         match FileKind::of_name(path) {
             FileKind::Tiff => self.tiffs += 1,
             FileKind::Image => self.images += 1,
-            FileKind::Video => self.videos += 1,
-            FileKind::Jsonl => self.jsonl += 1,
+            FileKind::Video => {
+                self.videos += 1;
+                self.file = Some(path.into());
+            }
+            FileKind::Jsonl => {
+                self.jsonl += 1;
+                self.file = Some(path.into());
+            }
             // Only names that promise nothing cost a look at the entry.
             FileKind::Other if path.is_dir() => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -81,6 +107,30 @@ impl Contents {
             }
             FileKind::Other => self.others += 1,
         }
+    }
+
+    /// Whether there are TIFF files, images, videos and JSON Lines.
+    pub(super) fn kinds(&self) -> [bool; 4] {
+        [self.tiffs, self.images, self.videos, self.jsonl].map(|count| count > 0)
+    }
+
+    /// The one video or JSON Lines file beside which no other file is data. Folders may be: images
+    /// lie beside the questions about them.
+    pub(super) fn only_file(&self) -> Option<&Path> {
+        let is_only = self.tiffs + self.images == 0 && self.videos + self.jsonl == 1;
+        self.file.as_deref().filter(|_| is_only)
+    }
+
+    /// The folders of images and of their masks, where these are named so.
+    pub(super) fn images_and_masks(&self) -> Option<(&str, &str)> {
+        if self.kinds() != [false; 4] {
+            return None;
+        }
+        let find = |names: &[&str]| {
+            let is_named = |folder: &&String| names.contains(&folder.to_ascii_lowercase().as_str());
+            self.folders.iter().find(is_named).map(String::as_str)
+        };
+        Some((find(&["images", "frames"])?, find(&["masks"])?))
     }
 
     /// Whether there is nothing at all, not even a file of no use.
@@ -145,6 +195,35 @@ mod tests {
         let told = contents().to_string();
         assert_eq!(told, "2 PNG or JPEG files, 1 folder and 1 other file");
         assert_eq!(contents().folders, ["masks"]);
+    }
+
+    #[test]
+    fn folders_named_so_are_images_with_their_masks() {
+        let mut contents = Contents {
+            folders: vec!["Masks".into(), "frames".into()],
+            ..Contents::default()
+        };
+        assert_eq!(contents.images_and_masks(), Some(("frames", "Masks")));
+        contents.folders.pop();
+        assert_eq!(contents.images_and_masks(), None);
+    }
+
+    #[test]
+    fn a_single_file_of_records_stands_for_its_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name| std::fs::write(dir.path().join(name), "").unwrap();
+        let only = || {
+            let contents = Contents::of(dir.path()).unwrap();
+            contents
+                .only_file()
+                .map(|file| file.file_name().unwrap().to_owned())
+        };
+        write("train.jsonl");
+        write("README.txt");
+        std::fs::create_dir(dir.path().join("images")).unwrap();
+        assert_eq!(only(), Some("train.jsonl".into()));
+        write("test.jsonl");
+        assert_eq!(only(), None);
     }
 
     #[test]

@@ -77,6 +77,7 @@ impl<'a> Facts<'a> {
     pub(super) fn share(&self, amount: Bytes) -> String {
         let per_mille = u128::from(amount.get()) * 1000;
         match per_mille.checked_div(self.memory.get().into()) {
+            Some(0) if amount > Bytes::ZERO => format!("less than 0.1 % of {}", self.memory_name),
             Some(share) => format!("{}.{} % of {}", share / 10, share % 10, self.memory_name),
             None => format!("more than {}", self.memory_name),
         }

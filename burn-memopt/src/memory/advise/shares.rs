@@ -202,7 +202,7 @@ fn prefetch(facts: &Facts, num_workers: u64, batch: Bytes, room: Bytes) -> Advis
         return Advised::new(Bytes::ZERO, "nobody loads ahead");
     }
     let wanted = batch * BATCHES_AHEAD * num_workers;
-    let ahead = format!("{BATCHES_AHEAD} batches for each of the workers");
+    let ahead = format!("{BATCHES_AHEAD} batches for each worker");
     match wanted <= room {
         true => Advised::new(wanted, ahead),
         false => {

@@ -1,7 +1,10 @@
 //! What a path holds, found out by its content, and what that takes.
 
+mod clips;
 mod pictures;
 mod stack;
+mod text;
+mod video;
 
 use std::fmt;
 use std::fs::{self, File};
@@ -9,6 +12,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::memory::Bytes;
 use burn_memopt::memory::advise::Access;
 use burn_memopt::memory::estimate::{DatasetBytes, ItemBytes};
 use serde::Serialize;
@@ -17,12 +21,15 @@ use super::folder::{Contents, FileKind};
 use crate::cli::AdviseArgs;
 use crate::settings::UsageError;
 
+/// Bytes of a file that are looked at to know its kind.
+const START_LEN: u64 = 512;
 /// Items whose headers are read at the most.
 const MAX_SEEN: usize = 64;
 
 /// What can be read, for whoever gave something else.
-const READABLE: &str = "what is read: TIFF stacks (.tif, .tiff); folders of PNG or JPEG images, with their \
-    masks given by --masks";
+const READABLE: &str = "what is read: TIFF stacks and folders of them (.tif, .tiff); folders of PNG or JPEG \
+    frames, and folders of such folders; folders of images with --masks; videos (.mp4 and others, \
+    through ffmpeg); JSON Lines, also with images (.jsonl, .jsonl.gz)";
 
 /// The data sets that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -30,7 +37,13 @@ const READABLE: &str = "what is read: TIFF stacks (.tif, .tiff); folders of PNG 
 pub(super) enum SourceKind {
     TiffStack,
     CountedStack,
+    TiffSequence,
+    Frames,
+    Clips,
     ImageMask,
+    Video,
+    Jsonl,
+    Vqa,
 }
 
 impl fmt::Display for SourceKind {
@@ -38,7 +51,13 @@ impl fmt::Display for SourceKind {
         f.write_str(match self {
             Self::TiffStack => "TIFF stack",
             Self::CountedStack => "TIFF stack with emitter positions",
+            Self::TiffSequence => "folder of TIFF files",
+            Self::Frames => "folder of frames",
+            Self::Clips => "folder of frame folders",
             Self::ImageMask => "images with masks",
+            Self::Video => "video",
+            Self::Jsonl => "JSON Lines",
+            Self::Vqa => "questions about images",
         })
     }
 }
@@ -78,15 +97,29 @@ impl Source {
 fn open_folder(path: &Path, args: &AdviseArgs) -> Result<Source> {
     let shown = path.display();
     refuse(&args.targets, "--targets", "a TIFF stack", path)?;
-    refuse(&args.images, "--images", "JSON Lines", path)?;
     if let Some(masks) = &args.masks {
         return pictures::with_masks(path, masks);
     }
     let contents = Contents::of(path)?;
-    if contents.is_empty() {
-        bail!("the folder {shown} is empty; {READABLE}");
+    if let Some(file) = contents.only_file() {
+        return open_file(file, args);
     }
-    bail!("{shown} holds {contents}, nothing that is read; {READABLE}")
+    refuse(&args.images, "--images", "JSON Lines", path)?;
+    if let Some((images, masks)) = contents.images_and_masks() {
+        return pictures::with_masks(&path.join(images), &path.join(masks));
+    }
+    match contents.kinds() {
+        [true, false, false, false] => stack::open_folder(path),
+        [false, true, false, false] => pictures::frames(path),
+        [false, false, false, false] if !contents.folders.is_empty() => clips::open(path),
+        [false, false, false, false] if contents.is_empty() => {
+            bail!("the folder {shown} is empty; {READABLE}")
+        }
+        [false, false, false, false] => {
+            bail!("{shown} holds {contents}, nothing that is read; {READABLE}")
+        }
+        _ => bail!("{shown} holds {contents}: several data sets; give the path of one of them"),
+    }
 }
 
 fn open_file(path: &Path, args: &AdviseArgs) -> Result<Source> {
@@ -94,7 +127,7 @@ fn open_file(path: &Path, args: &AdviseArgs) -> Result<Source> {
     refuse(&args.masks, "--masks", "a folder of images", path)?;
     let mut start = Vec::new();
     let file = File::open(path).with_context(|| format!("cannot open {shown}"))?;
-    file.take(16)
+    file.take(START_LEN)
         .read_to_end(&mut start)
         .with_context(|| format!("cannot read {shown}"))?;
     if start.is_empty() {
@@ -102,15 +135,30 @@ fn open_file(path: &Path, args: &AdviseArgs) -> Result<Source> {
     }
     let named = FileKind::of_name(path);
     // A file that is named so is opened so: its reader says best what is wrong with it.
-    if is_tiff(&start) || named == FileKind::Tiff {
-        refuse(&args.images, "--images", "JSON Lines", path)?;
+    if named == FileKind::Jsonl || is_text(&start) {
+        refuse(&args.targets, "--targets", "a TIFF stack", path)?;
+        return text::open(path, &start, args.images.as_deref());
+    }
+    refuse(&args.images, "--images", "JSON Lines", path)?;
+    if named == FileKind::Tiff || is_tiff(&start) {
         return stack::open(path, args.targets.as_deref());
     }
     refuse(&args.targets, "--targets", "a TIFF stack", path)?;
-    if named == FileKind::Image {
-        bail!("{shown} is a single image; give the folder that it lies in");
+    match named {
+        FileKind::Video => video::open(path),
+        FileKind::Image => bail!("{shown} is a single image; give the folder that it lies in"),
+        _ => bail!("cannot tell what {shown} is; {READABLE}"),
     }
-    bail!("cannot tell what {shown} is; {READABLE}")
+}
+
+/// Whether a file begins as JSON Lines do, compressed or not.
+fn is_text(start: &[u8]) -> bool {
+    let without_mark = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    is_gzip(start) || without_mark.trim_ascii_start().starts_with(b"{")
+}
+
+fn is_gzip(start: &[u8]) -> bool {
+    start.starts_with(&[0x1f, 0x8b])
 }
 
 fn is_tiff(start: &[u8]) -> bool {
@@ -132,6 +180,12 @@ fn refuse(
             path.display()
         ))),
     }
+}
+
+/// Length of a file in bytes.
+fn file_bytes(path: &Path) -> Result<Bytes> {
+    let metadata = fs::metadata(path).with_context(|| format!("cannot look at {}", path.display()));
+    Ok(Bytes::new(metadata?.len()))
 }
 
 /// Up to [`MAX_SEEN`] items of `len`, evenly spread.
@@ -159,6 +213,19 @@ mod tests {
         let wide: Vec<_> = spread(6400).collect();
         assert_eq!(wide.len(), MAX_SEEN);
         assert!(wide.windows(2).all(|pair| pair[1] - pair[0] == 100));
+    }
+
+    #[test]
+    fn json_lines_are_known_behind_blanks_marks_and_compression() {
+        for start in [
+            &b"{}"[..],
+            b" \r\n {",
+            b"\xef\xbb\xbf{\"a\": 1}",
+            b"\x1f\x8b\x08",
+        ] {
+            assert!(is_text(start), "{start:?}");
+        }
+        assert!(!is_text(b"frame,x,y") && !is_text(b"[1, 2]") && !is_text(b"  "));
     }
 
     #[test]
