@@ -12,7 +12,9 @@ use crate::tidy;
 /// The features that tests, lints and documentation are built with. One set for
 /// all of them, so that burn is compiled once.
 const FEATURES: &str = "xtask/flex,xtask/wgpu,burn-memopt-datasets/tokenizers";
-/// The same without a GPU backend.
+/// Those of the benchmarks: the runner's, so that burn is compiled once.
+const BENCH_FEATURES: &str = "xtask/flex";
+/// [`FEATURES`] without a GPU backend.
 const FEATURES_WITHOUT_GPU: &str = "xtask/flex,burn-memopt-datasets/tokenizers";
 
 /// The root of this workspace.
@@ -77,7 +79,7 @@ pub fn test(no_gpu: bool, filter: Option<&str>) -> Result<ExitCode> {
 /// # Errors
 /// If cargo cannot be started or a benchmark fails.
 pub fn criterion() -> Result<()> {
-    let args = ["bench", "--workspace", "--features", FEATURES_WITHOUT_GPU];
+    let args = ["bench", "--workspace", "--features", BENCH_FEATURES];
     let mut command = workspace_command(&args);
     command.args(["--bench", "memory"]);
     anyhow::ensure!(succeeds(command)?, "criterion's benchmarks failed");
