@@ -75,15 +75,10 @@ impl Dataset<Sample> for Samples {
 
 impl LazyDataset<Sample> for Samples {
     fn item_bytes(&self, index: usize) -> u64 {
-        let pixels = match self {
-            Self::Frames(frames) => frames.stack().height() * frames.stack().width(),
-            Self::Images(folder, range) => {
-                let size = folder.size(range.start + index);
-                size.map_or(0, |(height, width)| height * width)
-            }
-        };
-        let planes = self.channels() + 1;
-        (pixels * planes * size_of::<f32>()) as u64
+        match self {
+            Self::Frames(frames) => frames.item_bytes(index),
+            Self::Images(folder, range) => folder.item_bytes(range.start + index),
+        }
     }
 }
 
