@@ -166,7 +166,7 @@ mod handing_over {
     fn tests_are_filtered_and_built_with_the_shared_features() {
         let mut command = xtask_with_cargo("echo \"$@\"", &["golden", "--no-gpu"]);
         let output = command.output().expect("the front end starts");
-        let line = "test --workspace --features xtask/flex golden";
+        let line = "test --workspace --features xtask/flex,burn-memopt-datasets/tokenizers golden";
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), line);
     }
 }
