@@ -1,12 +1,16 @@
 //! Datasets larger than memory for [burn](https://burn.dev), and a loader that
 //! takes up its batches exactly where a run stopped.
 //!
-//! Every source opens without reading its content, costs memory only for the item
-//! that is asked for, and is a burn `Dataset`.
+//! Every source costs memory only for the items that are asked for. Those read by
+//! position are burn `Dataset`s that know what an item costs
+//! ([`LazyDataset`](lazy::LazyDataset)); those read from front to back are
+//! streams ([`StreamingDataset`](stream::StreamingDataset)). Both are mapped, filtered, zipped
+//! and made one of the other in [`lazy`] and [`stream`]; [`cache`] keeps items within a bound in
+//! bytes.
 //!
 //! | source | item | module |
 //! |---|---|---|
-//! | multi-page TIFF stack | frame | [`tiff`] |
+//! | multi-page TIFF stack, one file or many, also one that still grows | frame | [`tiff`] |
 //! | table of localized emitters (CSV) | row | [`localizations`] |
 //! | TIFF stack and table | frame, density map, count | [`counting`] |
 //! | folders of images and masks | image, mask | [`image_mask`] |
