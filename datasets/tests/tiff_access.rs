@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::data::dataset::Dataset;
 use burn_memopt_datasets::{
-    lazy::LazyDataset,
+    lazy::{Edge, LazyDataset},
     tiff::{
-        Border, FramePatches, FrameSource, FrameWindows, Page, TiffSequence, TiffStack,
-        TiffStackError, TiffStackWriter,
+        FramePatches, FrameSource, FrameWindows, Page, TiffSequence, TiffStack, TiffStackError,
+        TiffStackWriter,
     },
 };
 use proptest::prelude::*;
@@ -169,13 +169,20 @@ fn windows_read_by_several_threads_decode_every_frame_about_once() {
 }
 
 #[test]
-fn windows_inside_need_all_their_neighbours() {
-    let windows = FrameWindows::new(counted(6), 2, 1).with_border(Border::Inside);
+fn windows_without_an_edge_need_all_their_neighbours() {
+    let windows = FrameWindows::new(counted(6), 2, 1).with_edge(Edge::Skip);
     assert_eq!(windows.len(), 3);
     assert_eq!(shown(&windows, 0), [0, 1, 2, 3]);
     assert_eq!(shown(&windows, 2), [2, 3, 4, 5]);
-    let none = FrameWindows::new(counted(2), 1, 1).with_border(Border::Inside);
+    let none = FrameWindows::new(counted(2), 1, 1).with_edge(Edge::Skip);
     assert_eq!(none.len(), 0);
+}
+
+#[test]
+fn windows_may_mirror_the_frames_at_the_border() {
+    let windows = FrameWindows::new(counted(4), 2, 1).with_edge(Edge::Reflect);
+    assert_eq!(shown(&windows, 0), [2, 1, 0, 1]);
+    assert_eq!(shown(&windows, 3), [1, 2, 3, 2]);
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub use item_bytes::WithItemBytes;
 pub use map::Map;
 pub use select::{Select, Slice};
 pub use streamed::Streamed;
+pub(crate) use windows::inside;
 pub use windows::{Edge, Windows};
 pub use zip::Zip;
 

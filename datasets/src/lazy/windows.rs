@@ -63,7 +63,7 @@ impl<D> Windows<D> {
 }
 
 /// The item that stands for `position` in a dataset of `len` items.
-fn inside(position: isize, len: usize, edge: Edge) -> usize {
+pub(crate) fn inside(position: isize, len: usize, edge: Edge) -> usize {
     let last = len as isize - 1;
     let inside = match edge {
         Edge::Reflect if last > 0 => {

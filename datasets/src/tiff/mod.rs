@@ -45,5 +45,5 @@ pub use patch::{FramePatches, Patch};
 pub use sample::{Sample, SampleType};
 pub use sequence::TiffSequence;
 pub use stack::TiffStack;
-pub use window::{Border, FrameWindow, FrameWindows};
+pub use window::{FrameWindow, FrameWindows};
 pub use writer::TiffStackWriter;

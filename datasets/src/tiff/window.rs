@@ -9,17 +9,7 @@ use super::{
     error::TiffStackError,
     frame::{Frame, FrameSource},
 };
-use crate::lazy::LazyDataset;
-
-/// What a window shows beyond the first and last frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Border {
-    /// The border frame again, so that there is a window for every frame. The default.
-    #[default]
-    Repeat,
-    /// Nothing: only frames that have all their neighbours have a window.
-    Inside,
-}
+use crate::lazy::{Edge, LazyDataset, inside};
 
 /// A frame with its neighbours.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +22,8 @@ pub struct FrameWindow {
 
 /// For every frame the window of frames around it, as temporal models read them.
 ///
-/// Frames are decoded once while windows are read one after the other, also by several threads:
+/// As [`LazyDatasetExt::windows`](crate::lazy::LazyDatasetExt::windows) over the frames, but
+/// frames are decoded once while windows are read one after the other, also by several threads:
 /// those of the last windows are kept, twice the window's length of them.
 ///
 /// # Example
@@ -59,7 +50,7 @@ pub struct FrameWindows<S> {
     source: S,
     before: usize,
     after: usize,
-    border: Border,
+    edge: Edge,
     recent: Mutex<LruCache<usize, Slot>>,
 }
 
@@ -77,7 +68,7 @@ impl<S: FrameSource> FrameWindows<S> {
             source,
             before,
             after,
-            border: Border::default(),
+            edge: Edge::Repeat,
             // Unbounded at first: a large window need not have that many frames.
             recent: Mutex::new({
                 let mut recent = LruCache::unbounded();
@@ -87,9 +78,9 @@ impl<S: FrameSource> FrameWindows<S> {
         }
     }
 
-    /// Sets what is shown beyond the first and last frame. The default is [`Border::Repeat`].
-    pub fn with_border(self, border: Border) -> Self {
-        Self { border, ..self }
+    /// Sets what is shown beyond the first and last frame. The default is [`Edge::Repeat`].
+    pub fn with_edge(self, edge: Edge) -> Self {
+        Self { edge, ..self }
     }
 
     /// Number of frames in a window.
@@ -105,9 +96,9 @@ impl<S: FrameSource> FrameWindows<S> {
     /// Number of windows.
     pub fn num_windows(&self) -> usize {
         let num_frames = self.source.num_frames();
-        match self.border {
-            Border::Repeat => num_frames,
-            Border::Inside => num_frames.saturating_sub(self.before + self.after),
+        match self.edge {
+            Edge::Skip => num_frames.saturating_sub(self.before + self.after),
+            Edge::Repeat | Edge::Reflect => num_frames,
         }
     }
 
@@ -120,13 +111,14 @@ impl<S: FrameSource> FrameWindows<S> {
     /// If there is no window `index`.
     pub fn window(&self, index: usize) -> Result<FrameWindow, TiffStackError> {
         self.check(index);
-        let middle = match self.border {
-            Border::Repeat => index,
-            Border::Inside => index + self.before,
+        let middle = match self.edge {
+            Edge::Skip => index + self.before,
+            Edge::Repeat | Edge::Reflect => index,
         };
-        let last = self.source.num_frames() - 1;
+        let num_frames = self.source.num_frames();
         let frames = (0..self.window_len())
-            .map(|offset| self.frame((middle + offset).saturating_sub(self.before).min(last)))
+            .map(|offset| (middle + offset) as isize - self.before as isize)
+            .map(|position| self.frame(inside(position, num_frames, self.edge)))
             .collect::<Result<_, _>>()?;
         Ok(FrameWindow {
             index: middle,
