@@ -15,10 +15,6 @@ use memmap2::Mmap;
 /// memory: reading a stack of 50 GB would look like using 50 GB.
 const MAX_RESIDENT: usize = 8 << 20;
 
-/// The longest page that is fetched whole before it is touched: 1 MiB. Of a longer one perhaps
-/// only a patch is wanted.
-const MAX_READ_AHEAD: usize = 1 << 20;
-
 /// A file in the address space, read on first touch.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -55,7 +51,7 @@ impl Mapping {
         &self.map[range]
     }
 
-    /// Gets ready for reading the range, and lets go of earlier ones.
+    /// Counts the range, and lets go of earlier ones.
     ///
     /// Readers still at work on those find them again in the file, only slower.
     pub(super) fn hand_out(&self, range: &Range<usize>) {
@@ -65,23 +61,7 @@ impl Mapping {
             self.handed_out.store(len, Ordering::Relaxed);
             self.release();
         }
-        if self.len() > MAX_RESIDENT && len <= MAX_READ_AHEAD {
-            self.read_ahead(range);
-        }
     }
-
-    /// Has the system fetch the range in one go, instead of a piece at each touch.
-    #[cfg(unix)]
-    fn read_ahead(&self, range: &Range<usize>) {
-        let advised = self
-            .map
-            .advise_range(memmap2::Advice::WillNeed, range.start, range.len());
-        // It only saves time.
-        advised.ok();
-    }
-
-    #[cfg(not(unix))]
-    fn read_ahead(&self, _range: &Range<usize>) {}
 
     #[cfg(unix)]
     fn release(&self) {
