@@ -14,12 +14,14 @@ mod loader;
 mod measure;
 mod peak_bytes;
 mod row;
+mod tiff;
 mod unet;
 
 pub use chain::ResidualBlock;
 pub use measure::Variant;
 pub use peak_bytes::PeakBytes;
 pub use row::{Row, table};
+pub use tiff::{Order, TiffFiles, sum_of, visit_frames};
 
 use burn::tensor::Device;
 
@@ -62,6 +64,22 @@ pub fn cases() -> Vec<Case> {
             "192 deflated pages of 512×512, two loader threads against one",
             loader::workers,
         ),
+        case(
+            "tiff_mapped_sequential",
+            "400 uncompressed frames of 256×256 in order, mapped against read into memory first",
+            |_| tiff::mapped(Order::Sequential),
+        ),
+        case("tiff_mapped_random", "the same shuffled", |_| {
+            tiff::mapped(Order::Random)
+        }),
+        case(
+            "tiff_deflate_sequential",
+            "the frames deflated, inflated when asked for against read into memory first",
+            |_| tiff::deflate(Order::Sequential),
+        ),
+        case("tiff_deflate_random", "the same shuffled", |_| {
+            tiff::deflate(Order::Random)
+        }),
         case(
             "unet256",
             "U-Net on 1×3×256×256, every block recomputed",

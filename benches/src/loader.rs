@@ -3,7 +3,6 @@
 use std::{
     io::{Read, Write},
     sync::Arc,
-    time::Instant,
 };
 
 use burn::{
@@ -13,7 +12,6 @@ use burn::{
     },
     tensor::Device,
 };
-use burn_memopt::memory::{Bytes, PeakMeter};
 use burn_memopt_datasets::{
     lazy::LazyDataset,
     loader::{Loader, LoaderConfig},
@@ -21,10 +19,7 @@ use burn_memopt_datasets::{
 };
 use flate2::{Compression, read::DeflateDecoder, write::DeflateEncoder};
 
-use crate::{
-    Row,
-    measure::{backend_name, median},
-};
+use crate::{Row, measure::compare_epochs};
 
 /// Pages of an epoch.
 const NUM_PAGES: usize = 192;
@@ -35,7 +30,6 @@ const NUM_DIFFERENT: usize = 8;
 const BATCH_SIZE: usize = 8;
 /// Room for four batches.
 const PREFETCH_BYTES: u64 = (4 * BATCH_SIZE * PAGE_BYTES) as u64;
-const ROUNDS: usize = 5;
 
 /// Deflated pages in memory: to load one is to inflate it, which is the processor's work
 /// alone.
@@ -101,28 +95,16 @@ pub(crate) fn workers(_device: &Device) -> Result<Vec<Row>, String> {
         .iter()
         .map(|loader| epoch(loader, |page| page[..64].to_vec()))
         .collect::<Result<_, _>>()?;
-    let mut seconds = [Vec::new(), Vec::new()];
-    let mut peaks = [None, None];
-    for _ in 0..ROUNDS {
-        for (variant, loader) in loaders.iter().enumerate() {
-            let meter = PeakMeter::start(&Device::flex());
-            let start = Instant::now();
-            epoch(loader, |page| page.len())?;
-            seconds[variant].push(start.elapsed().as_secs_f64());
-            peaks[variant] = peaks[variant].max(meter.finish().peak);
-        }
-    }
-    let row = |(variant, &(name, _)): (usize, &(&str, usize))| Row {
-        case: String::new(),
-        variant: name.to_owned(),
-        backend: backend_name(&Device::flex()),
-        peak_bytes: peaks[variant].map(Bytes::get),
+    let rows = compare_epochs(variants.map(|(name, _)| name), NUM_PAGES, |variant| {
+        epoch(&loaders[variant], |page| page.len()).map(drop)
+    });
+    let with_checks = |(variant, row): (usize, Row)| Row {
         // What is in flight, and the batch that the consumer holds.
         predicted_bytes: Some(PREFETCH_BYTES + (BATCH_SIZE * PAGE_BYTES) as u64),
-        seconds: median(&mut seconds[variant].clone()),
         exact: Some(orders[variant] == orders[0]),
+        ..row
     };
-    Ok(variants.iter().enumerate().map(row).collect())
+    Ok(rows?.into_iter().enumerate().map(with_checks).collect())
 }
 
 fn loader(pages: &Pages, workers: usize) -> Result<PageLoader, String> {

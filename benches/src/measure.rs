@@ -5,6 +5,9 @@ use burn_memopt::memory::{Bytes, PeakMeter, PeakMethod};
 
 use crate::{Row, gradients};
 
+/// Epochs of each variant that are timed.
+const EPOCHS: usize = 5;
+
 /// One way to take a training step.
 pub struct Variant<'a> {
     name: &'static str,
@@ -75,9 +78,44 @@ pub(crate) fn compare<M: Module>(
         peak_bytes: peaks[i].map(Bytes::get),
         predicted_bytes: variant.predicted.map(Bytes::get),
         seconds: median(&mut seconds[i].clone()),
+        items_per_second: None,
         exact: exact[i],
     };
     variants.iter().enumerate().map(row).collect()
+}
+
+/// Measures epochs of loading on the host, plain and technique in turn. `epoch` is told which of
+/// the two to run, and has warmed up; whether the items are the same is for the caller to add.
+pub(crate) fn compare_epochs(
+    variants: [&str; 2],
+    num_items: usize,
+    mut epoch: impl FnMut(usize) -> Result<(), String>,
+) -> Result<[Row; 2], String> {
+    let host = Device::flex();
+    let mut seconds = [Vec::new(), Vec::new()];
+    let mut peaks = [None; 2];
+    for _ in 0..EPOCHS {
+        for variant in 0..2 {
+            let meter = PeakMeter::start(&host);
+            let start = Instant::now();
+            epoch(variant)?;
+            seconds[variant].push(start.elapsed().as_secs_f64());
+            peaks[variant] = peaks[variant].max(meter.finish().peak);
+        }
+    }
+    Ok([0, 1].map(|variant| {
+        let seconds = median(&mut seconds[variant]);
+        Row {
+            case: String::new(),
+            variant: variants[variant].to_owned(),
+            backend: backend_name(&host),
+            peak_bytes: peaks[variant].map(Bytes::get),
+            predicted_bytes: None,
+            seconds,
+            items_per_second: Some(num_items as f64 / seconds),
+            exact: None,
+        }
+    }))
 }
 
 struct Step {
@@ -116,12 +154,12 @@ fn take_step(variant: &Variant, device: &Device) -> Step {
     }
 }
 
-pub(crate) fn median(values: &mut [f64]) -> f64 {
+fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-pub(crate) fn backend_name(device: &Device) -> String {
+fn backend_name(device: &Device) -> String {
     let name = format!("{device:?}").to_lowercase();
     let known = ["flex", "cuda", "vulkan", "wgpu"];
     let known = known.into_iter().find(|known| name.contains(known));

@@ -16,6 +16,8 @@ pub struct Row {
     pub predicted_bytes: Option<u64>,
     /// Median time of a step; of an epoch, where loading is measured.
     pub seconds: f64,
+    /// Items in a second (pages, frames), where loading is measured.
+    pub items_per_second: Option<f64>,
     /// Whether the gradients equal those of the plain variant: bit for bit on
     /// the CPU, within 1e-5 relative on a GPU. `None` where they are not meant
     /// to (half precision; batch statistics of micro-batches). Where loading is measured,
@@ -26,8 +28,16 @@ pub struct Row {
 /// Rows as a table for people, with the ratios to the plain variant.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![format!(
-        "{:<20} {:<12} {:>11} {:>8} {:>11} {:>9} {:>8}  {}",
-        "case", "variant", "peak", "vs plain", "predicted", "seconds", "vs plain", "exact"
+        "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9} {:>8} {:>9}  {}",
+        "case",
+        "variant",
+        "peak",
+        "vs plain",
+        "predicted",
+        "seconds",
+        "vs plain",
+        "items/s",
+        "exact"
     )];
     for row in rows {
         let plain = rows
@@ -39,7 +49,7 @@ pub fn table(rows: &[Row]) -> String {
         };
         let peak = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
         lines.push(format!(
-            "{:<20} {:<12} {:>11} {:>8} {:>11} {:>9.3} {:>8}  {}",
+            "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9.3} {:>8} {:>9}  {}",
             row.case,
             row.variant,
             row.peak_bytes
@@ -49,6 +59,8 @@ pub fn table(rows: &[Row]) -> String {
                 .map_or(String::new(), |b| Bytes::new(b).to_string()),
             row.seconds,
             share(Some(row.seconds), plain.map(|p| p.seconds)),
+            row.items_per_second
+                .map_or(String::new(), |items| format!("{items:.0}")),
             match row.exact {
                 Some(true) => "yes",
                 Some(false) => "no",
@@ -71,6 +83,7 @@ mod tests {
             peak_bytes: peak,
             predicted_bytes: None,
             seconds,
+            items_per_second: None,
             exact: Some(true),
         }
     }
