@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{error::TiffStackError, format::Format, source::Source};
+use super::{error::TiffStackError, format::Format, regular::Template, source::Source};
 
 /// Strips or tiles of one page; beyond this a directory is taken for corrupt.
 const MAX_CHUNKS: u64 = 1 << 17;
@@ -73,6 +73,22 @@ impl<'a> Directory<'a> {
     pub(super) fn len(&self) -> usize {
         let format = self.format;
         format.count_len() + self.num_tags * format.tag_len() + format.word_len()
+    }
+
+    /// What directories look like that differ from this one only in the one number of the tag
+    /// `data` and in the next directory; `None` if that number does not stand in the directory.
+    pub(super) fn template(&self, data: u16) -> Option<Template> {
+        let field = self.field(data).filter(|field| field.count == 1)?;
+        let (end, word_len) = (self.len(), self.format.word_len());
+        let start = usize::try_from(field.values_at.checked_sub(self.offset)?).ok()?;
+        let data_at = start..start + self.unsigned_len(data, &field).ok()?;
+        let next_at = end - word_len..end;
+        (data_at.end <= next_at.start).then(|| Template {
+            format: self.format,
+            bytes: self.bytes[..end].into(),
+            data_at,
+            next_at,
+        })
     }
 
     /// The offset of the next directory; 0 after the last.

@@ -3,7 +3,7 @@
 //! Only directories are read here, never a pixel. Every count and offset is
 //! checked against the file's length before anything is allocated for it.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
 
 use super::{
     directory::Directory,
@@ -100,6 +100,25 @@ impl Layout {
         self.regular.is_some() || self.listed.iter().any(is_contiguous)
     }
 
+    /// The bytes by which a page whose place is a guess may be recognised.
+    pub(super) fn directory_of_guess(&self, page: usize) -> Option<Range<u64>> {
+        let regular = self.regular_page(page)?;
+        regular.is_guess(page).then(|| regular.directory(page))?
+    }
+
+    /// Spares reading the directory of a page that is where it should be by these bytes.
+    pub(super) fn recognise(&self, page: usize, bytes: &[u8]) {
+        if let Some(regular) = self.regular_page(page) {
+            regular.recognise(page, bytes);
+        }
+    }
+
+    fn regular_page(&self, page: usize) -> Option<&Regular> {
+        self.regular
+            .as_ref()
+            .filter(|regular| page < regular.num_pages)
+    }
+
     /// Where a page lies. A place that is a guess is checked by the page's directory, once.
     pub(super) fn locate(
         &self,
@@ -107,9 +126,8 @@ impl Layout {
         source: &Source,
         page: usize,
     ) -> Result<Location, TiffStackError> {
-        let regular = match &self.regular {
-            Some(regular) if page < regular.num_pages => regular,
-            _ => return Ok(self.listed[page - self.num_regular()]),
+        let Some(regular) = self.regular_page(page) else {
+            return Ok(self.listed[page - self.num_regular()]);
         };
         if regular.is_guess(page) {
             let size = (self.height, self.width);

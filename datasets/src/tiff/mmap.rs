@@ -15,6 +15,9 @@ use memmap2::Mmap;
 /// memory: reading a stack of 50 GB would look like using 50 GB.
 const MAX_RESIDENT: usize = 8 << 20;
 
+/// What a touch brings in at once, around the place that is touched: 64 KiB.
+const FAULT_AROUND: usize = 64 << 10;
+
 /// A file in the address space, read on first touch.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -32,7 +35,7 @@ impl Mapping {
         // assume that nobody writes into pages that the stack already shows, as acquisition
         // programs do not: they append. What a writer that does so breaks is pixels; nothing
         // here trusts a byte of the map, every bit pattern of a sample is a number, and
-        // directories are never read through it. A file that is cut off is noticed before each
+        // directories are compared through it, but never parsed. A file that is cut off is noticed before each
         // access, by its length; cut between that check and the last use of the page, it ends the
         // process with SIGBUS, which cannot be avoided without a copy.
         let map = unsafe { Mmap::map(file)? };
@@ -46,7 +49,7 @@ impl Mapping {
         self.map.len()
     }
 
-    /// Bytes of a range that was handed out.
+    /// The bytes of a range that the file has.
     pub(super) fn bytes(&self, range: Range<usize>) -> &[u8] {
         &self.map[range]
     }
@@ -55,7 +58,7 @@ impl Mapping {
     ///
     /// Readers still at work on those find them again in the file, only slower.
     pub(super) fn hand_out(&self, range: &Range<usize>) {
-        let len = range.len();
+        let len = range.len().max(FAULT_AROUND);
         let before = self.handed_out.fetch_add(len, Ordering::Relaxed);
         if before > 0 && before.saturating_add(len) > MAX_RESIDENT && self.len() > MAX_RESIDENT {
             self.handed_out.store(len, Ordering::Relaxed);

@@ -6,12 +6,15 @@
 //! length at one distance, between the pixels or behind all of them. The latter is only a guess
 //! from the first pages, so whoever uses it reads the directory of a page before its pixels.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::sample::SampleType;
+use super::{format::Format, sample::SampleType};
 
 /// Fewer pages are not worth a guess.
 const MIN_PAGES: u64 = 8;
@@ -21,6 +24,31 @@ const MIN_PAGES: u64 = 8;
 pub(super) struct Place {
     pub(super) directory: u64,
     pub(super) data: u64,
+}
+
+/// A directory whose like the other pages have: all but the place of the pixels and of the next
+/// directory is the same, byte for byte.
+#[derive(Debug, Clone)]
+pub(super) struct Template {
+    pub(super) format: Format,
+    pub(super) bytes: Arc<[u8]>,
+    /// Where the place of the pixels stands.
+    pub(super) data_at: Range<usize>,
+    /// Where the place of the next directory stands.
+    pub(super) next_at: Range<usize>,
+}
+
+impl Template {
+    /// Whether `bytes` are a directory like this one that names these two places.
+    fn fits(&self, bytes: &[u8], data: u64, next: u64) -> bool {
+        let (data_at, next_at) = (self.data_at.clone(), self.next_at.clone());
+        let same = |range: Range<usize>| bytes[range.clone()] == self.bytes[range];
+        bytes.len() == self.bytes.len()
+            && same(0..data_at.start)
+            && same(data_at.end..next_at.start)
+            && self.format.number(&bytes[data_at]) == data
+            && self.format.number(&bytes[next_at]) == next
+    }
 }
 
 /// The places of all pages as two arithmetic progressions.
@@ -35,6 +63,8 @@ pub(super) struct Regular {
     step: Place,
     /// One bit for each page whose directory was read; none if there is only one directory.
     seen: Option<Arc<[AtomicU64]>>,
+    /// The directory of a page in the middle, if it tells all by itself.
+    template: Option<Template>,
 }
 
 impl Regular {
@@ -58,6 +88,7 @@ impl Regular {
                 data: page_bytes,
             },
             seen: None,
+            template: None,
         }
     }
 
@@ -97,6 +128,7 @@ impl Regular {
             second,
             step,
             seen: Some((0..words).map(|_| AtomicU64::new(0)).collect()),
+            template: None,
         })
     }
 
@@ -129,6 +161,28 @@ impl Regular {
     pub(super) fn is_guess(&self, page: usize) -> bool {
         let seen = self.seen.as_ref();
         seen.is_some_and(|seen| seen[page / 64].load(Ordering::Relaxed) >> (page % 64) & 1 == 0)
+    }
+
+    /// Takes a directory as what those of the other pages should look like.
+    pub(super) fn with_template(self, template: Option<Template>) -> Self {
+        Self { template, ..self }
+    }
+
+    /// The bytes of the page's directory, if it can be recognised by them.
+    pub(super) fn directory(&self, page: usize) -> Option<Range<u64>> {
+        let len = self.template.as_ref()?.bytes.len() as u64;
+        let start = self.place(page).directory;
+        Some(start..start + len)
+    }
+
+    /// Notes that the page is where it should be if `bytes` say so; what other bytes mean
+    /// is to be found out by reading them.
+    pub(super) fn recognise(&self, page: usize, bytes: &[u8]) {
+        let (data, next) = (self.place(page).data, self.next(page));
+        let template = self.template.as_ref();
+        if template.is_some_and(|template| template.fits(bytes, data, next)) {
+            self.confirm(page);
+        }
     }
 
     /// Notes that the page is where it should be.

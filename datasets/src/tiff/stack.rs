@@ -197,8 +197,9 @@ impl TiffStack {
             });
         }
         let format = self.layout.format;
+        let file_len = self.recognise(index);
         match self.layout.locate(&self.path, &self.source, index)? {
-            Location::Contiguous { data, sample } => self.contiguous(index, data, sample),
+            Location::Contiguous { data, sample } => self.contiguous(index, data, sample, file_len),
             Location::Encoded { directory } => {
                 let (header, pixels) =
                     self.decoder
@@ -221,11 +222,25 @@ impl TiffStack {
         Ok(self.page(index)?.to_frame())
     }
 
+    /// Compares the page's directory through the map, where that spares reading it. Answers the
+    /// length of the file now, if it was asked for.
+    fn recognise(&self, index: usize) -> Option<u64> {
+        let map = self.map.as_ref()?;
+        let range = self.layout.directory_of_guess(index)?;
+        let file_len = self.source.len_now().ok()?;
+        if range.end <= file_len.min(map.len() as u64) {
+            let bytes = map.bytes(range.start as usize..range.end as usize);
+            self.layout.recognise(index, bytes);
+        }
+        Some(file_len)
+    }
+
     fn contiguous(
         &self,
         index: usize,
         data: u64,
         sample: SampleType,
+        file_len: Option<u64>,
     ) -> Result<Page, TiffStackError> {
         let len = self.height() * self.width() * sample.size();
         let read_error = |source| TiffStackError::Read {
@@ -236,7 +251,8 @@ impl TiffStack {
         };
         // Behind the end of a file that was cut off since, a map has no bytes.
         let end = data + len as u64;
-        if self.source.len_now().map_err(read_error)? < end {
+        let file_len = file_len.map_or_else(|| self.source.len_now(), Ok);
+        if file_len.map_err(read_error)? < end {
             return Err(self.changed(index));
         }
         let range = data as usize..end as usize;

@@ -6,7 +6,7 @@ use super::{
     directory::Directory,
     error::TiffStackError,
     format::Format,
-    header::images_of_imagej,
+    header::{STRIP_OFFSETS, images_of_imagej},
     layout::{Location, Opening, ReadPage, check_guess, read_page},
     regular::{Place, Regular},
     source::Source,
@@ -116,7 +116,11 @@ impl<'a> Walk<'a> {
         for page in [0, 1, 2, regular.num_pages / 2, regular.num_pages - 1] {
             regular.confirm(page);
         }
-        Some(regular)
+        let middle = regular.num_pages / 2;
+        let offset = regular.place(middle).directory;
+        let directory =
+            Directory::read(self.path, self.source, self.format, middle, offset).ok()?;
+        Some(regular.with_template(directory.template(STRIP_OFFSETS)))
     }
 
     /// The images behind the only directory, if ImageJ says that there are several.
