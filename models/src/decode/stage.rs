@@ -36,9 +36,8 @@ pub(super) struct Encode {
 #[derive(Module, Debug)]
 pub(super) struct Decode {
     pub upsampler: Upsampler,
+    /// The last decoder block ends with the final convolution.
     pub layers: Layers,
-    /// The final convolution of the last decoder block.
-    pub out_conv: Option<Conv2d>,
     /// The slot that its skip waits in.
     pub takes: usize,
 }
@@ -132,11 +131,7 @@ impl Decode {
             Keep::Input => own_gradient(skip, &x),
         };
         let x = Tensor::cat(vec![skip, x], 1);
-        let x = self.layers.forward_keeping(keep, x);
-        match &self.out_conv {
-            Some(conv) => conv.forward(x),
-            None => x,
-        }
+        self.layers.forward_keeping(keep, x)
     }
 }
 

@@ -3,7 +3,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
 
 use super::config::{Interpolation, Pooling, UNet2dConfig, convolution};
-use super::layers::{Keep, Layers};
+use super::layers::{Keep, Layer, Layers};
 use super::stage::{Decode, Encode, Regroup, Stage};
 use crate::upsample::{Corners, double_bilinear, double_nearest};
 
@@ -113,10 +113,13 @@ impl UNet2d {
             })
         });
         let decode = (0..depth).map(|index| {
+            let mut layers = self.decoder[index].clone();
+            if index + 1 == depth {
+                layers.layers.push(Layer::Conv(self.out_conv.clone()));
+            }
             Stage::Decode(Decode {
                 upsampler: self.upsamplers[index].clone(),
-                layers: self.decoder[index].clone(),
-                out_conv: (index + 1 == depth).then(|| self.out_conv.clone()),
+                layers,
                 takes: first_slot + depth - 1 - index,
             })
         });
