@@ -25,13 +25,18 @@ pub struct MixtureLossConfig {
     /// times; with more targets than these, each part is recomputed in the backward pass.
     #[config(default = 32)]
     pub targets_at_once: usize,
+    /// Least weight of a frame's count, which weighs as much as there are emitters. The default is
+    /// `0.0`, as in DECODE: a frame without emitters does not teach that there are none. Where
+    /// such frames are frequent, `1.0` keeps a network from finding emitters in them.
+    #[config(default = 0.0)]
+    pub least_count_weight: f64,
 }
 
 impl MixtureLossConfig {
     /// Builds the loss.
     ///
     /// # Panics
-    /// If a weight is negative or no target may be compared.
+    /// If a weight is negative or not finite, or no target may be compared.
     pub fn init(&self) -> MixtureLoss {
         let [emitters, background] = self.channel_weights;
         assert!(
@@ -42,9 +47,15 @@ impl MixtureLossConfig {
             self.targets_at_once > 0,
             "targets_at_once must be at least 1, got 0"
         );
+        let least = self.least_count_weight;
+        assert!(
+            least >= 0.0 && least.is_finite(),
+            "least_count_weight must be finite and not negative, got {least}"
+        );
         MixtureLoss {
             channel_weights: self.channel_weights,
             targets_at_once: self.targets_at_once,
+            least_count_weight: least,
         }
     }
 }
@@ -56,7 +67,9 @@ impl MixtureLossConfig {
 /// the weight `p / Σ p`, the means `(photons, row + Δrow, column + Δcolumn, z)` and their standard
 /// deviations. The loss of a frame is
 ///
-/// `-2 (n · ln N(n) + Σ over emitters of ln mixture)` and `2 Σ (background error)²`.
+/// `-2 (n · ln N(n) + Σ over emitters of ln mixture)` and `2 Σ (background error)²`,
+///
+/// where the first `n` is at least [`least_count_weight`](MixtureLossConfig::least_count_weight).
 ///
 /// Mixtures are summed as logarithms, around the largest term: emitters far from every pixel's
 /// guess give a large loss, never an infinite one.
@@ -88,6 +101,7 @@ pub struct MixtureLoss {
     #[module(skip)]
     channel_weights: [f64; 2],
     targets_at_once: usize,
+    least_count_weight: f64,
 }
 
 impl MixtureLoss {
@@ -103,7 +117,8 @@ impl MixtureLoss {
         let output = widen(output);
         check_shapes(&output, targets);
         let mixture = Mixture::of(&output);
-        let emitters = mixture.count_term(targets) + self.position_term(&mixture, targets);
+        let emitters = mixture.count_term(targets, self.least_count_weight)
+            + self.position_term(&mixture, targets);
         let background = output.narrow(1, 9, 1).squeeze_dim::<3>(1) - targets.background.clone();
         let background = background.square().sum_dims_squeeze::<1, _>(&[1, 2]);
         let [emitter_weight, background_weight] = self.channel_weights;
@@ -181,8 +196,8 @@ impl Mixture {
         }
     }
 
-    /// `n · ln N(n; Σ p, Σ (p - p²))`, `[batch_size]`.
-    fn count_term(&self, targets: &EmitterTargets) -> Tensor<1> {
+    /// `max(n, least_weight) · ln N(n; Σ p, Σ (p - p²))`, `[batch_size]`.
+    fn count_term(&self, targets: &EmitterTargets, least_weight: f64) -> Tensor<1> {
         let sum = |values: Tensor<3>| values.sum_dims_squeeze::<1, _>(&[1, 2]);
         let mean = sum(self.probs.clone());
         let variance = sum(self.probs.clone() - self.probs.clone().square());
@@ -190,7 +205,7 @@ impl Mixture {
         let count = targets.mask.clone().sum_dims_squeeze::<1, _>(&[1]);
         let error = (count.clone() - mean).square() / variance.clone();
         let log_density = (error + variance.log()).add_scalar(LN_TWO_PI) * -0.5;
-        log_density * count
+        log_density * count.clamp_min(least_weight)
     }
 
     fn into_parts(self) -> [Tensor<3>; 3] {
@@ -310,6 +325,25 @@ mod tests {
         let values: Vec<f32> = both.into_data().iter::<f32>().collect();
         assert_eq!(values[0], 0.0);
         assert!(values[1] > 0.0 && values[2] != 0.0);
+    }
+
+    #[test]
+    fn a_least_weight_teaches_that_an_empty_frame_is_empty_and_changes_no_other() {
+        let device = Device::flex();
+        let targets = targets(&[vec![], vec![emitter(1.0, 2.0)]], &device);
+        let terms = |least, output: &Tensor<4>| -> Vec<f32> {
+            let loss = MixtureLossConfig::new().with_least_count_weight(least);
+            let terms = loss.init().forward(output.clone(), &targets);
+            terms.into_data().iter::<f32>().collect()
+        };
+        let sure = output(2, &device);
+        let unsure = sure.clone() * 0.1;
+        let [plain, weighted] = [0.0, 1.0].map(|least| terms(least, &sure));
+        assert_eq!(plain[1..], weighted[1..]);
+        assert!(
+            weighted[0] > 2.0 * terms(1.0, &unsure)[0].abs(),
+            "{weighted:?}"
+        );
     }
 
     #[test]
