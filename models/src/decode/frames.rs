@@ -2,25 +2,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::scaling::InputScale;
 
-/// The frames of the window around `frame`, `num_frames` of them; at the ends of the stack the
-/// nearest frame stands in for those that are missing.
-///
-/// # Panics
-/// If `frame` is not below `len`.
-///
-/// # Example
-/// ```
-/// use burn_memopt_models::decode::window;
-///
-/// assert_eq!(window(4, 3, 10).collect::<Vec<_>>(), [3, 4, 5]);
-/// assert_eq!(window(0, 3, 10).collect::<Vec<_>>(), [0, 0, 1]);
-/// ```
-pub fn window(frame: usize, num_frames: usize, len: usize) -> impl Iterator<Item = usize> {
-    assert!(frame < len, "frame must be below {len}, got {frame}");
-    let half = num_frames / 2;
-    (0..num_frames).map(move |i| (frame + i).saturating_sub(half).min(len - 1))
-}
-
 /// Makes network inputs of frames: scales their pixels and pads them to sides that a network
 /// takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,16 +90,6 @@ impl FrameBatcher {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn windows_end_with_the_stack() {
-        let frames = |frame| window(frame, 3, 3).collect::<Vec<_>>();
-        assert_eq!(
-            [frames(0), frames(1), frames(2)],
-            [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
-        );
-        assert_eq!(window(0, 5, 1).collect::<Vec<_>>(), [0; 5]);
-    }
 
     #[test]
     #[should_panic(expected = "a frame must have 2×2 pixels, got 3")]

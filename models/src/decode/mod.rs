@@ -5,7 +5,7 @@
 //!
 //! | piece | does |
 //! |---|---|
-//! | [`FrameBatcher`], [`window`] | frames to inputs, without a copy of the stack |
+//! | [`FrameBatcher`] | frames to inputs, without a copy of the stack |
 //! | [`SigmaMUNet`], [`DoubleMUNet`] | the networks, with and without uncertainties |
 //! | [`EmitterTargets`], [`MixtureLoss`](crate::loss::MixtureLoss), [`PixelLoss`](crate::loss::PixelLoss) | what they learn from |
 //! | [`InputScale`], [`OutputScale`] | counts and photons to the networks' units and back |
@@ -45,7 +45,7 @@ pub use detection::{DetectionConfig, FoundEmitter};
 pub use double_munet::DoubleMUNet;
 pub use emitter::{Emitter, EmitterTargets};
 pub use evaluation::{Match, Score, match_emitters};
-pub use frames::{FrameBatcher, window};
+pub use frames::FrameBatcher;
 pub use heads::Head;
 pub use layers::{ActivationLayer, Layer, Layers};
 pub use scaling::{InputScale, OutputScale};
