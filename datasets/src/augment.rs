@@ -6,8 +6,8 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 ///
 /// It is a transposition or none, followed by a flip of the rows or none, and a
 /// flip of the columns or none. Pixels move and keep their values, so a sum
-/// stays what it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// stays what it was. The default moves nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Symmetry {
     transpose: bool,
     flip_rows: bool,
@@ -59,6 +59,31 @@ impl Symmetry {
         };
         (0..len).map(|at| source(at / width, at % width)).collect()
     }
+
+    /// Where a place, column and row in pixels, goes when its frame is moved.
+    ///
+    /// # Example
+    /// ```
+    /// use burn_memopt_datasets::augment::Symmetry;
+    ///
+    /// let symmetry = Symmetry::pick(7, 3, 3);
+    /// let mut pixels = [0.0; 9];
+    /// pixels[2 * 3 + 1] = 1.0; // row 2, column 1
+    /// let moved = symmetry.apply(&pixels, 3, 3);
+    /// let [x, y] = symmetry.place([1.0, 2.0], 3, 3);
+    /// assert_eq!(moved[3 * y as usize + x as usize], 1.0);
+    /// ```
+    pub fn place(self, [x, y]: [f32; 2], height: usize, width: usize) -> [f32; 2] {
+        let [x, y] = if self.transpose { [y, x] } else { [x, y] };
+        let flip = |flipped: bool, at: f32, len: usize| match flipped {
+            true => (len - 1) as f32 - at,
+            false => at,
+        };
+        [
+            flip(self.flip_columns, x, width),
+            flip(self.flip_rows, y, height),
+        ]
+    }
 }
 
 /// Applies one symmetry, picked by `seed`, to an image and its density map.
@@ -100,6 +125,21 @@ mod tests {
     #[test]
     fn a_square_has_eight_symmetries() {
         assert_eq!(results(3, 3).len(), 8);
+    }
+
+    #[test]
+    fn places_move_with_their_pixels() {
+        for (height, width, seed) in (0..40).map(|seed| (2 + seed % 2, 3, seed as u64)) {
+            let symmetry = Symmetry::pick(seed, height, width);
+            for at in 0..height * width {
+                let mut pixels = vec![0.0; height * width];
+                pixels[at] = 1.0;
+                let moved = symmetry.apply(&pixels, height, width);
+                let place = [(at % width) as f32, (at / width) as f32];
+                let [x, y] = symmetry.place(place, height, width);
+                assert_eq!(moved[y as usize * width + x as usize], 1.0);
+            }
+        }
     }
 
     #[test]

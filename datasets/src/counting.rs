@@ -185,7 +185,7 @@ impl CountDataset {
     }
 
     /// The stack that frames are read from.
-    pub fn stack(&self) -> &TiffStack {
+    pub fn stack(&self) -> &Arc<TiffStack> {
         &self.stack
     }
 
