@@ -14,7 +14,9 @@ mod advise;
 mod train;
 
 pub use advise::AdviseArgs;
-pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel, UNetFlags, UNetNetworkFlags};
+pub use train::{
+    DecodeFlags, ModelFlags, RunFlags, TrainArgs, TrainModel, UNetFlags, UNetNetworkFlags,
+};
 
 /// Train models that do not fit, measure what is saved, and check this repository.
 #[derive(Debug, Parser)]

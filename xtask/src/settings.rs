@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::choices::PrecisionChoice;
 use crate::cli::{ModelFlags, RunFlags};
 
+mod decode;
 mod layers;
 mod run;
 #[cfg(test)]
 mod tests;
 mod unet;
 
+pub use decode::DecodeSettings;
 pub use layers::Layers;
 use layers::{explain, read_file, shown, to_dict};
 pub use run::RunSettings;

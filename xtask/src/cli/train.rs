@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Arg, Args, Subcommand};
 use serde::Serialize;
 
 use crate::choices::{CheckpointChoice, LossChoice, NormChoice, PrecisionChoice, UpsamplingChoice};
@@ -30,6 +30,10 @@ impl TrainArgs {
 /// The models that can be trained.
 #[derive(Debug, Subcommand)]
 pub enum TrainModel {
+    /// DECODE on a TIFF stack with emitter positions: localizes emitters, with uncertainties.
+    #[command(mut_arg("lr", |flag| with_default(flag, "0.008")))]
+    #[command(mut_arg("clip_norm", |flag| with_default(flag, "0.03")))]
+    Decode(Box<ModelFlags<DecodeFlags>>),
     /// UNet on a TIFF stack with emitter positions, or on images with masks.
     Unet(Box<ModelFlags<UNetFlags>>),
 }
@@ -38,6 +42,7 @@ impl TrainModel {
     /// The flags that every run has.
     pub fn run(&self) -> &RunFlags {
         match self {
+            Self::Decode(flags) => &flags.run,
             Self::Unet(flags) => &flags.run,
         }
     }
@@ -81,6 +86,36 @@ pub struct UNetFlags {
     #[command(flatten)]
     #[serde(flatten)]
     pub network: UNetNetworkFlags,
+}
+
+/// Flags of `train decode`.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct DecodeFlags {
+    /// TIFF stack to train on. The default is a small generated stack of emitters.
+    #[arg(long, value_name = "TIFF", help_heading = "Data", requires = "targets")]
+    pub data: Option<PathBuf>,
+    /// Table of emitter positions in the stack, CSV. Photons, background and z are learned where
+    /// it has them.
+    #[arg(long, value_name = "CSV", help_heading = "Data", requires = "data")]
+    pub targets: Option<PathBuf>,
+    /// Channels after the first convolution; doubled at each level. The default is 12.
+    #[arg(long, value_name = "N", help_heading = "Model", value_parser = at_least_one)]
+    pub base_channels: Option<u64>,
+    /// Times the image is halved, 1 to 8, in both U-Nets. The default is 1.
+    #[arg(long, value_name = "N", help_heading = "Model", value_parser = clap::value_parser!(u64).range(1..=8))]
+    pub depth: Option<u64>,
+    /// Most groups of the group normalisation, 0 for none, as DECODE has. The default is 4.
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    pub norm_groups: Option<u64>,
+    /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    pub weights: Option<PathBuf>,
+    /// Least probability of an emitter that is found. The default is 0.3.
+    #[arg(long, value_name = "PROB", help_heading = "Evaluation", value_parser = above_zero)]
+    pub threshold: Option<f64>,
+    /// Largest distance in pixels of a found emitter from a true one. The default is 2.0.
+    #[arg(long, value_name = "PIXELS", help_heading = "Evaluation", value_parser = above_zero)]
+    pub radius: Option<f64>,
 }
 
 /// Flags of every UNet.
@@ -205,6 +240,15 @@ pub struct RunFlags {
     pub features: Vec<String>,
 }
 
+/// A flag of every run whose default is another one for this model.
+fn with_default(flag: Arg, default: &str) -> Arg {
+    const DEFAULT: &str = "The default is ";
+    let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    let rest = help.find(DEFAULT).unwrap_or(help.len());
+    let help = format!("{}{DEFAULT}{default}", &help[..rest]);
+    flag.help(help)
+}
+
 /// Reads a count that may not be zero.
 pub(super) fn at_least_one(text: &str) -> Result<u64, String> {
     match text.parse() {
@@ -276,6 +320,9 @@ mod tests {
             "train --lr NaN",
             "train --clip-norm 0",
             "train --depth 9",
+            "train decode --data a.tif",
+            "train decode --images a --masks b",
+            "train decode --threshold 0",
             "train --holdout 1",
             "train --stepz 5",
         ] {

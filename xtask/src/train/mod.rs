@@ -2,7 +2,9 @@
 //!
 //! One loop trains every model: what differs between them is a [`Job`](job::Job).
 
+mod decode;
 mod estimate;
+mod holdout;
 mod images;
 mod job;
 mod plan;
@@ -13,6 +15,7 @@ mod session;
 mod techniques;
 mod unet;
 mod watch;
+mod weights;
 
 use std::io::Write;
 
@@ -26,6 +29,7 @@ use crate::cli::{ModelFlags, TrainModel};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::settings::{RunSettings, UsageError};
+use decode::DecodeJob;
 use estimate::Estimate;
 use job::Job;
 use plan::Plan;
@@ -43,6 +47,7 @@ const DATA_FOLDER: &str = "data";
 /// If a setting, the data or the run to resume is wrong, or the run fails.
 pub fn train(model: &TrainModel) -> Result<()> {
     match model {
+        TrainModel::Decode(flags) => train_job::<DecodeJob, _>(flags),
         TrainModel::Unet(flags) => train_job::<UNetJob, _>(flags),
     }
 }

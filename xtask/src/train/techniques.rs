@@ -1,18 +1,89 @@
 //! The techniques a run uses, as the library names them.
 
-use anyhow::Result;
-use burn::tensor::Device;
-use burn_memopt::grad_checkpoint::Policy;
+use anyhow::{Context, Result};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::grad_checkpoint::{Plan, PlanError, Policy};
 use burn_memopt::precision::Precision;
+use burn_memopt_models::decode::SigmaMUNet;
+use burn_memopt_models::unet::UNet;
 
 use crate::choices::PrecisionChoice;
 use crate::settings::{RunSettings, UsageError};
 
-/// The policy of a run.
+/// Passes before a network is measured.
+const NUM_WARM_UPS: usize = 2;
+
+/// A network whose blocks can be recomputed.
+pub trait Recomputable: Module {
+    /// Computes the network's output.
+    fn run(&self, images: Tensor<4>) -> Tensor<4>;
+    /// Cuts it by a policy.
+    fn by_policy(self, policy: Policy) -> Self;
+    /// Cuts it as a plan says.
+    fn by_plan(self, plan: &Plan) -> Self;
+    /// Measures it and plans where to cut.
+    ///
+    /// # Errors
+    /// If it cannot be measured or no cut fits.
+    fn measure(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError>;
+}
+
+macro_rules! recomputable {
+    ($($network:ty),*) => {$(
+        impl Recomputable for $network {
+            fn run(&self, images: Tensor<4>) -> Tensor<4> {
+                self.forward(images)
+            }
+
+            fn by_policy(self, policy: Policy) -> Self {
+                self.with_grad_checkpoint(policy)
+            }
+
+            fn by_plan(self, plan: &Plan) -> Self {
+                self.with_plan(plan)
+            }
+
+            fn measure(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
+                self.plan(policy, sample)
+            }
+        }
+    )*};
+}
+recomputable!(SigmaMUNet, UNet);
+
+/// Cuts a network as the run's settings say; a budget is planned on `sample`, a micro-batch.
 ///
 /// # Errors
-/// [`UsageError`] if its size cannot be read.
-pub fn policy(settings: &RunSettings) -> Result<Policy> {
+/// If the policy is wrong, or no cut stays within the budget; the error names the least that
+/// would do.
+pub fn cut<M: Recomputable>(network: M, run: &RunSettings, sample: Tensor<4>) -> Result<M> {
+    let policy = policy(run)?;
+    if !matches!(policy, Policy::Budget(_)) {
+        return Ok(network.by_policy(policy));
+    }
+    // What threads keep for themselves after their first product is no cost of a block.
+    let copy = network.valid().train();
+    for _ in 0..NUM_WARM_UPS {
+        let _ = copy.run(sample.clone()).sum().backward();
+    }
+    let given = run.grad_checkpoint.as_str();
+    let plan = network
+        .measure(policy, sample)
+        .with_context(|| format!("cannot cut the network by --grad-checkpoint {given}"))?;
+    let recomputed = plan.spans.iter().filter(|span| span.recompute).count();
+    eprintln!(
+        "plan for the budget: {recomputed} of {} segments recomputed in {:.0} ms, at most {} for \
+         activations and gradients",
+        plan.spans.len(),
+        plan.extra_time.as_secs_f64() * 1e3,
+        plan.predicted_peak,
+    );
+    Ok(network.by_plan(&plan))
+}
+
+/// The policy of a run.
+fn policy(settings: &RunSettings) -> Result<Policy> {
     let policy = settings.grad_checkpoint.as_str().parse::<Policy>();
     policy.map_err(|error| UsageError(format!("--grad-checkpoint: {error}")).into())
 }

@@ -1,6 +1,7 @@
-//! `train unet` as a user meets it: the real runner, one process a run, on the CPU.
+//! `train` as a user meets it: the real runner, one process a run, on the CPU.
 
 mod artifacts;
+mod decode;
 mod interrupting;
 mod refusals;
 mod resuming;

@@ -11,16 +11,24 @@ use tempfile::TempDir;
 /// A network and batches so small that a step takes milliseconds.
 pub const TINY: [&str; 6] = ["--base-channels", "4", "--depth", "1", "--batch-size", "2"];
 
-/// A folder for the files of one test.
-pub struct Workplace(TempDir);
+/// A folder for the files of one test, and the model it trains.
+pub struct Workplace {
+    folder: TempDir,
+    model: &'static str,
+}
 
 impl Workplace {
     pub fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
+        Self::of("unet")
+    }
+
+    pub fn of(model: &'static str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        Self { folder, model }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.folder.path().join(name)
     }
 
     /// The path as an argument.
@@ -36,7 +44,7 @@ impl Workplace {
             all.extend(flag);
         }
         all.extend(args);
-        run(&all)
+        run_model(self.model, &all)
     }
 
     /// Goes on with the run in the artifact folder `name`.
@@ -44,14 +52,18 @@ impl Workplace {
         let dir = self.arg(name);
         let mut all = vec!["--resume", &dir];
         all.extend(args);
-        run(&all)
+        run_model(self.model, &all)
     }
 }
 
 /// A runner's command line; `args` follow `train unet`.
 pub fn command(args: &[&str]) -> Command {
+    command_of("unet", args)
+}
+
+fn command_of(model: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_runner"));
-    let fixed = ["train", "unet", "--json", "--log-every", "1"];
+    let fixed = ["train", model, "--json", "--log-every", "1"];
     command
         .args(fixed)
         .args(args)
@@ -64,7 +76,12 @@ pub fn command(args: &[&str]) -> Command {
 
 /// Runs the runner to its end.
 pub fn run(args: &[&str]) -> Run {
-    Run::of(command(args).output().expect("the runner starts"))
+    run_model("unet", args)
+}
+
+fn run_model(model: &str, args: &[&str]) -> Run {
+    let output = command_of(model, args).output();
+    Run::of(output.expect("the runner starts"))
 }
 
 /// What a finished runner said.

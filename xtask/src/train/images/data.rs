@@ -13,6 +13,7 @@ use burn_memopt_datasets::normalization::Normalization;
 
 use super::samples::{Augment, Batch, Sample, Samples};
 use crate::settings::{RunSettings, UsageError};
+use crate::train::holdout::num_training;
 
 /// The two parts of the data.
 pub struct Data {
@@ -84,20 +85,6 @@ impl Data {
         let Sample { height, width, .. } = self.training.get(0)?;
         Ok([self.training.channels(), height, width])
     }
-}
-
-/// Items that are trained on, the first ones.
-fn num_training(num_items: usize, holdout: f64, place: &str) -> Result<usize> {
-    if holdout == 0.0 {
-        return Ok(num_items);
-    }
-    if num_items < 2 {
-        bail!(UsageError(format!(
-            "{place} holds {num_items} item, too few to keep any for evaluation; use --holdout 0"
-        )));
-    }
-    let held_out = (num_items as f64 * holdout).round() as usize;
-    Ok(num_items - held_out.clamp(1, num_items - 1))
 }
 
 /// Refuses images of different sizes, which make no batch.

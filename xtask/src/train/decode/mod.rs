@@ -1,0 +1,145 @@
+//! `train decode`: localizing emitters in a stack, with uncertainties.
+
+mod data;
+mod evaluation;
+mod samples;
+mod units;
+
+use std::path::Path;
+
+use anyhow::Result;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::train::{MicroLoss, TrainStep};
+use burn_memopt_datasets::loader::{Loader, LoaderConfig};
+use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
+use burn_memopt_models::decode::{MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
+use burn_memopt_models::loss::MixtureLossConfig;
+
+use super::job::{Job, Metrics};
+use super::techniques::cut;
+use super::weights::first_weights;
+use crate::run_dir::RunDir;
+use crate::settings::{DecodeSettings, Settings};
+use data::Data;
+use samples::{Batch, Collate, Sample};
+use units::Units;
+
+/// Frames of the generated stack.
+const GENERATED_FRAMES: usize = 500;
+/// Height and width of its frames.
+const GENERATED_SIZE: [usize; 2] = [32, 32];
+/// Frames before and after the one that is localized.
+const NEIGHBOURS: usize = 1;
+
+/// What the count of a frame without emitters weighs in the loss, against 1 with one emitter.
+const EMPTY_FRAME_WEIGHT: f64 = 1.0;
+
+/// DECODE's network on a stack with emitter positions.
+pub struct DecodeJob {
+    settings: Settings<DecodeSettings>,
+}
+
+impl Job for DecodeJob {
+    type Settings = DecodeSettings;
+    type Network = SigmaMUNet;
+    type Data = Data;
+    type Item = Sample;
+    type Batch = Batch;
+
+    fn new(settings: Settings<DecodeSettings>) -> Result<Self> {
+        Ok(Self { settings })
+    }
+
+    fn open(&self) -> Result<Option<Data>> {
+        let Settings { model, run } = &self.settings;
+        match (&model.data, &model.targets) {
+            (Some(stack), Some(table)) => Data::open(stack, table, run.holdout).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn generate(&self, folder: &Path) -> Result<Data> {
+        let [height, width] = GENERATED_SIZE;
+        let config = EmitterConfig::new()
+            .with_num_frames(GENERATED_FRAMES)
+            .with_height(height)
+            .with_width(width)
+            .with_seed(self.settings.run.seed);
+        let (stack, table) = (folder.join("frames.tif"), folder.join("localizations.csv"));
+        if !stack.is_file() || !table.is_file() {
+            EmitterMovie::generate(&config).write(folder)?;
+        }
+        Data::open(&stack, &table, self.settings.run.holdout)
+    }
+
+    fn network(&self, data: Option<&Data>, device: &Device) -> Result<SigmaMUNet> {
+        let Settings { model, run } = &self.settings;
+        let groups = Some(model.norm_groups).filter(|&groups| groups > 0);
+        let core = MUNetConfig::new()
+            .with_num_frames(2 * NEIGHBOURS + 1)
+            .with_depth_shared(model.depth)
+            .with_depth_union(model.depth)
+            .with_initial_features(model.base_channels)
+            .with_inter_features(model.base_channels)
+            .with_norm_groups(groups);
+        let disabled =
+            data.map_or_else(Units::disabled_when_generated, |data| data.units.disabled());
+        device.seed(run.seed);
+        let network = SigmaMUNetConfig::new()
+            .with_core(core)
+            .with_disabled(disabled)
+            .init(device);
+        let network = first_weights(network, model.weights.as_deref())?;
+        let multiple = network.net.size_multiple();
+        let size = data.map_or(GENERATED_SIZE, Data::size);
+        let [height, width] = size.map(|side| side.next_multiple_of(multiple));
+        let frames = network.net.num_frames();
+        let sample = Tensor::zeros([run.batch_size, frames, height, width], device);
+        cut(network, run, sample)
+    }
+
+    fn loader(&self, data: &Data, device: &Device) -> Result<Loader<Sample, Batch>> {
+        let run = &self.settings.run;
+        let config = LoaderConfig::new(run.batch_size).with_shuffle(run.seed);
+        let collate = Collate {
+            frames: data.batcher(1 << self.settings.model.depth),
+            units: data.units,
+        };
+        Ok(Loader::seeded(
+            data.training.clone(),
+            collate,
+            config,
+            device,
+        )?)
+    }
+
+    fn num_items(batch: &Batch) -> usize {
+        batch.windows.dims()[0]
+    }
+
+    fn micro_batch(&self, network: &SigmaMUNet, train: &mut TrainStep, batch: Batch) {
+        let Batch {
+            windows,
+            targets,
+            background_weight,
+        } = batch;
+        let loss = MixtureLossConfig::new()
+            .with_channel_weights([1.0, background_weight])
+            .with_least_count_weight(EMPTY_FRAME_WEIGHT)
+            .init();
+        train.micro_batch(network, windows, SigmaMUNet::forward, |output| {
+            let loss = loss.forward_sum(output, &targets);
+            MicroLoss::sum(loss.sum, loss.weight)
+        });
+    }
+
+    fn judge(
+        &self,
+        network: &SigmaMUNet,
+        data: &Data,
+        run: &RunDir,
+        device: &Device,
+    ) -> Result<Metrics> {
+        evaluation::judge(network, data, &self.settings, run, device)
+    }
+}
