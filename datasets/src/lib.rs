@@ -20,6 +20,7 @@
 //! | generated clips of moving objects | real PNG or JPEG files | [`synthetic::clip`] |
 //! | JSON Lines (plain, gzip) | any record | [`jsonl`] |
 //! | JSON Lines that name images, questions and answers | image, question, answers | [`jsonl::VqaDataset`] |
+//! | generated text watermarks on images, with masks | real PNG files | [`synthetic::watermark`] |
 //! | generated movie of blinking emitters | real TIFF and CSV files | [`synthetic::emitters`] |
 //! | generated questions about coloured squares | real PNG and JSON Lines files | [`synthetic::vqa`] |
 //!

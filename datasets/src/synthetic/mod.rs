@@ -7,3 +7,4 @@ pub mod clip;
 pub mod emitters;
 mod texture;
 pub mod vqa;
+pub mod watermark;

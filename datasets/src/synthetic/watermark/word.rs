@@ -1,0 +1,146 @@
+//! Words, drawn upright once and then laid on images in any direction.
+
+use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
+use rand::{RngExt, rngs::StdRng};
+
+use super::{placement::Placement, text};
+
+/// Pixels of the drawing for one of the image, along each axis.
+const OVERSAMPLING: f32 = 2.0;
+/// What strokes are thickened by on each side, least and most, as shares of the line's height:
+/// light type would be lost in a picture.
+const THICKENING: [f32; 2] = [0.01, 0.05];
+
+/// A word, drawn upright.
+pub struct Word {
+    /// What it says.
+    pub text: String,
+    /// Share of each pixel of the drawing that is covered, row by row.
+    coverage: Vec<f32>,
+    height: usize,
+    width: usize,
+}
+
+impl Word {
+    /// Draws a random word with lines of `line_height` pixels.
+    pub fn random(line_height: f32, rng: &mut StdRng) -> Self {
+        let fonts = [
+            epaint_default_fonts::HACK_REGULAR,
+            epaint_default_fonts::UBUNTU_LIGHT,
+        ];
+        let font = fonts[rng.random_range(0..fonts.len())];
+        let font =
+            FontRef::try_from_slice(font).expect("invariant: the fonts of the crate are whole");
+        let text = text::random(rng);
+        let thickening = line_height * rng.random_range(THICKENING[0]..THICKENING[1]);
+        let word = Self::draw(text, &font, OVERSAMPLING * line_height);
+        word.thickened(OVERSAMPLING * thickening)
+    }
+
+    fn draw(text: String, font: &FontRef, line_height: f32) -> Self {
+        let font = font.as_scaled(PxScale::from(line_height));
+        let mut pen = 0.0;
+        let mut outlines = Vec::new();
+        for letter in text.chars() {
+            let mut glyph = font.scaled_glyph(letter);
+            glyph.position = point(pen, font.ascent());
+            pen += font.h_advance(glyph.id);
+            outlines.extend(font.outline_glyph(glyph));
+        }
+        // What a letter reaches beyond its line has room too.
+        let margin = (line_height / 4.0).ceil();
+        let (height, width) = (
+            (line_height + 2.0 * margin) as usize,
+            (pen + 2.0 * margin) as usize,
+        );
+        let mut coverage = vec![0f32; height * width];
+        for outline in outlines {
+            let corner = outline.px_bounds().min;
+            outline.draw(|x, y, share| {
+                let column = (corner.x + margin) as usize + x as usize;
+                let row = (corner.y + margin) as usize + y as usize;
+                if row < height && column < width {
+                    let pixel = &mut coverage[row * width + column];
+                    *pixel = pixel.max(share.min(1.0));
+                }
+            });
+        }
+        Self {
+            text,
+            coverage,
+            height,
+            width,
+        }
+    }
+
+    /// The word with strokes that are `by` pixels of the drawing wider on each side.
+    fn thickened(mut self, by: f32) -> Self {
+        let reach = by.ceil() as isize;
+        let line = -reach..=reach;
+        let square = line
+            .clone()
+            .flat_map(|row| line.clone().map(move |column| (row, column)));
+        // A pixel at the edge of the disk counts by the part of it inside.
+        let disk: Vec<_> = square
+            .map(|(row, column)| {
+                let distance = ((row * row + column * column) as f32).sqrt();
+                (row, column, (by + 1.0 - distance).clamp(0.0, 1.0))
+            })
+            .collect();
+        let covered = |row: usize, column: usize| {
+            let shares = disk.iter().map(|&(down, right, weight)| {
+                weight * self.pixel(row as isize + down, column as isize + right)
+            });
+            shares.fold(0.0, f32::max)
+        };
+        let (height, width) = (self.height, self.width);
+        self.coverage = (0..height * width)
+            .map(|at| covered(at / width, at % width))
+            .collect();
+        self
+    }
+
+    /// The share of each pixel of an image that the word covers where it is placed.
+    pub fn cover(&self, placement: &Placement, height: usize, width: usize) -> Vec<f32> {
+        // Four samples a pixel give soft edges in every direction.
+        const PARTS: [f32; 2] = [-0.25, 0.25];
+        let share = |row: f32, column: f32| {
+            let samples = PARTS
+                .map(|down| PARTS.map(|right| self.sample(placement, row + down, column + right)));
+            (samples.as_flattened().iter().sum::<f32>() / 4.0).min(1.0)
+        };
+        (0..height * width)
+            .map(|at| share((at / width) as f32, (at % width) as f32))
+            .collect()
+    }
+
+    /// The coverage at a place of the image.
+    fn sample(&self, placement: &Placement, row: f32, column: f32) -> f32 {
+        let [height, width] = [self.height, self.width].map(|side| side as f32 / OVERSAMPLING);
+        let [across, along] = placement.within(row, column, [height, width]);
+        self.interpolate(
+            OVERSAMPLING * (across + 0.5 * height) - 0.5,
+            OVERSAMPLING * (along + 0.5 * width) - 0.5,
+        )
+    }
+
+    /// Bilinear between four pixels of the drawing.
+    fn interpolate(&self, row: f32, column: f32) -> f32 {
+        let (top, left) = (row.floor(), column.floor());
+        let (down, right) = (row - top, column - left);
+        let at =
+            |rows: isize, columns: isize| self.pixel(top as isize + rows, left as isize + columns);
+        let line = |rows| at(rows, 0) * (1.0 - right) + at(rows, 1) * right;
+        line(0) * (1.0 - down) + line(1) * down
+    }
+
+    /// Nothing is covered outside the drawing.
+    fn pixel(&self, row: isize, column: isize) -> f32 {
+        let inside =
+            (0..self.height as isize).contains(&row) && (0..self.width as isize).contains(&column);
+        match inside {
+            true => self.coverage[row as usize * self.width + column as usize],
+            false => 0.0,
+        }
+    }
+}
