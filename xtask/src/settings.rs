@@ -19,12 +19,14 @@ mod run;
 #[cfg(test)]
 mod tests;
 mod unet;
+mod watermark;
 
 pub use decode::DecodeSettings;
 pub use layers::Layers;
 use layers::{explain, read_file, shown, to_dict};
 pub use run::RunSettings;
 pub use unet::{UNetNetworkSettings, UNetSettings};
+pub use watermark::WatermarkSettings;
 
 /// Wrong usage: the command ends with exit code 2.
 #[derive(Debug)]

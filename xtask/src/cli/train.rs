@@ -36,6 +36,12 @@ pub enum TrainModel {
     Decode(Box<ModelFlags<DecodeFlags>>),
     /// UNet on a TIFF stack with emitter positions, or on images with masks.
     Unet(Box<ModelFlags<UNetFlags>>),
+    /// UNet that finds text watermarks, on generated images or on images with masks.
+    #[command(mut_arg("base_channels", |flag| with_default(flag, "8")))]
+    #[command(mut_arg("steps", |flag| with_default(flag, "500")))]
+    #[command(mut_arg("batch_size", |flag| with_default(flag, "8")))]
+    #[command(mut_arg("lr", |flag| with_default(flag, "0.005")))]
+    Watermark(Box<ModelFlags<WatermarkFlags>>),
 }
 
 impl TrainModel {
@@ -44,6 +50,7 @@ impl TrainModel {
         match self {
             Self::Decode(flags) => &flags.run,
             Self::Unet(flags) => &flags.run,
+            Self::Watermark(flags) => &flags.run,
         }
     }
 }
@@ -116,6 +123,29 @@ pub struct DecodeFlags {
     /// Largest distance in pixels of a found emitter from a true one. The default is 2.0.
     #[arg(long, value_name = "PIXELS", help_heading = "Evaluation", value_parser = above_zero)]
     pub radius: Option<f64>,
+}
+
+/// Flags of `train watermark`.
+#[derive(Clone, Debug, Default, Args, Serialize)]
+pub struct WatermarkFlags {
+    /// Folder of images with watermarks, with --masks; alone: of photographs that watermarks are
+    /// drawn on. Without it, backgrounds are generated.
+    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    pub images: Option<PathBuf>,
+    /// Folder of masks of the watermarks, one for each image, of the same name and size.
+    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "images")]
+    #[arg(conflicts_with_all = ["num_images", "image_size"])]
+    pub masks: Option<PathBuf>,
+    /// Images to generate, those for evaluation included. The default is 400.
+    #[arg(long, value_name = "N", help_heading = "Data", value_parser = at_least_one)]
+    pub num_images: Option<u64>,
+    /// Height and width of a generated image in pixels, at least 16. The default is 64.
+    #[arg(long, value_name = "PIXELS", help_heading = "Data", value_parser = at_least_one)]
+    pub image_size: Option<u64>,
+    /// The network.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub network: UNetNetworkFlags,
 }
 
 /// Flags of every UNet.

@@ -213,6 +213,7 @@ fn every_setting_is_shown_in_the_order_of_the_fields() {
 fn the_help_gives_the_defaults_that_hold() {
     check_help::<DecodeSettings>();
     check_help::<UNetSettings>();
+    check_help::<WatermarkSettings>();
 }
 
 fn check_help<M: ModelSettings>() {

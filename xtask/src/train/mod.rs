@@ -15,6 +15,7 @@ mod session;
 mod techniques;
 mod unet;
 mod watch;
+mod watermark;
 mod weights;
 
 use std::io::Write;
@@ -37,6 +38,7 @@ use run::Run;
 use session::Session;
 use unet::UNetJob;
 use watch::Watch;
+use watermark::WatermarkJob;
 
 /// The folder of generated data in the artifact folder.
 const DATA_FOLDER: &str = "data";
@@ -49,6 +51,7 @@ pub fn train(model: &TrainModel) -> Result<()> {
     match model {
         TrainModel::Decode(flags) => train_job::<DecodeJob, _>(flags),
         TrainModel::Unet(flags) => train_job::<UNetJob, _>(flags),
+        TrainModel::Watermark(flags) => train_job::<WatermarkJob, _>(flags),
     }
 }
 

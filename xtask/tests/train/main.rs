@@ -6,3 +6,4 @@ mod interrupting;
 mod refusals;
 mod resuming;
 mod runner;
+mod watermark;

@@ -1,0 +1,99 @@
+//! `train watermark`: finding text watermarks in images.
+
+use std::path::Path;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use burn_memopt::train::TrainStep;
+use burn_memopt_datasets::loader::Loader;
+use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
+use burn_memopt_models::unet::UNet;
+
+use super::images::{Batch, Data, Sample, Task, judge, prepare_network};
+use super::job::{Job, Metrics};
+use crate::choices::LossChoice;
+use crate::run_dir::RunDir;
+use crate::settings::{Settings, WatermarkSettings};
+
+/// Heights of a line of text, least and largest, as shares of the image's.
+const TEXT_HEIGHTS: [f64; 2] = [0.3, 0.55];
+
+/// A UNet on images with watermarks, generated or given with their masks.
+pub struct WatermarkJob {
+    settings: Settings<WatermarkSettings>,
+    task: Task,
+}
+
+impl WatermarkJob {
+    /// The images to generate, on photographs where they are given.
+    fn watermarks(&self) -> Result<Watermarks> {
+        let data = &self.settings.model.data;
+        let size = data.image_size;
+        let [least, largest] = TEXT_HEIGHTS.map(|share| (share * size as f64).max(12.0));
+        let config = WatermarkConfig::new()
+            .with_num_images(data.num_images)
+            .with_height(size)
+            .with_width(size)
+            .with_min_text_height(least)
+            .with_max_text_height(largest)
+            .with_seed(self.settings.run.seed);
+        Ok(match &data.images {
+            Some(photographs) => Watermarks::on_photographs(config, photographs)?,
+            None => Watermarks::new(config),
+        })
+    }
+}
+
+impl Job for WatermarkJob {
+    type Settings = WatermarkSettings;
+    type Network = UNet;
+    type Data = Data;
+    type Item = Sample;
+    type Batch = Batch;
+
+    fn new(settings: Settings<WatermarkSettings>) -> Result<Self> {
+        let task = Task::new(LossChoice::BceDice);
+        Ok(Self { settings, task })
+    }
+
+    fn open(&self) -> Result<Option<Data>> {
+        let Settings { model, run } = &self.settings;
+        match (&model.data.images, &model.data.masks) {
+            (Some(images), Some(masks)) => Data::images(images, masks, run).map(Some),
+            // Without photographs there would be nothing to generate from.
+            _ => self.watermarks().map(|_| None),
+        }
+    }
+
+    fn generate(&self, folder: &Path) -> Result<Data> {
+        let (images, masks) = (folder.join("images"), folder.join("masks"));
+        if !images.is_dir() || !masks.is_dir() {
+            self.watermarks()?.write(folder)?;
+        }
+        Data::images(&images, &masks, &self.settings.run)
+    }
+
+    fn network(&self, data: Option<&Data>, device: &Device) -> Result<UNet> {
+        let Settings { model, run } = &self.settings;
+        let size = model.data.image_size;
+        let shape = data.map_or(Ok([3, size, size]), Data::shape)?;
+        prepare_network(&model.network, run, self.task, shape, device)
+    }
+
+    fn loader(&self, data: &Data, device: &Device) -> Result<Loader<Sample, Batch>> {
+        data.loader(&self.settings.run, device)
+    }
+
+    fn num_items(batch: &Batch) -> usize {
+        batch.num_items()
+    }
+
+    fn micro_batch(&self, network: &UNet, train: &mut TrainStep, batch: Batch) {
+        self.task.micro_batch(network, train, batch);
+    }
+
+    fn judge(&self, network: &UNet, data: &Data, run: &RunDir, device: &Device) -> Result<Metrics> {
+        let batch_size = self.settings.run.batch_size;
+        judge(network, self.task, data, batch_size, run, device)
+    }
+}
