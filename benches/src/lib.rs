@@ -35,8 +35,43 @@ pub struct Case {
     measure: fn(&Device) -> Result<Vec<Row>, String>,
 }
 
-/// Every case, quick ones first.
+/// Every case: data first, then training steps, quick ones first.
 pub fn cases() -> Vec<Case> {
+    let mut cases = loading();
+    cases.extend(training());
+    cases
+}
+
+/// Data that is loaded, lazily or by threads.
+fn loading() -> Vec<Case> {
+    let case = Case::new;
+    vec![
+        case(
+            "loader_workers",
+            "192 deflated pages of 512×512, two loader threads against one",
+            loader::workers,
+        ),
+        case(
+            "tiff_mapped_sequential",
+            "400 uncompressed frames of 256×256 in order, mapped against read into memory first",
+            |_| tiff::mapped(Order::Sequential),
+        ),
+        case("tiff_mapped_random", "the same shuffled", |_| {
+            tiff::mapped(Order::Random)
+        }),
+        case(
+            "tiff_deflate_sequential",
+            "the frames deflated, inflated when asked for against read into memory first",
+            |_| tiff::deflate(Order::Sequential),
+        ),
+        case("tiff_deflate_random", "the same shuffled", |_| {
+            tiff::deflate(Order::Random)
+        }),
+    ]
+}
+
+/// Steps of training.
+fn training() -> Vec<Case> {
     let case = Case::new;
     vec![
         case(
@@ -59,27 +94,6 @@ pub fn cases() -> Vec<Case> {
             "the same in 80 % of the plain peak",
             |device| chain::budget(80, device),
         ),
-        case(
-            "loader_workers",
-            "192 deflated pages of 512×512, two loader threads against one",
-            loader::workers,
-        ),
-        case(
-            "tiff_mapped_sequential",
-            "400 uncompressed frames of 256×256 in order, mapped against read into memory first",
-            |_| tiff::mapped(Order::Sequential),
-        ),
-        case("tiff_mapped_random", "the same shuffled", |_| {
-            tiff::mapped(Order::Random)
-        }),
-        case(
-            "tiff_deflate_sequential",
-            "the frames deflated, inflated when asked for against read into memory first",
-            |_| tiff::deflate(Order::Sequential),
-        ),
-        case("tiff_deflate_random", "the same shuffled", |_| {
-            tiff::deflate(Order::Random)
-        }),
         case(
             "unet256",
             "U-Net on 1×3×256×256, every block recomputed",

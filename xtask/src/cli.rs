@@ -11,12 +11,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::device::DeviceChoice;
 
 mod advise;
+mod models;
+mod numbers;
 mod train;
 
 pub use advise::AdviseArgs;
-pub use train::{
-    DecodeFlags, ModelFlags, RunFlags, TrainArgs, TrainModel, UNetFlags, UNetNetworkFlags,
-};
+pub use models::{DecodeFlags, UNetFlags, UNetNetworkFlags, WatermarkFlags};
+pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel};
 
 /// Train models that do not fit, measure what is saved, and check this repository.
 #[derive(Debug, Parser)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::train::at_least_one;
+use super::numbers::at_least_one;
 use crate::device::DeviceChoice;
 
 /// Flags of `advise`.
