@@ -11,7 +11,7 @@ use ::tiff::{
     TiffError,
     decoder::{Decoder, Limits},
 };
-use libdeflater::Decompressor;
+use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{
     directory::Directory,
@@ -34,7 +34,7 @@ pub(super) struct PageDecoder {
 
 /// What inflating a strip needs beside the result.
 struct Scratch {
-    inflate: Decompressor,
+    inflate: Decompress,
     stored: Vec<u8>,
 }
 
@@ -86,7 +86,7 @@ impl PageDecoder {
     ) -> bool {
         let spare = self.lock().pop();
         let mut scratch = spare.unwrap_or_else(|| Scratch {
-            inflate: Decompressor::new(),
+            inflate: Decompress::new(true),
             stored: Vec::new(),
         });
         let strip_len = strips.rows_per_strip * header.width * header.sample.size();
@@ -97,7 +97,7 @@ impl PageDecoder {
             let len = usize::try_from(len).unwrap_or(most).min(most);
             scratch.stored.resize(len, 0);
             source.fill_exactly_at(&mut scratch.stored, offset).is_ok()
-                && scratch.inflate.zlib_decompress(&scratch.stored, strip) == Ok(strip.len())
+                && inflate_strip(&mut scratch.inflate, &scratch.stored, strip)
         });
         self.lock().push(scratch);
         inflated
@@ -113,6 +113,14 @@ impl fmt::Debug for PageDecoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PageDecoder").finish_non_exhaustive()
     }
+}
+
+/// Inflates one strip; answers whether it is whole and has the expected length.
+fn inflate_strip(inflate: &mut Decompress, stored: &[u8], strip: &mut [u8]) -> bool {
+    inflate.reset(true);
+    let done = inflate.decompress(stored, strip, FlushDecompress::Finish);
+    done.is_ok_and(|status| status == Status::StreamEnd)
+        && inflate.total_out() == strip.len() as u64
 }
 
 /// Brings samples into the machine's byte order, and sums up differences to left neighbours.

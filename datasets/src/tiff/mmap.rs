@@ -15,6 +15,10 @@ use memmap2::Mmap;
 /// memory: reading a stack of 50 GB would look like using 50 GB.
 const MAX_RESIDENT: usize = 8 << 20;
 
+/// Maps up to this size are kept as they are, 64 MiB: to read them again would cost more than the
+/// little memory is worth.
+const MAX_KEPT: usize = 64 << 20;
+
 /// What a touch brings in at once, around the place that is touched: 64 KiB.
 const FAULT_AROUND: usize = 64 << 10;
 
@@ -60,7 +64,7 @@ impl Mapping {
     pub(super) fn hand_out(&self, range: &Range<usize>) {
         let len = range.len().max(FAULT_AROUND);
         let before = self.handed_out.fetch_add(len, Ordering::Relaxed);
-        if before > 0 && before.saturating_add(len) > MAX_RESIDENT && self.len() > MAX_RESIDENT {
+        if before > 0 && before.saturating_add(len) > MAX_RESIDENT && self.len() > MAX_KEPT {
             self.handed_out.store(len, Ordering::Relaxed);
             self.release();
         }
