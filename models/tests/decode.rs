@@ -206,10 +206,14 @@ fn loading_weights_leaves_the_smallest_deviation_untrained() {
 }
 
 #[test]
-fn the_network_begins_with_few_emitters() {
+fn networks_begin_with_few_emitters() {
     let device = test_device();
-    let munet = sigma(tiny(), &device);
-    let output = munet.forward(windows([1, 3, 16, 16], &device) * 0.1);
-    let count = output.narrow(1, 0, 1).sum().into_scalar::<f32>();
-    assert!(count < 10.0, "{count} emitters in 256 pixels");
+    let mut counts = [0; 15].map(|_| {
+        let munet = sigma(tiny(), &device);
+        let output = munet.forward(windows([1, 3, 16, 16], &device) * 0.1);
+        output.narrow(1, 0, 1).sum().into_scalar::<f32>()
+    });
+    // Weights are random, and a rare network begins with more.
+    counts.sort_by(f32::total_cmp);
+    assert!(counts[7] < 10.0, "{counts:?} emitters in 256 pixels");
 }

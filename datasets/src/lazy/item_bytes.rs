@@ -6,10 +6,10 @@ use super::LazyDataset;
 ///
 /// # Example
 /// ```
-/// use burn::data::dataset::{FakeDataset, transform::PartialDataset};
+/// use burn::data::dataset::{InMemDataset, transform::PartialDataset};
 /// use burn_memopt_datasets::lazy::{LazyDataset, WithItemBytes};
 ///
-/// let names = PartialDataset::new(FakeDataset::<String>::new(8), 0, 4);
+/// let names = PartialDataset::new(InMemDataset::new(vec!["name"; 8]), 0, 4);
 /// let lazy = WithItemBytes::new(names, |_index| 64);
 /// assert_eq!(lazy.item_bytes(3), 64);
 /// ```

@@ -9,8 +9,8 @@ use super::{
     directory::Directory,
     error::TiffStackError,
     format::Format,
-    header::{PageHeader, Storage},
-    regular::Regular,
+    header::{PageHeader, STRIP_OFFSETS, Storage},
+    regular::{Regular, Template},
     sample::SampleType,
     source::Source,
     walk::Walk,
@@ -197,14 +197,22 @@ pub(super) fn read_page(
     expected: Option<(usize, usize)>,
 ) -> Result<ReadPage, TiffStackError> {
     let directory = Directory::read(path, source, format, page, offset)?;
-    let header = PageHeader::parse(&directory)?;
-    let (height, width) = (header.height, header.width);
+    check_page(&directory, expected)
+}
+
+/// What the index keeps of a page whose directory was read.
+fn check_page(
+    directory: &Directory<'_>,
+    expected: Option<(usize, usize)>,
+) -> Result<ReadPage, TiffStackError> {
+    let header = PageHeader::parse(directory)?;
+    let (offset, height, width) = (directory.offset, header.height, header.width);
     if let Some((expected_height, expected_width)) = expected
         && (height, width) != (expected_height, expected_width)
     {
         return Err(TiffStackError::SizeDiffers {
-            path: path.into(),
-            page,
+            path: directory.path().into(),
+            page: directory.page,
             offset,
             height,
             width,
@@ -224,7 +232,8 @@ pub(super) fn read_page(
     })
 }
 
-/// Refuses a page that is not where the regular spacing says.
+/// Refuses a page that is not where the regular spacing says. Answers what the directories of pages
+/// that are should look like, if that can be said.
 pub(super) fn check_guess(
     path: &Path,
     source: &Source,
@@ -232,9 +241,10 @@ pub(super) fn check_guess(
     size: (usize, usize),
     regular: &Regular,
     page: usize,
-) -> Result<(), TiffStackError> {
+) -> Result<Option<Template>, TiffStackError> {
     let place = regular.place(page);
-    let read = read_page(path, source, format, page, place.directory, Some(size))?;
+    let directory = Directory::read(path, source, format, page, place.directory)?;
+    let read = check_page(&directory, Some(size))?;
     let expected = Location::Contiguous {
         data: place.data,
         sample: regular.sample,
@@ -246,5 +256,5 @@ pub(super) fn check_guess(
             offset: place.directory,
         });
     }
-    Ok(())
+    Ok(directory.template(STRIP_OFFSETS))
 }

@@ -6,7 +6,7 @@ use super::{
     directory::Directory,
     error::TiffStackError,
     format::Format,
-    header::{STRIP_OFFSETS, images_of_imagej},
+    header::images_of_imagej,
     layout::{Location, Opening, ReadPage, check_guess, read_page},
     regular::{Place, Regular},
     source::Source,
@@ -110,17 +110,14 @@ impl<'a> Walk<'a> {
         if next != regular.next(2) {
             return None;
         }
-        for page in [regular.num_pages / 2, regular.num_pages - 1] {
-            check_guess(self.path, self.source, self.format, size, &regular, page).ok()?;
-        }
-        for page in [0, 1, 2, regular.num_pages / 2, regular.num_pages - 1] {
+        let [middle, last] = [regular.num_pages / 2, regular.num_pages - 1];
+        let check = |page| check_guess(self.path, self.source, self.format, size, &regular, page);
+        let template = check(middle).ok()?;
+        check(last).ok()?;
+        for page in [0, 1, 2, middle, last] {
             regular.confirm(page);
         }
-        let middle = regular.num_pages / 2;
-        let offset = regular.place(middle).directory;
-        let directory =
-            Directory::read(self.path, self.source, self.format, middle, offset).ok()?;
-        Some(regular.with_template(directory.template(STRIP_OFFSETS)))
+        Some(regular.with_template(template))
     }
 
     /// The images behind the only directory, if ImageJ says that there are several.

@@ -47,10 +47,46 @@ fn a_directory_is_read_when_its_page_is_first_asked_for_and_never_again() {
         env!("CARGO_MANIFEST_DIR"),
         "/tests/data/dna-paint/frames.tif"
     );
-    let stack = TiffStack::open(path).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let stack = TiffStack::from_bytes(bytes).unwrap();
     reads::take();
     stack.page(33).unwrap();
     assert_eq!(reads::take().0, 1);
     stack.page(33).unwrap();
     assert_eq!(reads::take().0, 0);
+}
+
+#[test]
+fn the_directories_of_mapped_pages_are_compared_and_not_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/dna-paint/");
+    for name in ["frames.tif", "frames_bigtiff_be.tif"] {
+        let stack = TiffStack::open(format!("{folder}{name}")).unwrap();
+        reads::take();
+        for page in 0..stack.num_frames() {
+            assert!(stack.page(page).unwrap().is_mapped());
+        }
+        assert_eq!(reads::take().0, 0, "{name}");
+    }
+}
+
+#[test]
+fn a_directory_unlike_the_others_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("stack.tif");
+    let mut writer = TiffStackWriter::create(&path, 1, 2).unwrap();
+    for page in 0..20u16 {
+        writer.write_frame(&[page, 7]).unwrap();
+    }
+    writer.finish().unwrap();
+    let stack = TiffStack::open(&path).unwrap();
+    let place = stack.layout.directory_of_guess(5).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The type of its first tag, the width: from 32 bits to 16, which says the same here.
+    let kind = place.start as usize + 2 + 2;
+    assert_eq!(bytes[kind..kind + 2], [4, 0]);
+    bytes[kind] = 3;
+    std::fs::write(&path, bytes).unwrap();
+    reads::take();
+    assert_eq!(stack.frame(5).unwrap().pixels, [5.0, 7.0]);
+    assert_eq!(reads::take().0, 1);
 }
