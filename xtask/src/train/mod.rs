@@ -1,6 +1,6 @@
 //! `train`: puts data, network, techniques and artifacts together.
 //!
-//! One loop trains every model: what differs between them is a [`Job`](job::Job).
+//! One loop trains every model: what differs between them is a `Job` (`job.rs`).
 
 mod decode;
 mod estimate;
