@@ -16,5 +16,7 @@ mod manifest;
 mod network;
 #[path = "golden/optimizer.rs"]
 mod optimizer;
+#[path = "golden/sliding_window.rs"]
+mod sliding_window;
 #[path = "golden/training.rs"]
 mod training;

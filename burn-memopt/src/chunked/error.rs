@@ -1,0 +1,63 @@
+use std::error::Error;
+
+/// What a source or a sink failed with.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why an image could not be worked through window by window.
+///
+/// Rows that were handed to the sink before stay there.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum ChunkedError {
+    /// A part of the image could not be read.
+    #[error("cannot read image {image} at row {row}, column {column} for a window")]
+    Read {
+        /// Number of the image in its batch.
+        image: usize,
+        /// First row that was asked for.
+        row: usize,
+        /// First column that was asked for.
+        column: usize,
+        /// Why it failed.
+        #[source]
+        source: BoxError,
+    },
+    /// Finished rows could not be written.
+    #[error("cannot write rows from {row} on of output {output}")]
+    Write {
+        /// Number of the output.
+        output: usize,
+        /// First row that was to be written.
+        row: usize,
+        /// Why it failed.
+        #[source]
+        source: BoxError,
+    },
+    /// The caller asked to stop.
+    #[error("stopped by request after {done} of {total} windows")]
+    Cancelled {
+        /// Windows that were run.
+        done: usize,
+        /// Windows in all.
+        total: usize,
+    },
+}
+
+impl ChunkedError {
+    pub(super) fn read(image: usize, [row, column]: [usize; 2], source: BoxError) -> Self {
+        Self::Read {
+            image,
+            row,
+            column,
+            source,
+        }
+    }
+
+    pub(super) fn write(output: usize, row: usize, source: BoxError) -> Self {
+        Self::Write {
+            output,
+            row,
+            source,
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Chunked inference: a model runs on windows of an image, so that memory is that of a window and
+//! not of the image.
+//!
+//! | piece | does |
+//! |---|---|
+//! | [`SlidingWindow`] | cuts, runs and blends, in memory or from file to file |
+//! | [`ExactTiles`], [`Reach`] | the same as on the whole image, by tiles with a margin |
+//! | [`ImageSource`] | where pixels come from |
+//! | [`RowSink`], [`TensorSink`] | where finished rows go |
+//! | [`Axis`], [`Grid`] | where windows lie |
+//! | [`Blend`], [`Padding`] | how they are put together; what stands around a small image |
+//!
+//! # Rules
+//! 1. Every pixel is covered, by no more windows than necessary.
+//! 2. A row is handed on once, as soon as no window touches it any more.
+//! 3. What is in memory does not grow with the height of the image.
+//!
+//! # References
+//! Windows, weights and padding follow MONAI's `sliding_window_inference`; nnU-Net (Isensee et al.
+//! 2021, Nature Methods 18, 203-211) for Gaussian weights.
+
+mod axis;
+mod band;
+mod blend;
+mod error;
+mod exact;
+mod grid;
+mod output;
+mod padding;
+mod reach;
+mod sink;
+mod sliding_window;
+mod source;
+mod tile;
+
+pub use axis::Axis;
+pub use blend::Blend;
+pub use error::{BoxError, ChunkedError};
+pub use exact::ExactTiles;
+pub use grid::Grid;
+pub use padding::Padding;
+pub use reach::{Reach, global_layers};
+pub use sink::{RowSink, TensorSink};
+pub use sliding_window::{Progress, SlidingWindow, WindowPlace, Windows};
+pub use source::ImageSource;
+pub use tile::{Tile, tiles};
