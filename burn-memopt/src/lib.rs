@@ -7,6 +7,7 @@
 //! | accumulation | what a forward pass keeps, from the batch to one micro-batch | one set of gradients in f32 | to f32 rounding; batch statistics are per micro-batch | [`accumulate`] |
 //! | autocast | activations, to half | casts; a scaled loss in f16; slow f16 arithmetic on CPUs | no | [`precision`] |
 //! | chunked inference | an image to windows, with a result written row by row | what overlaps twice | to the blend; equal with tiles that carry a margin | [`chunked`] |
+//! | adaptive batches | a batch to what memory allows | batches that failed, again | yes | [`batch`] |
 //! | sub-videos | a video to a few frames at a time | frames that are read twice | by the stage | [`clip`] |
 //! | all of them in one step | the above together | the above together | as its parts | [`train`] |
 //! | measuring | nothing; it tells | nearly nothing on the CPU; readings on a GPU | on the CPU; sampled on GPUs | [`memory`] |
@@ -52,6 +53,7 @@
 //! choose kernels by trying them, `tui` shows burn-train's dashboard.
 
 pub mod accumulate;
+pub mod batch;
 pub mod chunked;
 pub mod clip;
 pub mod grad_checkpoint;
