@@ -286,3 +286,22 @@ fn a_checkpointed_bilinear_unet_trains_on_a_gpu_as_on_the_cpu() {
         }
     }
 }
+
+#[test]
+fn exact_tiles_of_a_unet_are_the_whole_image() {
+    use burn_memopt::chunked::{ExactTiles, Reach};
+
+    let device = test_device();
+    let unet = tiny(2).with_upsample(Upsample::Transposed).init(&device);
+    let unet = unet.valid();
+    let reach = Reach::measure([1, 64, 64], 4, &device, |x| unet.forward(x));
+    let halo = reach.halo().expect("a limited reach");
+    assert!((10..32).contains(&halo), "{halo}");
+
+    let image = Tensor::<4>::random([1, 1, 150, 111], Distribution::Default, &device);
+    let whole = unet.forward(image.clone());
+    let tiled = ExactTiles::new([48, 32], &reach).infer(image, |x| unet.forward(x));
+    let off = (tiled - whole.clone()).abs().max().into_scalar::<f32>();
+    let scale = whole.abs().max().into_scalar::<f32>();
+    assert!(off <= 1e-6 * scale, "off by {off} of {scale}");
+}
