@@ -37,7 +37,7 @@ impl Output {
             channels,
             sides: [[out_height, out_width], window],
             weights: resize(&blend.weights(window), window, [out_height, out_width]),
-            band: Band::new(0, out_height, 0, 0),
+            band: Band::new(0, 0, 0, 0),
             done: 0,
         };
         output.check(0, grid.rows());
@@ -46,8 +46,7 @@ impl Output {
         let result = [output.scaled(0, height), output.scaled(1, width)];
         let begun = sink.begin([num_images, channels, result[0], result[1]]);
         output.done = begun.map_err(|source| ChunkedError::write(number, 0, source))?;
-        let padded_width = output.scaled(1, grid.columns().padded());
-        output.band = Band::new(num_images * channels, out_height, padded_width, 0);
+        output.start_at(0, grid, num_images);
         Ok(output)
     }
 
@@ -76,12 +75,11 @@ impl Output {
         self.done * self.sides[1][0] / self.sides[0][0]
     }
 
-    /// Leaves out windows before the `row`th row of them.
-    pub(super) fn skip_to(&mut self, start: usize, grid: &Grid, num_images: usize) {
-        let padded_width = self.scaled(1, grid.columns().padded());
+    /// Begins with the windows that start at row `start` of the padded image.
+    pub(super) fn start_at(&mut self, start: usize, grid: &Grid, num_images: usize) {
+        let width = self.scaled(1, grid.columns().padded());
         let first = self.scaled(0, start);
-        let planes = num_images * self.channels;
-        self.band = Band::new(planes, self.sides[0][0], padded_width, first);
+        self.band = Band::new(num_images * self.channels, self.sides[0][0], width, first);
     }
 
     /// Adds what came out of windows, `[windows, channels, height, width]`.
@@ -109,17 +107,14 @@ impl Output {
         let before = self.scaled(0, grid.rows().before());
         let image = before + self.done..before + self.scaled(0, grid.rows().len());
         let rows = self.scaled(0, rows.start)..self.scaled(0, rows.end);
-        let start = rows.start.clamp(image.start, image.end.max(image.start));
-        let end = rows.end.clamp(start, image.end.max(start));
+        let wanted = rows.start.max(image.start)..rows.end.min(image.end);
         let first_column = self.scaled(1, grid.columns().before());
         let columns = first_column..first_column + self.scaled(1, grid.columns().len());
-        let pixels = self
-            .band
-            .take(rows.end, start.max(rows.start)..end, columns);
+        let pixels = self.band.take(rows.end, wanted.clone(), columns);
         if pixels.is_empty() {
             return Ok(());
         }
-        let written = start - before..end - before;
+        let written = wanted.start - before..wanted.end - before;
         let first = written.start;
         sink.write(written, &pixels)
             .map_err(|source| ChunkedError::write(self.number, first, source))

@@ -61,14 +61,14 @@ impl Reach {
 
     /// Looks how far from `place` two outputs differ.
     fn add(&mut self, plain: Tensor<4>, changed: Tensor<4>, place: [usize; 2]) {
-        let [_, channels, height, width] = plain.dims();
+        let [.., height, width] = plain.dims();
         let difference = (changed - plain).abs();
         let largest: f32 = difference.clone().max().into_scalar();
         let difference = difference.into_data();
         let values = difference.iter::<f32>();
         let (mut farthest, mut at_border) = (0, 0.0_f32);
         for (number, value) in values.enumerate().filter(|(_, value)| *value != 0.0) {
-            let number = number % (channels * height * width) % (height * width);
+            let number = number % (height * width);
             let at = [number / width, number % width];
             farthest = farthest.max(at[0].abs_diff(place[0]).max(at[1].abs_diff(place[1])));
             if at[0] == 0 || at[1] == 0 || at[0] + 1 == height || at[1] + 1 == width {

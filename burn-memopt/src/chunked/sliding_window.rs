@@ -176,20 +176,19 @@ impl SlidingWindow {
         let [num_images, _, height, width] = source.dims();
         let grid = self.grid(height, width);
         let total = num_images * grid.num_windows();
-        let each = num_images * grid.columns().starts().len();
+        // Alike for every row of windows.
+        let windows: Vec<_> = (0..num_images)
+            .flat_map(|image| grid.columns().starts().iter().map(move |&at| (image, at)))
+            .collect();
         let mut outputs: Option<Vec<Output>> = None;
         let mut row = 0;
         'rows: while row < grid.rows().starts().len() {
-            let windows: Vec<_> = (0..num_images)
-                .flat_map(|image| grid.columns().starts().iter().map(move |&at| (image, at)))
-                .collect();
-            let mut done = row * each;
+            let mut done = row * windows.len();
             for places in windows.chunks(self.batch_size) {
                 let results = model(self.read(source, &grid, row, places)?);
                 if outputs.is_none() {
                     let begun = self.begin(&results, num_images, &grid, &mut sinks)?;
-                    let (begun, first) = skip_done(begun, &grid, num_images);
-                    outputs = Some(begun);
+                    let first = skip_done(outputs.insert(begun), &grid, num_images);
                     if first > 0 {
                         row = first;
                         continue 'rows;
@@ -256,20 +255,19 @@ impl SlidingWindow {
 
 /// Leaves out rows of windows that touch only rows that all sinks have; answers the first that is
 /// to be run.
-fn skip_done(mut outputs: Vec<Output>, grid: &Grid, num_images: usize) -> (Vec<Output>, usize) {
+fn skip_done(outputs: &mut [Output], grid: &Grid, num_images: usize) -> usize {
     let rows = outputs.iter().map(Output::rows_done).min().unwrap_or(0);
-    if rows == 0 {
-        return (outputs, 0);
-    }
     let starts = grid.rows().starts();
     if rows >= grid.rows().len() {
-        return (outputs, starts.len());
+        return starts.len();
     }
     let wanted = grid.rows().before() + rows;
     let window = grid.rows().window();
     let first = starts.partition_point(|start| start + window <= wanted);
-    for output in &mut outputs {
-        output.skip_to(starts[first], grid, num_images);
+    if first > 0 {
+        for output in outputs {
+            output.start_at(starts[first], grid, num_images);
+        }
     }
-    (outputs, first)
+    first
 }
