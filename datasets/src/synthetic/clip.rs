@@ -12,6 +12,7 @@ use std::{
 use burn::config::Config;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use super::check_sizes;
 use crate::{
     masks::{Growth, HoleMask, moving::Moving},
     shuffle::mix,
@@ -224,14 +225,7 @@ pub fn write_clips(
 }
 
 fn check(config: &MovingClipConfig) {
-    let sizes = [
-        ("num_frames", config.num_frames),
-        ("height", config.height),
-        ("width", config.width),
-    ];
-    for (name, size) in sizes {
-        assert!(size > 0, "{name} must be at least 1, got 0");
-    }
+    check_sizes(config.num_frames, config.height, config.width);
     let num_objects = config.num_objects;
     assert!(
         num_objects <= 255,

@@ -10,6 +10,7 @@ use burn::config::Config;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use rand_distr::{Distribution, Geometric, Normal, Poisson};
 
+use super::check_sizes;
 use crate::{
     localizations::{Localization, LocalizationError, write_csv},
     tiff::{TiffStackError, TiffStackWriter},
@@ -84,6 +85,17 @@ pub struct MovieFiles {
     pub localizations: PathBuf,
 }
 
+impl MovieFiles {
+    /// The files that [`EmitterMovie::write`] leaves in `folder`.
+    pub fn in_folder(folder: impl AsRef<Path>) -> Self {
+        let folder = folder.as_ref();
+        Self {
+            frames: folder.join("frames.tif"),
+            localizations: folder.join("localizations.csv"),
+        }
+    }
+}
+
 /// Why a movie could not be written.
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
@@ -152,10 +164,7 @@ impl EmitterMovie {
             path: folder.into(),
             source,
         })?;
-        let files = MovieFiles {
-            frames: folder.join("frames.tif"),
-            localizations: folder.join("localizations.csv"),
-        };
+        let files = MovieFiles::in_folder(folder);
         let mut writer = TiffStackWriter::create(&files.frames, self.height, self.width)?;
         for frame in &self.frames {
             writer.write_frame_u16(frame)?;
@@ -167,14 +176,7 @@ impl EmitterMovie {
 }
 
 fn check(config: &EmitterConfig) {
-    let sizes = [
-        ("num_frames", config.num_frames),
-        ("height", config.height),
-        ("width", config.width),
-    ];
-    for (name, size) in sizes {
-        assert!(size > 0, "{name} must be at least 1, got 0");
-    }
+    check_sizes(config.num_frames, config.height, config.width);
     let least = [
         ("emitters_per_frame", config.emitters_per_frame, 0.0),
         ("mean_on_frames", config.mean_on_frames, 1.0),

@@ -8,3 +8,15 @@ pub mod emitters;
 mod texture;
 pub mod vqa;
 pub mod watermark;
+
+/// Refuses movies without frames or pixels.
+fn check_sizes(num_frames: usize, height: usize, width: usize) {
+    let sizes = [
+        ("num_frames", num_frames),
+        ("height", height),
+        ("width", width),
+    ];
+    for (name, size) in sizes {
+        assert!(size > 0, "{name} must be at least 1, got 0");
+    }
+}

@@ -7,6 +7,7 @@ mod estimate;
 mod holdout;
 mod images;
 mod job;
+mod movie;
 mod plan;
 mod run;
 mod saved;

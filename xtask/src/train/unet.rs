@@ -6,11 +6,12 @@ use anyhow::{Result, bail};
 use burn::tensor::Device;
 use burn_memopt::train::TrainStep;
 use burn_memopt_datasets::loader::Loader;
-use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
+use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::unet::UNet;
 
 use super::images::{Batch, Data, Sample, Task, judge, prepare_network};
 use super::job::{Job, Metrics};
+use super::movie::movie_in;
 use crate::choices::LossChoice;
 use crate::run_dir::RunDir;
 use crate::settings::{Settings, UNetSettings, UsageError};
@@ -58,11 +59,8 @@ impl Job for UNetJob {
             .with_width(GENERATED_SHAPE[2])
             .with_photons(GENERATED_PHOTONS)
             .with_seed(run.seed);
-        let (stack, table) = (folder.join("frames.tif"), folder.join("localizations.csv"));
-        if !stack.is_file() || !table.is_file() {
-            EmitterMovie::generate(&config).write(folder)?;
-        }
-        Data::frames(&stack, &table, run.holdout)
+        let files = movie_in(folder, &config)?;
+        Data::frames(&files.frames, &files.localizations, run.holdout)
     }
 
     fn network(&self, data: Option<&Data>, device: &Device) -> Result<UNet> {

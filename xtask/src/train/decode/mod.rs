@@ -11,11 +11,12 @@ use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::train::{MicroLoss, TrainStep};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig};
-use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
+use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::decode::{MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
 use burn_memopt_models::loss::MixtureLossConfig;
 
 use super::job::{Job, Metrics};
+use super::movie::movie_in;
 use super::techniques::cut;
 use super::weights::first_weights;
 use crate::run_dir::RunDir;
@@ -65,11 +66,12 @@ impl Job for DecodeJob {
             .with_height(height)
             .with_width(width)
             .with_seed(self.settings.run.seed);
-        let (stack, table) = (folder.join("frames.tif"), folder.join("localizations.csv"));
-        if !stack.is_file() || !table.is_file() {
-            EmitterMovie::generate(&config).write(folder)?;
-        }
-        Data::open(&stack, &table, self.settings.run.holdout)
+        let files = movie_in(folder, &config)?;
+        Data::open(
+            &files.frames,
+            &files.localizations,
+            self.settings.run.holdout,
+        )
     }
 
     fn network(&self, data: Option<&Data>, device: &Device) -> Result<SigmaMUNet> {
