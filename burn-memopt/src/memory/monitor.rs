@@ -2,6 +2,7 @@ use std::fmt;
 
 use burn::prelude::Device;
 use nvml_wrapper::Nvml;
+use nvml_wrapper::struct_wrappers::device::MemoryInfo;
 use serde::Serialize;
 use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -124,6 +125,8 @@ fn shown(amount: Option<Bytes>) -> String {
 pub struct MemoryMonitor {
     system: System,
     process: Option<Pid>,
+    /// Whether the process is this one, which alone knows its allocator and its memory pools.
+    is_own_process: bool,
     nvml: Option<Nvml>,
     devices: Vec<MonitoredDevice>,
 }
@@ -152,9 +155,20 @@ impl MemoryMonitor {
         Self {
             system: System::new(),
             process: sysinfo::get_current_pid().ok(),
+            is_own_process: true,
             nvml: has_card.then(|| Nvml::init().ok()).flatten(),
             devices: monitored,
         }
+    }
+
+    /// Watches the process with this id in place of this one.
+    ///
+    /// What only a process itself knows is unknown then: its live bytes, and what it uses and
+    /// reserved on devices. Once it has ended, its resident memory is unknown too.
+    pub fn with_process(mut self, id: u32) -> Self {
+        self.process = Some(Pid::from_u32(id));
+        self.is_own_process = id == std::process::id();
+        self
     }
 
     /// Reads everything now.
@@ -167,14 +181,30 @@ impl MemoryMonitor {
             host_total: smaller(known(self.system.total_memory()), limit),
             host_available: smaller(known(self.system.available_memory()), free_below_limit),
             process_rss,
-            process_peak_rss: process_peak_rss(),
-            live: allocator::live(),
-            live_peak: allocator::peak(),
+            process_peak_rss: self.process.and_then(process_peak_rss),
+            live: self.of_own_process(allocator::live),
+            live_peak: self.of_own_process(allocator::peak),
             devices: self
                 .devices
                 .iter()
-                .map(|device| device.read(self.nvml.as_ref()))
+                .map(|device| self.read_device(device))
                 .collect(),
+        }
+    }
+
+    fn of_own_process<T>(&self, read: impl FnOnce() -> Option<T>) -> Option<T> {
+        self.is_own_process.then(read).flatten()
+    }
+
+    fn read_device(&self, device: &MonitoredDevice) -> DeviceMemory {
+        let usage = self.of_own_process(|| device.device.memory_pool_usage());
+        let card = device.card(self.nvml.as_ref());
+        DeviceMemory {
+            name: device.name.clone(),
+            bytes_in_use: usage.as_ref().map(|usage| Bytes::new(usage.bytes_in_use)),
+            bytes_reserved: usage.map(|usage| Bytes::new(usage.bytes_reserved)),
+            total: card.as_ref().map(|card| Bytes::new(card.total)),
+            free: card.map(|card| Bytes::new(card.free)),
         }
     }
 
@@ -186,7 +216,7 @@ impl MemoryMonitor {
         };
         self.system.refresh_processes_specifics(
             ProcessesToUpdate::Some(&[pid]),
-            false,
+            true,
             ProcessRefreshKind::nothing().with_memory(),
         );
         let Some(process) = self.system.process(pid) else {
@@ -214,20 +244,10 @@ impl MonitoredDevice {
         }
     }
 
-    fn read(&self, nvml: Option<&Nvml>) -> DeviceMemory {
-        let usage = self.device.memory_pool_usage();
-        let card = nvml
-            .zip(self.pci_address.as_deref())
-            .and_then(|(nvml, address)| {
-                nvml.device_by_pci_bus_id(address).ok()?.memory_info().ok()
-            });
-        DeviceMemory {
-            name: self.name.clone(),
-            bytes_in_use: usage.as_ref().map(|usage| Bytes::new(usage.bytes_in_use)),
-            bytes_reserved: usage.map(|usage| Bytes::new(usage.bytes_reserved)),
-            total: card.as_ref().map(|card| Bytes::new(card.total)),
-            free: card.map(|card| Bytes::new(card.free)),
-        }
+    /// What the management library tells of the card.
+    fn card(&self, nvml: Option<&Nvml>) -> Option<MemoryInfo> {
+        let card = nvml?.device_by_pci_bus_id(self.pci_address.as_deref()?);
+        card.ok()?.memory_info().ok()
     }
 }
 
@@ -263,12 +283,12 @@ fn smaller(amount: Option<Bytes>, limit: Option<Bytes>) -> Option<Bytes> {
 
 /// The kernel's high-water mark of the resident memory.
 #[cfg(target_os = "linux")]
-fn process_peak_rss() -> Option<Bytes> {
-    high_water_mark(&std::fs::read_to_string("/proc/self/status").ok()?)
+fn process_peak_rss(process: Pid) -> Option<Bytes> {
+    high_water_mark(&std::fs::read_to_string(format!("/proc/{process}/status")).ok()?)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn process_peak_rss() -> Option<Bytes> {
+fn process_peak_rss(_process: Pid) -> Option<Bytes> {
     None
 }
 

@@ -51,6 +51,25 @@ fn the_high_water_mark_is_read_in_units_of_1024_bytes() {
     assert_eq!(high_water_mark("VmHWM:\t many kB\n"), None);
 }
 
+#[cfg(unix)]
+#[test]
+fn another_process_is_watched_until_it_ends_and_keeps_its_secrets() {
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let mut monitor = MemoryMonitor::new([]).with_process(child.id());
+    let snapshot = monitor.snapshot();
+    let rss = snapshot.process_rss.expect("it runs");
+    assert!(rss < Bytes::mib(64), "{rss} is not that of `sleep`");
+    assert_eq!((snapshot.live, snapshot.live_peak), (None, None));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ended = monitor.snapshot();
+    assert_eq!((ended.process_rss, ended.process_peak_rss), (None, None));
+    assert!(ended.host_total.is_some());
+}
+
 #[cfg(feature = "flex")]
 #[test]
 fn a_host_device_has_no_entry_of_its_own() {
