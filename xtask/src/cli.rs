@@ -12,11 +12,13 @@ use crate::device::DeviceChoice;
 
 mod advise;
 mod models;
+mod monitor;
 mod numbers;
 mod train;
 
 pub use advise::AdviseArgs;
 pub use models::{DecodeFlags, UNetFlags, UNetNetworkFlags, WatermarkFlags};
+pub use monitor::MonitorArgs;
 pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel};
 
 /// Train models that do not fit, measure what is saved, and check this repository.
@@ -36,6 +38,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Say how to load a data set on this machine: what to keep, cache and load ahead, and why.
     Advise(AdviseArgs),
+    /// Show what host, process and devices hold, once or again and again.
+    Monitor(MonitorArgs),
     /// Measure memory and time, plain and with each technique, side by side.
     Bench(BenchArgs),
     /// Run every test of the workspace, documentation examples included.

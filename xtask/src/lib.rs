@@ -17,6 +17,8 @@ pub mod bench;
 #[cfg(feature = "run")]
 pub mod interrupt;
 #[cfg(feature = "run")]
+pub mod monitor;
+#[cfg(feature = "run")]
 pub mod progress;
 #[cfg(feature = "run")]
 pub mod run_dir;

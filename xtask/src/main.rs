@@ -29,6 +29,7 @@ fn run(command: Command) -> Result<ExitCode> {
             cargo::run_runner(flags.device, file.as_deref(), &flags.features)
         }
         Command::Advise(args) => cargo::run_runner(args.device, None, &args.features),
+        Command::Monitor(args) => cargo::run_runner(args.device, None, &args.features),
         Command::Bench(args) => {
             if args.criterion {
                 cargo::criterion()?;

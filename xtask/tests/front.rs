@@ -17,7 +17,7 @@ fn help_names_every_command() {
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     for command in [
-        "train", "advise", "bench", "test", "golden", "check", "tidy",
+        "train", "advise", "monitor", "bench", "test", "golden", "check", "tidy",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -50,6 +50,20 @@ fn advise_needs_data_and_says_what_it_may_be() {
     let output = xtask(&["advise", "--data", "x", "--memory", "much"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("6GiB"), "{}", stderr(&output));
+}
+
+#[test]
+fn an_interval_of_monitor_needs_watching_and_must_pass() {
+    for (args, word) in [
+        (&["--interval", "2"][..], "--watch"),
+        (&["--watch", "--interval", "0"], "above 0"),
+        (&["--watch", "--interval", "1e300"], "at most"),
+        (&["--pid", "me"], "--pid"),
+    ] {
+        let output = xtask(&[&["monitor"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use burn_memopt::memory::CountingAllocator;
 use clap::Parser;
 use xtask::cli::{Cli, Command};
 use xtask::settings::UsageError;
-use xtask::{advise, bench, train};
+use xtask::{advise, bench, monitor, train};
 
 /// Counts live and peak bytes, for progress, summaries and artifacts.
 #[global_allocator]
@@ -32,7 +32,10 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => train::train(&args.into_model()),
         Command::Advise(args) => advise::run(&args),
+        Command::Monitor(args) => monitor::run(&args),
         Command::Bench(args) => bench::run(&args),
-        _ => bail!("the runner trains, advises and measures; start this command with cargo xtask"),
+        _ => bail!(
+            "the runner trains, advises, monitors and measures; start this command with cargo xtask"
+        ),
     }
 }

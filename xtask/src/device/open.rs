@@ -73,6 +73,29 @@ impl DeviceChoice {
         }
     }
 
+    /// Opens every device of the backend, or the one of the index that was given.
+    ///
+    /// # Errors
+    /// If the choice is not compiled in, or the machine has no such device.
+    pub fn open_all(self) -> Result<Vec<Device>> {
+        let choice = self.resolve()?;
+        let found = match choice.backend {
+            _ if choice.index.is_some() => Vec::new(),
+            #[cfg(feature = "wgpu")]
+            Some(Backend::Wgpu) => Device::enumerate(DeviceType::Wgpu).to_vec(),
+            #[cfg(feature = "vulkan")]
+            Some(Backend::Vulkan) => Device::enumerate(DeviceType::Vulkan).to_vec(),
+            #[cfg(feature = "cuda")]
+            Some(Backend::Cuda) => Device::enumerate(DeviceType::Cuda).to_vec(),
+            _ => Vec::new(),
+        };
+        match found.is_empty() {
+            // The one of the index, the CPU, or an error that says why there is none.
+            true => Ok(vec![choice.open()?]),
+            false => Ok(found),
+        }
+    }
+
     /// The device of this index among those of `kind`, or `default` where no index was given.
     #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
     fn pick(self, kind: DeviceType, default: impl FnOnce() -> Device) -> Result<Device> {
