@@ -3,6 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn_memopt::batch::Failure;
 use burn_memopt::chunked::{
     Blend, BoxError, ChunkedError, ImageSource, Padding, Progress, RowSink, SlidingWindow,
     TensorSink, WindowPlace, Windows,
@@ -127,7 +128,7 @@ fn rows_come_once_in_order_and_as_early_as_they_can() {
     let mut file = File::default();
     let windows = SlidingWindow::new([8, 8]).with_overlap([0.5, 0.0]);
     let go_on = |_| ControlFlow::Continue(());
-    let same = |windows: Windows| [windows.pixels];
+    let same = |windows: Windows| Ok([windows.pixels]);
     windows.stream(&x, [&mut file], go_on, same).unwrap();
     assert_eq!(file.rows, [0..4, 4..8, 8..12, 12..20]);
 }
@@ -136,7 +137,7 @@ fn rows_come_once_in_order_and_as_early_as_they_can() {
 fn an_interrupted_run_is_taken_up_where_it_stopped() {
     let x = random([2, 1, 41, 23]);
     let windows = SlidingWindow::new([16, 10]).with_blend(Blend::GAUSSIAN);
-    let model = |windows: Windows| [windows.pixels.sin()];
+    let model = |windows: Windows| Ok([windows.pixels.sin()]);
     let go_on = |_| ControlFlow::Continue(());
     let whole = values(windows.infer(x.clone(), Tensor::sin));
 
@@ -176,7 +177,7 @@ fn a_run_stops_when_it_is_asked_to() {
     };
     let windows = SlidingWindow::new([16, 16]).with_overlap([0.0; 2]);
     let error = windows
-        .stream(&x, [&mut file], stop, |windows| [windows.pixels])
+        .stream(&x, [&mut file], stop, |windows| Ok([windows.pixels]))
         .unwrap_err();
     assert_eq!(error.to_string(), "stopped by request after 3 of 4 windows");
     assert_eq!(file.done, 32);
@@ -211,12 +212,37 @@ fn what_was_finished_before_a_damaged_part_is_kept() {
     let windows = SlidingWindow::new([16, 8]).with_overlap([0.0; 2]);
     let go_on = |_| ControlFlow::Continue(());
     let error = windows
-        .stream(&Damaged, [&mut file], go_on, |windows| [windows.pixels])
+        .stream(&Damaged, [&mut file], go_on, |windows| Ok([windows.pixels]))
         .unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot read image 0 at row 32, column 0 for a window"
     );
+    assert_eq!(file.done, 32);
+}
+
+#[test]
+fn a_model_that_fails_says_where_and_keeps_what_was_finished() {
+    let x = random([1, 1, 64, 16]);
+    let mut file = File::default();
+    let go_on = |_| ControlFlow::Continue(());
+    let mut runs = 0;
+    let mut model = |x| {
+        runs += 1;
+        match runs {
+            3 => Err("can't allocate buffer of size: 4096".into()),
+            _ => Ok(x),
+        }
+    };
+    let windows = SlidingWindow::new([16, 16]).with_overlap([0.0; 2]);
+    let error = windows
+        .stream(&x, [&mut file], go_on, |windows| model([windows.pixels]))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot run the model on image 0 at row 32, column 0"
+    );
+    assert!(Failure::of(&error).is_out_of_memory());
     assert_eq!(file.done, 32);
 }
 
@@ -330,14 +356,15 @@ mod exact {
             fails_at: Some(33),
             ..File::default()
         };
-        let error = tiles.stream(&x, &mut file, go_on, |x| x * 2.0).unwrap_err();
+        let model = |x| Ok(x * 2.0);
+        let error = tiles.stream(&x, &mut file, go_on, model).unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot write rows from 32 on of output 0"
         );
         assert_eq!(file.done, 32);
         file.fails_at = None;
-        tiles.stream(&x, &mut file, go_on, |x| x * 2.0).unwrap();
+        tiles.stream(&x, &mut file, go_on, model).unwrap();
         let mine = file.result.into_tensor(&Device::flex());
         assert_eq!(values(mine), values(x * 2.0));
     }

@@ -1,6 +1,8 @@
 use std::error::Error;
 
-/// What a source or a sink failed with.
+use super::WindowPlace;
+
+/// What a source, a model or a sink failed with.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Why an image could not be worked through window by window.
@@ -18,6 +20,21 @@ pub enum ChunkedError {
         row: usize,
         /// First column that was asked for.
         column: usize,
+        /// Why it failed.
+        #[source]
+        source: BoxError,
+    },
+    /// The model failed, or what it answered could not be read from its device: the place where
+    /// lack of memory on a GPU is found out, which [`Failure::of`](crate::batch::Failure::of)
+    /// tells.
+    #[error("cannot run the model on image {image} at row {row}, column {column}")]
+    Model {
+        /// Number of the image, in its batch, of the first window that was to be run.
+        image: usize,
+        /// Row of the image that the window starts with; below zero where the image is padded.
+        row: isize,
+        /// Column of the image that the window starts with; below zero where the image is padded.
+        column: isize,
         /// Why it failed.
         #[source]
         source: BoxError,
@@ -53,11 +70,28 @@ impl ChunkedError {
         }
     }
 
+    pub(super) fn model(place: WindowPlace, source: BoxError) -> Self {
+        Self::Model {
+            image: place.image,
+            row: place.row,
+            column: place.column,
+            source,
+        }
+    }
+
     pub(super) fn write(output: usize, row: usize, source: BoxError) -> Self {
         Self::Write {
             output,
             row,
             source,
+        }
+    }
+
+    /// For callers that cannot be told: panics with what failed and why.
+    pub(super) fn panic(self) -> ! {
+        match self.source() {
+            Some(source) => panic!("{self}: {source}"),
+            None => panic!("{self}"),
         }
     }
 }

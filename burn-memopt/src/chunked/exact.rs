@@ -4,7 +4,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::reach::Reach;
 use super::tile::{Tile, tiles};
-use super::{ChunkedError, ImageSource, Progress, RowSink, TensorSink};
+use super::{BoxError, ChunkedError, ImageSource, Progress, RowSink, TensorSink, WindowPlace};
 
 /// Runs a model on tiles that carry a margin of real pixels, and keeps the middles: the result is
 /// that on the whole image.
@@ -77,12 +77,17 @@ impl ExactTiles {
     /// - output: `[num_images, out_channels, height, width]`
     ///
     /// # Panics
-    /// If an output has another height or width than its input.
-    pub fn infer(&self, images: Tensor<4>, model: impl FnMut(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    /// If an output has another height or width than its input, or the device fails.
+    pub fn infer(
+        &self,
+        images: Tensor<4>,
+        mut model: impl FnMut(Tensor<4>) -> Tensor<4>,
+    ) -> Tensor<4> {
         let device = images.device();
         let mut sink = TensorSink::new();
-        self.stream(&images, &mut sink, |_| ControlFlow::Continue(()), model)
-            .expect("invariant: tensors neither fail nor ask to stop");
+        let go_on = |_| ControlFlow::Continue(());
+        self.stream(&images, &mut sink, go_on, |tile| Ok(model(tile)))
+            .unwrap_or_else(|error| error.panic());
         sink.into_tensor(&device)
     }
 
@@ -90,16 +95,17 @@ impl ExactTiles {
     /// result of one row of tiles.
     ///
     /// # Errors
-    /// If a part cannot be read or written, or `progress` asks to stop; what was written stays.
+    /// If a part cannot be read or written, the model or its device fails, or `progress` asks to
+    /// stop; what was written stays.
     ///
     /// # Panics
-    /// As [`infer`](Self::infer).
+    /// If an output has another height or width than its input.
     pub fn stream(
         &self,
         source: &impl ImageSource,
         sink: &mut dyn RowSink,
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
-        mut model: impl FnMut(Tensor<4>) -> Tensor<4>,
+        mut model: impl FnMut(Tensor<4>) -> Result<Tensor<4>, BoxError>,
     ) -> Result<(), ChunkedError> {
         let [num_images, _, height, width] = source.dims();
         let rows = tiles(height, self.core[0], self.halo, self.stride);
@@ -120,7 +126,14 @@ impl ExactTiles {
                         .map_err(|error| {
                             ChunkedError::read(image, [row.read.start, column.read.start], error)
                         })?;
-                    strip.add(image, row, column, model(pixels));
+                    let place = WindowPlace {
+                        image,
+                        row: row.read.start as isize,
+                        column: column.read.start as isize,
+                    };
+                    model(pixels)
+                        .and_then(|result| strip.add(image, row, column, result))
+                        .map_err(|error| ChunkedError::model(place, error))?;
                     done += 1;
                     if progress(Progress { done, total }).is_break() && done < total {
                         return Err(ChunkedError::Cancelled { done, total });
@@ -166,7 +179,13 @@ impl Strip {
     }
 
     /// Keeps the middle of a tile's result.
-    fn add(&mut self, image: usize, row: &Tile, column: &Tile, result: Tensor<4>) {
+    fn add(
+        &mut self,
+        image: usize,
+        row: &Tile,
+        column: &Tile,
+        result: Tensor<4>,
+    ) -> Result<(), BoxError> {
         let [_, channels, height, width] = result.dims();
         assert_eq!(
             [height, width],
@@ -178,7 +197,7 @@ impl Strip {
             start..start + tile.keep.len()
         });
         let kept = result.slice([0..1, 0..channels, rows, columns]);
-        let data = kept.cast(DType::F32).into_data();
+        let data = kept.cast(DType::F32).try_into_data()?;
         let data = data.as_slice::<f32>().expect("invariant: cast to f32");
         self.channels = channels;
         let planes = (image + 1) * channels;
@@ -189,6 +208,7 @@ impl Strip {
             let start = (image * channels * height + number) * self.width + column.keep.start;
             self.pixels[start..start + side].copy_from_slice(line);
         }
+        Ok(())
     }
 
     /// Those of some rows: `[num_images, channels, rows, width]`.

@@ -3,7 +3,7 @@ use std::ops::Range;
 use burn::tensor::{DType, Tensor};
 
 use super::band::Band;
-use super::{Axis, Blend, ChunkedError, Grid, RowSink};
+use super::{Axis, Blend, BoxError, ChunkedError, Grid, RowSink};
 
 /// One output of a model on its way to its sink.
 pub(super) struct Output {
@@ -83,8 +83,15 @@ impl Output {
     }
 
     /// Adds what came out of windows, `[windows, channels, height, width]`.
-    pub(super) fn add(&mut self, places: &[(usize, usize)], result: Tensor<4>) {
-        let data = result.cast(DType::F32).into_data();
+    ///
+    /// # Errors
+    /// If the device cannot give it.
+    pub(super) fn add(
+        &mut self,
+        places: &[(usize, usize)],
+        result: Tensor<4>,
+    ) -> Result<(), BoxError> {
+        let data = result.cast(DType::F32).try_into_data()?;
         let pixels = data.as_slice::<f32>().expect("invariant: cast to f32");
         let len = pixels.len() / places.len();
         for (&(image, start), pixels) in places.iter().zip(pixels.chunks(len)) {
@@ -95,6 +102,7 @@ impl Output {
                 self.band.weigh(column, &self.weights);
             }
         }
+        Ok(())
     }
 
     /// Hands rows of the padded image that are final to the sink.

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 
 use super::output::Output;
 use super::source::read_window;
-use super::{Axis, Blend, ChunkedError, Grid, ImageSource, Padding, RowSink, TensorSink};
+use super::{Axis, Blend, BoxError, ChunkedError, Grid, ImageSource, Padding, RowSink, TensorSink};
 
 /// Runs a model on an image of any size, window by window, and puts the results together.
 ///
@@ -126,7 +126,8 @@ impl SlidingWindow {
     /// - output: `[num_images, out_channels, height, width]`, times the model's zoom
     ///
     /// # Panics
-    /// If a window starts between two pixels of an output that has another resolution.
+    /// If a window starts between two pixels of an output that has another resolution, or the
+    /// device fails.
     pub fn infer(
         &self,
         images: Tensor<4>,
@@ -146,13 +147,14 @@ impl SlidingWindow {
     pub fn infer_many<const N: usize>(
         &self,
         images: Tensor<4>,
-        model: impl FnMut(Windows) -> [Tensor<4>; N],
+        mut model: impl FnMut(Windows) -> [Tensor<4>; N],
     ) -> [Tensor<4>; N] {
         let device = images.device();
         let mut sinks: [TensorSink; N] = std::array::from_fn(|_| TensorSink::new());
         let places = sinks.each_mut().map(|sink| sink as &mut dyn RowSink);
-        self.stream(&images, places, |_| ControlFlow::Continue(()), model)
-            .expect("invariant: tensors neither fail nor ask to stop");
+        let go_on = |_| ControlFlow::Continue(());
+        self.stream(&images, places, go_on, |windows| Ok(model(windows)))
+            .unwrap_or_else(|error| error.panic());
         sinks.map(|sink| sink.into_tensor(&device))
     }
 
@@ -162,16 +164,17 @@ impl SlidingWindow {
     /// batch of windows is run before the sinks are asked, to know what comes out.
     ///
     /// # Errors
-    /// If a part cannot be read or written, or `progress` asks to stop; what was written stays.
+    /// If a part cannot be read or written, the model or its device fails, or `progress` asks to
+    /// stop; what was written stays.
     ///
     /// # Panics
-    /// As [`infer`](Self::infer).
+    /// If a window starts between two pixels of an output that has another resolution.
     pub fn stream<const N: usize>(
         &self,
         source: &impl ImageSource,
         mut sinks: [&mut dyn RowSink; N],
         mut progress: impl FnMut(Progress) -> ControlFlow<()>,
-        mut model: impl FnMut(Windows) -> [Tensor<4>; N],
+        mut model: impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
     ) -> Result<(), ChunkedError> {
         let [num_images, _, height, width] = source.dims();
         let grid = self.grid(height, width);
@@ -185,7 +188,10 @@ impl SlidingWindow {
         'rows: while row < grid.rows().starts().len() {
             let mut done = row * windows.len();
             for places in windows.chunks(self.batch_size) {
-                let results = model(self.read(source, &grid, row, places)?);
+                let windows = self.read(source, &grid, row, places)?;
+                let first = windows.places[0];
+                let failed = |error| ChunkedError::model(first, error);
+                let results = model(windows).map_err(failed)?;
                 if outputs.is_none() {
                     let begun = self.begin(&results, num_images, &grid, &mut sinks)?;
                     let first = skip_done(outputs.insert(begun), &grid, num_images);
@@ -195,7 +201,7 @@ impl SlidingWindow {
                     }
                 }
                 for (output, result) in outputs.iter_mut().flatten().zip(results) {
-                    output.add(places, result);
+                    output.add(places, result).map_err(failed)?;
                 }
                 done += places.len();
                 if progress(Progress { done, total }).is_break() && done < total {
