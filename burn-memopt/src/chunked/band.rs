@@ -1,91 +1,113 @@
 //! The rows of a result that windows still touch; pure.
 
-use std::ops::Range;
+use std::fs::File;
+use std::io;
 
-/// Sums of windows times weights, and of weights, for the rows of one row of windows.
+use super::float_file::FloatFile;
+
+/// Sums of windows times weights for the rows of one row of windows, of all planes.
+///
+/// Rows are kept in a ring: row `r` of the result takes the place of row `r - height`.
 #[derive(Debug)]
 pub(super) struct Band {
     num_planes: usize,
     height: usize,
     width: usize,
-    /// Row of the padded result that the band starts with.
-    first: usize,
-    /// `[num_planes, height, width]`.
-    values: Vec<f32>,
-    /// `[height, width]`, alike for all planes.
-    weights: Vec<f32>,
+    sums: Sums,
+}
+
+/// `[num_planes, height, width]`.
+#[derive(Debug)]
+enum Sums {
+    Host(Vec<f32>),
+    File { file: FloatFile, line: Vec<f32> },
 }
 
 impl Band {
-    /// A band of `height` rows for planes of `width` columns, all zero.
-    pub(super) fn new(num_planes: usize, height: usize, width: usize, first: usize) -> Self {
+    /// A band of `height` rows for planes of `width` columns.
+    pub(super) fn on_host(num_planes: usize, height: usize, width: usize) -> Self {
         Self {
             num_planes,
             height,
             width,
-            first,
-            values: vec![0.0; num_planes * height * width],
-            weights: vec![0.0; height * width],
+            sums: Sums::Host(vec![0.0; num_planes * height * width]),
         }
     }
 
-    /// Adds a window whose pixels, `[planes, height, side]`, count as `weights`, `[height, side]`.
+    /// The same in an empty file.
+    pub(super) fn in_file(file: File, num_planes: usize, height: usize, width: usize) -> Self {
+        let (file, line) = (FloatFile::new(file, 0), Vec::new());
+        Self {
+            num_planes,
+            height,
+            width,
+            sums: Sums::File { file, line },
+        }
+    }
+
+    pub(super) fn num_planes(&self) -> usize {
+        self.num_planes
+    }
+
+    /// Adds pixels that count as `weights` to the line that starts at `[plane, row, column]`. Only the
+    /// first `old` sums hold something already; the others are overwritten.
     pub(super) fn add(
         &mut self,
-        planes: Range<usize>,
-        column: usize,
+        place: [usize; 3],
         pixels: &[f32],
         weights: &[f32],
-    ) {
-        let area = self.height * self.width;
-        let side = weights.len() / self.height;
-        for (plane, pixels) in planes.zip(pixels.chunks(weights.len())) {
-            let sums = self.values[plane * area..][..area].chunks_mut(self.width);
-            let rows = pixels.chunks(side).zip(weights.chunks(side));
-            for (sums, (pixels, weights)) in sums.zip(rows) {
-                let sums = &mut sums[column..column + side];
-                for ((sum, pixel), weight) in sums.iter_mut().zip(pixels).zip(weights) {
-                    *sum += pixel * weight;
-                }
+        old: usize,
+    ) -> io::Result<()> {
+        self.change(place, pixels.len(), old, |sums| {
+            let (old_sums, new_sums) = sums.split_at_mut(old);
+            let (old_pixels, new_pixels) = pixels.split_at(old);
+            let (old_weights, new_weights) = weights.split_at(old);
+            for ((sum, pixel), weight) in old_sums.iter_mut().zip(old_pixels).zip(old_weights) {
+                *sum += pixel * weight;
             }
-        }
+            for ((sum, pixel), weight) in new_sums.iter_mut().zip(new_pixels).zip(new_weights) {
+                *sum = pixel * weight;
+            }
+        })
     }
 
-    /// Adds the weights of a window, once for all planes.
-    pub(super) fn weigh(&mut self, column: usize, weights: &[f32]) {
-        let side = weights.len() / self.height;
-        let rows = self.weights.chunks_mut(self.width);
-        for (sums, weights) in rows.zip(weights.chunks(side)) {
-            for (sum, weight) in sums[column..column + side].iter_mut().zip(weights) {
-                *sum += weight;
-            }
-        }
+    /// Overwrites the line that starts at `[plane, row, column]`.
+    pub(super) fn put(&mut self, place: [usize; 3], pixels: &[f32]) -> io::Result<()> {
+        self.change(place, pixels.len(), 0, |sums| sums.copy_from_slice(pixels))
     }
 
-    /// Takes the rows before `until` of the padded result out, and answers the weighted means of
-    /// those in `rows` and `columns`: `[num_planes, rows, columns]`.
-    pub(super) fn take(
+    /// Reads the line that starts at `[plane, row, column]`.
+    pub(super) fn read(&mut self, place: [usize; 3], line: &mut [f32]) -> io::Result<()> {
+        let start = self.start(place);
+        match &mut self.sums {
+            Sums::Host(sums) => line.copy_from_slice(&sums[start..start + line.len()]),
+            Sums::File { file, .. } => file.read(start, line)?,
+        }
+        Ok(())
+    }
+
+    /// Lets `change` change a line of `len` sums, of which the first `old` are wanted as they are.
+    fn change(
         &mut self,
-        until: usize,
-        rows: Range<usize>,
-        columns: Range<usize>,
-    ) -> Vec<f32> {
-        let mut means = Vec::with_capacity(self.num_planes * rows.len() * columns.len());
-        let wanted = rows.start - self.first..rows.end - self.first;
-        for plane in self.values.chunks(self.height * self.width) {
-            for row in wanted.clone() {
-                let part = row * self.width + columns.start..row * self.width + columns.end;
-                let pixels = plane[part.clone()].iter().zip(&self.weights[part]);
-                means.extend(pixels.map(|(sum, weight)| sum / weight));
+        place: [usize; 3],
+        len: usize,
+        old: usize,
+        change: impl FnOnce(&mut [f32]),
+    ) -> io::Result<()> {
+        let start = self.start(place);
+        match &mut self.sums {
+            Sums::Host(sums) => change(&mut sums[start..start + len]),
+            Sums::File { file, line } => {
+                line.resize(len, 0.0);
+                file.read(start, &mut line[..old])?;
+                change(line);
+                file.write(start, line)?;
             }
         }
-        let gone = until - self.first;
-        self.first = until;
-        let planes = self.values.chunks_mut(self.height * self.width);
-        for plane in planes.chain([&mut self.weights[..]]) {
-            plane.copy_within(gone * self.width.., 0);
-            plane[(self.height - gone) * self.width..].fill(0.0);
-        }
-        means
+        Ok(())
+    }
+
+    fn start(&self, [plane, row, column]: [usize; 3]) -> usize {
+        (plane * self.height + row % self.height) * self.width + column
     }
 }

@@ -1,4 +1,5 @@
 use std::error::Error;
+use std::io;
 
 use super::WindowPlace;
 
@@ -39,6 +40,15 @@ pub enum ChunkedError {
         #[source]
         source: BoxError,
     },
+    /// The file that keeps sums of windows failed.
+    #[error("cannot keep the sums of output {output} in a file")]
+    Accumulator {
+        /// Number of the output.
+        output: usize,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
     /// Finished rows could not be written.
     #[error("cannot write rows from {row} on of output {output}")]
     Write {
@@ -77,6 +87,10 @@ impl ChunkedError {
             column: place.column,
             source,
         }
+    }
+
+    pub(super) fn accumulator(output: usize, source: io::Error) -> Self {
+        Self::Accumulator { output, source }
     }
 
     pub(super) fn write(output: usize, row: usize, source: BoxError) -> Self {

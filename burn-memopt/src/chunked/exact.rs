@@ -1,10 +1,13 @@
 use std::ops::{ControlFlow, Range};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{Device, Tensor};
 
+use super::pending::{Finished, Pending, Piece};
 use super::reach::Reach;
 use super::tile::{Tile, tiles};
-use super::{BoxError, ChunkedError, ImageSource, Progress, RowSink, TensorSink, WindowPlace};
+use super::{
+    Accumulator, BoxError, ChunkedError, ImageSource, Progress, RowSink, TensorSink, WindowPlace,
+};
 
 /// Runs a model on tiles that carry a margin of real pixels, and keeps the middles: the result is
 /// that on the whole image.
@@ -40,6 +43,20 @@ pub struct ExactTiles {
     core: [usize; 2],
     halo: usize,
     stride: usize,
+    device: Option<Device>,
+    accumulator: Accumulator,
+}
+
+/// A tile that a model is to run on, and where it lies: for models whose layers depend on the size of
+/// the image.
+#[derive(Debug, Clone)]
+pub struct PlacedTile {
+    /// `[1, channels, tile height, tile width]`.
+    pub pixels: Tensor<4>,
+    /// Row and column of the image that it starts with.
+    pub start: [usize; 2],
+    /// Height and width of the image.
+    pub image: [usize; 2],
 }
 
 impl ExactTiles {
@@ -67,7 +84,33 @@ impl ExactTiles {
             stride > 0 && least >= stride,
             "tiles must keep at least the model's stride of {stride} pixels, got {least}"
         );
-        Self { core, halo, stride }
+        Self {
+            core,
+            halo,
+            stride,
+            device: None,
+            accumulator: Accumulator::Host,
+        }
+    }
+
+    /// Chooses the device that tiles are moved to before the model gets them. The default is that of
+    /// the images.
+    pub fn with_device(self, device: &Device) -> Self {
+        let device = Some(device.clone());
+        Self { device, ..self }
+    }
+
+    /// Chooses where the result of a row of tiles is kept. The default is [`Accumulator::Host`].
+    pub fn with_accumulator(self, accumulator: Accumulator) -> Self {
+        Self {
+            accumulator,
+            ..self
+        }
+    }
+
+    /// Pixels that a tile reads around what it keeps.
+    pub fn halo(&self) -> usize {
+        self.halo
     }
 
     /// Runs a model whose output has the size of its input on images in memory.
@@ -83,16 +126,28 @@ impl ExactTiles {
         images: Tensor<4>,
         mut model: impl FnMut(Tensor<4>) -> Tensor<4>,
     ) -> Tensor<4> {
+        self.infer_placed(images, |tile| model(tile.pixels))
+    }
+
+    /// As [`infer`](Self::infer), for a model that is told where its tile lies.
+    ///
+    /// # Panics
+    /// As [`infer`](Self::infer).
+    pub fn infer_placed(
+        &self,
+        images: Tensor<4>,
+        mut model: impl FnMut(PlacedTile) -> Tensor<4>,
+    ) -> Tensor<4> {
         let device = images.device();
-        let mut sink = TensorSink::new();
+        let mut sink = TensorSink::for_accumulator(&self.accumulator, &device);
         let go_on = |_| ControlFlow::Continue(());
-        self.stream(&images, &mut sink, go_on, |tile| Ok(model(tile)))
+        self.stream_placed(&images, &mut sink, go_on, |tile| Ok(model(tile)))
             .unwrap_or_else(|error| error.panic());
         sink.into_tensor(&device)
     }
 
-    /// Runs a model on images that are read and written in parts. In memory is one tile, and the
-    /// result of one row of tiles.
+    /// Runs a model on images that are read and written in parts. In memory is one tile, and, if the
+    /// accumulator is not a file, the result of one row of tiles.
     ///
     /// # Errors
     /// If a part cannot be read or written, the model or its device fails, or `progress` asks to
@@ -104,121 +159,152 @@ impl ExactTiles {
         &self,
         source: &impl ImageSource,
         sink: &mut dyn RowSink,
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
         mut model: impl FnMut(Tensor<4>) -> Result<Tensor<4>, BoxError>,
+    ) -> Result<(), ChunkedError> {
+        self.stream_placed(source, sink, progress, |tile| model(tile.pixels))
+    }
+
+    /// As [`stream`](Self::stream), for a model that is told where its tile lies.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    ///
+    /// # Panics
+    /// As [`stream`](Self::stream).
+    pub fn stream_placed(
+        &self,
+        source: &impl ImageSource,
+        sink: &mut dyn RowSink,
+        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+        mut model: impl FnMut(PlacedTile) -> Result<Tensor<4>, BoxError>,
     ) -> Result<(), ChunkedError> {
         let [num_images, _, height, width] = source.dims();
         let rows = tiles(height, self.core[0], self.halo, self.stride);
         let columns = tiles(width, self.core[1], self.halo, self.stride);
         let each = num_images * columns.len();
         let total = rows.len() * each;
-        let mut written = None;
-        for (number, row) in rows.iter().enumerate() {
-            if written.is_some_and(|written| row.keep.end <= written) {
+        let mut begun: Option<Begun> = None;
+        'rows: for (number, row) in rows.iter().enumerate() {
+            if begun
+                .as_ref()
+                .is_some_and(|begun| row.keep.end <= begun.written)
+            {
                 continue;
             }
             let mut done = number * each;
-            let mut strip = Strip::new(row.keep.clone(), width);
-            for image in 0..num_images {
-                for column in &columns {
-                    let pixels = source
-                        .read(image, row.read.clone(), column.read.clone())
-                        .map_err(|error| {
-                            ChunkedError::read(image, [row.read.start, column.read.start], error)
-                        })?;
-                    let place = WindowPlace {
-                        image,
-                        row: row.read.start as isize,
-                        column: column.read.start as isize,
-                    };
-                    model(pixels)
-                        .and_then(|result| strip.add(image, row, column, result))
-                        .map_err(|error| ChunkedError::model(place, error))?;
-                    done += 1;
-                    if progress(Progress { done, total }).is_break() && done < total {
-                        return Err(ChunkedError::Cancelled { done, total });
+            for (image, column) in
+                (0..num_images).flat_map(|image| columns.iter().map(move |column| (image, column)))
+            {
+                let (at, kept) = self.run(source, image, [row, column], &mut model)?;
+                if begun.is_none() {
+                    let dims = [num_images, kept.dims()[1], height, width];
+                    let there = begun.insert(self.begin(dims, rows[0].keep.len(), &kept, sink)?);
+                    if row.keep.end <= there.written {
+                        continue 'rows;
                     }
                 }
-            }
-            let first = row.keep.start;
-            let failed = |source| ChunkedError::write(0, first, source);
-            let there = match written {
-                Some(there) => there,
-                None => {
-                    let dims = [num_images, strip.channels, height, width];
-                    *written.insert(sink.begin(dims).map_err(failed)?)
+                if let Some(begun) = &mut begun {
+                    let [row, column] = [row, column].map(|tile| tile.keep.start);
+                    begun
+                        .pending
+                        .add(at, &[Piece::alone(image, row, column)], kept)?;
                 }
-            };
-            let missing = first.max(there)..row.keep.end;
-            if !missing.is_empty() {
-                let pixels = strip.rows(missing.clone());
-                sink.write(missing, &pixels).map_err(failed)?;
+                done += 1;
+                if progress(Progress { done, total }).is_break() && done < total {
+                    return Err(ChunkedError::Cancelled { done, total });
+                }
+            }
+            if let Some(begun) = &mut begun {
+                begun.finish(row.keep.clone(), width, sink)?;
             }
         }
         Ok(())
     }
-}
 
-/// The result of one row of tiles.
-struct Strip {
-    rows: Range<usize>,
-    width: usize,
-    channels: usize,
-    /// `[num_images, channels, rows, width]`.
-    pixels: Vec<f32>,
-}
-
-impl Strip {
-    fn new(rows: Range<usize>, width: usize) -> Self {
-        Self {
-            rows,
-            width,
-            channels: 0,
-            pixels: Vec::new(),
-        }
-    }
-
-    /// Keeps the middle of a tile's result.
-    fn add(
-        &mut self,
+    /// Reads a tile and runs the model on it; answers the middle.
+    fn run(
+        &self,
+        source: &impl ImageSource,
         image: usize,
-        row: &Tile,
-        column: &Tile,
-        result: Tensor<4>,
-    ) -> Result<(), BoxError> {
+        tile: [&Tile; 2],
+        model: &mut impl FnMut(PlacedTile) -> Result<Tensor<4>, BoxError>,
+    ) -> Result<(WindowPlace, Tensor<4>), ChunkedError> {
+        let [.., height, width] = source.dims();
+        let [rows, columns] = tile.map(|tile| tile.read.clone());
+        let start = [rows.start, columns.start];
+        let at = WindowPlace {
+            image,
+            row: rows.start as isize,
+            column: columns.start as isize,
+        };
+        let size = [rows.len(), columns.len()];
+        let pixels = source.read(image, rows, columns);
+        let pixels = pixels.map_err(|error| ChunkedError::read(image, start, error))?;
+        let placed = PlacedTile {
+            pixels: match &self.device {
+                Some(device) => pixels.to_device(device),
+                None => pixels,
+            },
+            start,
+            image: [height, width],
+        };
+        let result = model(placed).map_err(|error| ChunkedError::model(at, error))?;
         let [_, channels, height, width] = result.dims();
         assert_eq!(
             [height, width],
-            [row.read.len(), column.read.len()],
+            size,
             "the output of exact tiles must have the height and width of its input"
         );
-        let [rows, columns] = [row, column].map(|tile| {
+        let [rows, columns] = tile.map(|tile| {
             let start = tile.keep.start - tile.read.start;
             start..start + tile.keep.len()
         });
-        let kept = result.slice([0..1, 0..channels, rows, columns]);
-        let data = kept.cast(DType::F32).try_into_data()?;
-        let data = data.as_slice::<f32>().expect("invariant: cast to f32");
-        self.channels = channels;
-        let planes = (image + 1) * channels;
-        let (height, side) = (self.rows.len(), column.keep.len());
-        self.pixels
-            .resize(self.pixels.len().max(planes * height * self.width), 0.0);
-        for (number, line) in data.chunks(side).enumerate() {
-            let start = (image * channels * height + number) * self.width + column.keep.start;
-            self.pixels[start..start + side].copy_from_slice(line);
-        }
-        Ok(())
+        Ok((at, result.slice([0..1, 0..channels, rows, columns])))
     }
 
-    /// Those of some rows: `[num_images, channels, rows, width]`.
-    fn rows(&self, wanted: Range<usize>) -> Vec<f32> {
-        let part = (wanted.start - self.rows.start) * self.width
-            ..(wanted.end - self.rows.start) * self.width;
-        let planes = self.pixels.chunks(self.rows.len() * self.width);
-        planes
-            .flat_map(|plane| &plane[part.clone()])
-            .copied()
-            .collect()
+    /// Tells the sink what comes, of `[num_images, channels, height, width]` in rows of tiles of at most
+    /// `rows` rows.
+    fn begin(
+        &self,
+        dims: [usize; 4],
+        rows: usize,
+        result: &Tensor<4>,
+        sink: &mut dyn RowSink,
+    ) -> Result<Begun, ChunkedError> {
+        let [num_images, channels, _, width] = dims;
+        let written = sink.begin(dims);
+        let written = written.map_err(|source| ChunkedError::write(0, 0, source))?;
+        let dims = [num_images, channels, rows, width];
+        Ok(Begun {
+            written,
+            pending: Pending::new(&self.accumulator, 0, dims, None, &result.device())?,
+        })
+    }
+}
+
+/// A result on its way to its sink.
+struct Begun {
+    /// Rows that the sink had when the run began.
+    written: usize,
+    pending: Pending,
+}
+
+impl Begun {
+    /// Hands on a row of tiles.
+    fn finish(
+        &mut self,
+        rows: Range<usize>,
+        width: usize,
+        sink: &mut dyn RowSink,
+    ) -> Result<(), ChunkedError> {
+        let finished = Finished {
+            first: rows.start,
+            until: rows.end,
+            rows: rows.start.max(self.written)..rows.end,
+            columns: 0..width,
+            before: 0,
+        };
+        self.pending.finish(finished, sink)
     }
 }

@@ -6,7 +6,9 @@
 //! | [`SlidingWindow`] | cuts, runs and blends, in memory or from file to file |
 //! | [`ExactTiles`], [`Reach`] | the same as on the whole image, by tiles with a margin |
 //! | [`ImageSource`] | where pixels come from |
+//! | [`Accumulator`] | where rows are kept that windows still touch |
 //! | [`RowSink`], [`TensorSink`] | where finished rows go |
+//! | [`NpySource`], [`NpySink`] | both as files of NumPy |
 //! | [`Axis`], [`Grid`] | where windows lie |
 //! | [`Blend`], [`Padding`] | how they are put together; what stands around a small image |
 //!
@@ -19,25 +21,33 @@
 //! Windows, weights and padding follow MONAI's `sliding_window_inference`; nnU-Net (Isensee et al.
 //! 2021, Nature Methods 18, 203-211) for Gaussian weights.
 
+mod accumulator;
 mod axis;
 mod band;
 mod blend;
+mod coverage;
+mod device_band;
 mod error;
 mod exact;
+mod float_file;
 mod grid;
+mod npy;
 mod output;
 mod padding;
+mod pending;
 mod reach;
 mod sink;
 mod sliding_window;
 mod source;
 mod tile;
 
+pub use accumulator::Accumulator;
 pub use axis::Axis;
 pub use blend::Blend;
 pub use error::{BoxError, ChunkedError};
-pub use exact::ExactTiles;
+pub use exact::{ExactTiles, PlacedTile};
 pub use grid::Grid;
+pub use npy::{NpyError, NpySink, NpySource};
 pub use padding::Padding;
 pub use reach::{Reach, global_layers};
 pub use sink::{RowSink, TensorSink};

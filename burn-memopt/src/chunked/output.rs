@@ -1,132 +1,145 @@
-use std::ops::Range;
+use burn::tensor::Tensor;
 
-use burn::tensor::{DType, Tensor};
+use super::coverage::Coverage;
+use super::pending::{Finished, Pending, Piece};
+use super::{Accumulator, Axis, Blend, ChunkedError, Grid, RowSink, WindowPlace};
 
-use super::band::Band;
-use super::{Axis, Blend, BoxError, ChunkedError, Grid, RowSink};
+/// What every output of a run shares.
+pub(super) struct Run<'a> {
+    pub grid: Grid,
+    pub num_images: usize,
+    pub blend: &'a Blend,
+    pub accumulator: &'a Accumulator,
+}
 
 /// One output of a model on its way to its sink.
 pub(super) struct Output {
-    number: usize,
-    channels: usize,
-    /// Height and width of what comes out of a window, and of the window.
-    sides: [[usize; 2]; 2],
-    weights: Vec<f32>,
-    band: Band,
-    /// Rows of the result that are there already.
+    /// Height and width of what comes out of a window.
+    sides: [usize; 2],
+    /// First rows and columns of windows in the padded result.
+    starts: [Vec<usize>; 2],
+    /// Pixels that are padded in front of the result.
+    before: [usize; 2],
+    /// Height and width of the result.
+    size: [usize; 2],
+    /// Rows of the result that were there when the run began.
     done: usize,
+    pending: Pending,
 }
 
 impl Output {
-    /// Begins with the first output of a window; tells the sink what comes.
+    /// Begins with the first output of windows; tells the sink what comes.
     ///
     /// # Panics
     /// If window starts do not fall on pixels of the output.
     pub(super) fn begin(
         number: usize,
-        dims: [usize; 4],
-        num_images: usize,
-        grid: &Grid,
-        blend: &Blend,
+        result: &Tensor<4>,
+        run: &Run,
         sink: &mut dyn RowSink,
     ) -> Result<Self, ChunkedError> {
-        let [_, channels, out_height, out_width] = dims;
-        let window = [grid.rows().window(), grid.columns().window()];
-        let mut output = Self {
+        let [_, channels, out_height, out_width] = result.dims();
+        let sides = [out_height, out_width];
+        let axes = [run.grid.rows(), run.grid.columns()];
+        let window = axes.map(Axis::window);
+        let scaled = |side: usize, place: usize| place * sides[side] / window[side];
+        for side in 0..2 {
+            check(number, [sides[side], window[side]], axes[side]);
+        }
+        let starts = [0, 1].map(|side| {
+            let starts = axes[side].starts().iter();
+            starts.map(|&start| scaled(side, start)).collect()
+        });
+        let size = [0, 1].map(|side| scaled(side, axes[side].len()));
+        let width = scaled(1, axes[1].padded());
+        let done = sink.begin([run.num_images, channels, size[0], size[1]]);
+        let weights = resize(&run.blend.weights(window), window, sides);
+        let pending = Pending::new(
+            run.accumulator,
             number,
-            channels,
-            sides: [[out_height, out_width], window],
-            weights: resize(&blend.weights(window), window, [out_height, out_width]),
-            band: Band::new(0, 0, 0, 0),
-            done: 0,
-        };
-        output.check(0, grid.rows());
-        output.check(1, grid.columns());
-        let [height, width] = [grid.rows().len(), grid.columns().len()];
-        let result = [output.scaled(0, height), output.scaled(1, width)];
-        let begun = sink.begin([num_images, channels, result[0], result[1]]);
-        output.done = begun.map_err(|source| ChunkedError::write(number, 0, source))?;
-        output.start_at(0, grid, num_images);
-        Ok(output)
-    }
-
-    /// Refuses windows that start between pixels of the output.
-    fn check(&self, side: usize, axis: &Axis) {
-        let [out, window] = [self.sides[0][side], self.sides[1][side]];
-        let places = axis.starts().iter().copied();
-        let odd = places
-            .chain([axis.before(), axis.len()])
-            .find(|place| place * out % window != 0);
-        assert!(
-            odd.is_none(),
-            "windows must start on pixels of each output: output {} has {out} pixels for {window} of \
-             the window, and one starts at {}; choose another window or overlap",
-            self.number,
-            odd.unwrap_or_default(),
+            [run.num_images, channels, out_height, width],
+            Some(Coverage::new(weights, out_width, starts.clone(), width)),
+            &result.device(),
         );
+        Ok(Self {
+            sides,
+            starts,
+            before: [0, 1].map(|side| scaled(side, axes[side].before())),
+            size,
+            done: done.map_err(|source| ChunkedError::write(number, 0, source))?,
+            pending: pending?,
+        })
     }
 
-    fn scaled(&self, side: usize, place: usize) -> usize {
-        place * self.sides[0][side] / self.sides[1][side]
+    /// The first row of windows that touches a row which is not there yet.
+    pub(super) fn first_missing(&self) -> usize {
+        if self.done >= self.size[0] {
+            return self.starts[0].len();
+        }
+        let wanted = self.before[0] + self.done;
+        self.starts[0].partition_point(|start| start + self.sides[0] <= wanted)
     }
 
-    /// Rows of the image of which every result row is there already.
-    pub(super) fn rows_done(&self) -> usize {
-        self.done * self.sides[1][0] / self.sides[0][0]
-    }
-
-    /// Begins with the windows that start at row `start` of the padded image.
-    pub(super) fn start_at(&mut self, start: usize, grid: &Grid, num_images: usize) {
-        let width = self.scaled(1, grid.columns().padded());
-        let first = self.scaled(0, start);
-        self.band = Band::new(num_images * self.channels, self.sides[0][0], width, first);
-    }
-
-    /// Adds what came out of windows, `[windows, channels, height, width]`.
-    ///
-    /// # Errors
-    /// If the device cannot give it.
+    /// Adds what came out of windows, `[windows, channels, height, width]`, at these images and
+    /// columns of windows, in row `row` of a run that began with row `first`.
     pub(super) fn add(
         &mut self,
+        [first, row]: [usize; 2],
         places: &[(usize, usize)],
-        result: Tensor<4>,
-    ) -> Result<(), BoxError> {
-        let data = result.cast(DType::F32).try_into_data()?;
-        let pixels = data.as_slice::<f32>().expect("invariant: cast to f32");
-        let len = pixels.len() / places.len();
-        for (&(image, start), pixels) in places.iter().zip(pixels.chunks(len)) {
-            let column = self.scaled(1, start);
-            let planes = image * self.channels..(image + 1) * self.channels;
-            self.band.add(planes, column, pixels, &self.weights);
-            if image == 0 {
-                self.band.weigh(column, &self.weights);
-            }
-        }
-        Ok(())
+        at: WindowPlace,
+        results: Tensor<4>,
+    ) -> Result<(), ChunkedError> {
+        // Where the window before ends.
+        let end = |side: usize, number: usize, first: usize| match number > first {
+            true => self.starts[side][number - 1] + self.sides[side],
+            false => 0,
+        };
+        let piece = |&(image, column): &(usize, usize)| Piece {
+            image,
+            row: self.starts[0][row],
+            column: self.starts[1][column],
+            old_rows: end(0, row, first),
+            old_columns: end(1, column, 0),
+        };
+        let pieces: Vec<_> = places.iter().map(piece).collect();
+        self.pending.add(at, &pieces, results)
     }
 
-    /// Hands rows of the padded image that are final to the sink.
+    /// Hands on what no row of windows after the `row`th touches.
     pub(super) fn finish(
         &mut self,
-        rows: Range<usize>,
-        grid: &Grid,
+        row: usize,
         sink: &mut dyn RowSink,
     ) -> Result<(), ChunkedError> {
-        let before = self.scaled(0, grid.rows().before());
-        let image = before + self.done..before + self.scaled(0, grid.rows().len());
-        let rows = self.scaled(0, rows.start)..self.scaled(0, rows.end);
-        let wanted = rows.start.max(image.start)..rows.end.min(image.end);
-        let first_column = self.scaled(1, grid.columns().before());
-        let columns = first_column..first_column + self.scaled(1, grid.columns().len());
-        let pixels = self.band.take(rows.end, wanted.clone(), columns);
-        if pixels.is_empty() {
-            return Ok(());
-        }
-        let written = wanted.start - before..wanted.end - before;
-        let first = written.start;
-        sink.write(written, &pixels)
-            .map_err(|source| ChunkedError::write(self.number, first, source))
+        let first = self.starts[0][row];
+        let until = self.starts[0].get(row + 1);
+        let until = until.copied().unwrap_or(first + self.sides[0]);
+        let [before, columns_before] = self.before;
+        let start = first.max(before + self.done);
+        let end = until.min(before + self.size[0]);
+        let finished = Finished {
+            first,
+            until,
+            rows: start.min(end)..end,
+            columns: columns_before..columns_before + self.size[1],
+            before,
+        };
+        self.pending.finish(finished, sink)
     }
+}
+
+/// Refuses windows that start between pixels of an output.
+fn check(number: usize, [out, window]: [usize; 2], axis: &Axis) {
+    let places = axis.starts().iter().copied();
+    let odd = places
+        .chain([axis.before(), axis.len()])
+        .find(|place| place * out % window != 0);
+    assert!(
+        odd.is_none(),
+        "windows must start on pixels of each output: output {number} has {out} pixels for {window} of \
+         the window, and one starts at {}; choose another window or overlap",
+        odd.unwrap_or_default(),
+    );
 }
 
 /// Weights of a window for an output of another size: each pixel's are those of the nearest.

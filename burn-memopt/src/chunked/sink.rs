@@ -1,8 +1,8 @@
 use std::ops::Range;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::BoxError;
+use super::{Accumulator, BoxError};
 
 /// Takes the rows of a result from top to bottom, each once, as soon as no window touches them
 /// any more: a file that is written row by row, or a tensor.
@@ -14,7 +14,7 @@ pub trait RowSink {
     /// If it cannot take such a result.
     fn begin(&mut self, dims: [usize; 4]) -> Result<usize, BoxError>;
 
-    /// Takes finished rows.
+    /// Takes finished rows, a few at a time.
     ///
     /// # Shapes
     /// - pixels: `[num_images, channels, rows, width]`
@@ -22,40 +22,140 @@ pub trait RowSink {
     /// # Errors
     /// If they cannot be kept.
     fn write(&mut self, rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError>;
+
+    /// Takes finished rows that are on a device, of a run with
+    /// [`Accumulator::Device`](super::Accumulator::Device). The default reads and
+    /// [writes](Self::write) them.
+    ///
+    /// # Shapes
+    /// - pixels: `[num_images, channels, rows, width]`
+    ///
+    /// # Errors
+    /// If they cannot be read or kept.
+    fn write_tensor(&mut self, rows: Range<usize>, pixels: Tensor<4>) -> Result<(), BoxError> {
+        let data = pixels.cast(DType::F32).try_into_data()?;
+        self.write(rows, data.as_slice().expect("invariant: cast to f32"))
+    }
 }
 
-/// Keeps a whole result in host memory.
-#[derive(Debug, Clone, Default)]
+/// Keeps a whole result as a tensor, in host memory or on a device.
+///
+/// # Example
+/// ```
+/// use std::ops::ControlFlow;
+///
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt::chunked::{SlidingWindow, TensorSink};
+///
+/// let device = Device::flex();
+/// let image = Tensor::<4>::ones([1, 1, 20, 20], &device);
+/// let mut sink = TensorSink::new();
+/// let go_on = |_| ControlFlow::Continue(());
+/// SlidingWindow::new([8, 8])
+///     .stream(&image, [&mut sink], go_on, |windows| Ok([windows.pixels + 1.0]))?;
+/// assert_eq!(sink.into_tensor(&device).dims(), [1, 1, 20, 20]);
+/// # Ok::<(), burn_memopt::chunked::ChunkedError>(())
+/// ```
+#[derive(Debug, Clone)]
 pub struct TensorSink {
     dims: [usize; 4],
-    pixels: Vec<f32>,
+    pixels: Pixels,
+}
+
+#[derive(Debug, Clone)]
+enum Pixels {
+    Host(Vec<f32>),
+    /// Without a result as long as none has begun.
+    Device(Device, Option<Tensor<4>>),
 }
 
 impl TensorSink {
-    /// Starts without a result.
+    /// Keeps the result in host memory.
     pub fn new() -> Self {
-        Self::default()
+        Self {
+            dims: [0; 4],
+            pixels: Pixels::Host(Vec::new()),
+        }
+    }
+
+    /// Keeps the result on a device.
+    pub fn on_device(device: &Device) -> Self {
+        Self {
+            dims: [0; 4],
+            pixels: Pixels::Device(device.clone(), None),
+        }
+    }
+
+    /// Keeps a result for `device` where the rows of a run come from.
+    pub(super) fn for_accumulator(accumulator: &Accumulator, device: &Device) -> Self {
+        match accumulator {
+            Accumulator::Device => Self::on_device(device),
+            Accumulator::Host | Accumulator::File(_) => Self::new(),
+        }
     }
 
     /// The result, `[num_images, channels, height, width]`, on `device`.
     pub fn into_tensor(self, device: &Device) -> Tensor<4> {
-        Tensor::from_data(TensorData::new(self.pixels, self.dims), device)
+        match self.pixels {
+            Pixels::Host(pixels) => Tensor::from_data(TensorData::new(pixels, self.dims), device),
+            Pixels::Device(_, Some(pixels)) => pixels.to_device(device),
+            Pixels::Device(_, None) => Tensor::zeros(self.dims, device),
+        }
+    }
+}
+
+impl Default for TensorSink {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
 impl RowSink for TensorSink {
     fn begin(&mut self, dims: [usize; 4]) -> Result<usize, BoxError> {
         self.dims = dims;
-        self.pixels = vec![0.0; dims.iter().product()];
+        match &mut self.pixels {
+            Pixels::Host(pixels) => *pixels = vec![0.0; dims.iter().product()],
+            Pixels::Device(device, pixels) => {
+                *pixels = Some(Tensor::zeros(dims, (&*device, DType::F32)));
+            }
+        }
         Ok(0)
     }
 
     fn write(&mut self, rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError> {
-        let [_, _, height, width] = self.dims;
-        let planes = self.pixels.chunks_mut(height * width);
-        for (plane, rows_of_plane) in planes.zip(pixels.chunks(rows.len() * width)) {
-            plane[rows.start * width..rows.end * width].copy_from_slice(rows_of_plane);
+        let [num_images, channels, height, width] = self.dims;
+        match &mut self.pixels {
+            Pixels::Host(result) => {
+                let planes = result.chunks_mut(height * width);
+                for (plane, pixels) in planes.zip(pixels.chunks(rows.len() * width)) {
+                    plane[rows.start * width..rows.end * width].copy_from_slice(pixels);
+                }
+                Ok(())
+            }
+            Pixels::Device(device, _) => {
+                let data =
+                    TensorData::new(pixels.to_vec(), [num_images, channels, rows.len(), width]);
+                let pixels = Tensor::from_data(data, (&*device, DType::F32));
+                self.write_tensor(rows, pixels)
+            }
         }
-        Ok(())
+    }
+
+    fn write_tensor(&mut self, rows: Range<usize>, pixels: Tensor<4>) -> Result<(), BoxError> {
+        let [num_images, channels, _, width] = self.dims;
+        match &mut self.pixels {
+            Pixels::Host(_) => {
+                let data = pixels.cast(DType::F32).try_into_data()?;
+                self.write(rows, data.as_slice().expect("invariant: cast to f32"))
+            }
+            Pixels::Device(device, result) => {
+                let place = [0..num_images, 0..channels, rows, 0..width];
+                let pixels = pixels.to_device(device);
+                *result = result
+                    .take()
+                    .map(|result| result.slice_assign(place, pixels));
+                Ok(())
+            }
+        }
     }
 }

@@ -1,16 +1,26 @@
 use std::ops::ControlFlow;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
-use super::output::Output;
+use super::output::{Output, Run};
 use super::source::read_window;
-use super::{Axis, Blend, BoxError, ChunkedError, Grid, ImageSource, Padding, RowSink, TensorSink};
+use super::{
+    Accumulator, Axis, Blend, BoxError, ChunkedError, Grid, ImageSource, Padding, RowSink,
+    TensorSink,
+};
 
 /// Runs a model on an image of any size, window by window, and puts the results together.
 ///
 /// In memory are one batch of windows, what the model needs for it, and the rows of the result
 /// that windows still touch. [`stream`](Self::stream) reads from and writes to files, so
-/// nothing else grows with the image.
+/// nothing else grows with the image; with [`Accumulator::File`] nothing does but single rows.
+///
+/// | what | where it is |
+/// |---|---|
+/// | image | where its [`ImageSource`] has it |
+/// | windows | [`with_device`](Self::with_device) |
+/// | rows that windows still touch | [`with_accumulator`](Self::with_accumulator) |
+/// | result | its [`RowSink`]; of [`infer`](Self::infer), the device of the images |
 ///
 /// # Exactness
 /// Where windows overlap, results are weighted means: close to those on the whole image, not equal.
@@ -37,6 +47,8 @@ pub struct SlidingWindow {
     blend: Blend,
     padding: Padding,
     batch_size: usize,
+    device: Option<Device>,
+    accumulator: Accumulator,
 }
 
 /// Windows that a model is to run on.
@@ -71,8 +83,8 @@ pub struct Progress {
 impl SlidingWindow {
     /// Windows of this height and width in pixels; 0 is the side of the image.
     ///
-    /// The defaults are an overlap of 0.25, [`Blend::Constant`], [`Padding::Zero`] and one window
-    /// at a time.
+    /// The defaults are an overlap of 0.25, [`Blend::Constant`], [`Padding::Zero`], one window at a
+    /// time, the device of the images, and [`Accumulator::Host`].
     pub fn new(window: [usize; 2]) -> Self {
         Self {
             window,
@@ -80,6 +92,8 @@ impl SlidingWindow {
             blend: Blend::Constant,
             padding: Padding::Zero,
             batch_size: 1,
+            device: None,
+            accumulator: Accumulator::Host,
         }
     }
 
@@ -107,6 +121,21 @@ impl SlidingWindow {
     pub fn with_batch_size(self, batch_size: usize) -> Self {
         assert!(batch_size > 0, "the batch size must be at least 1, got 0");
         Self { batch_size, ..self }
+    }
+
+    /// Chooses the device that windows are moved to before the model gets them, so that an image in
+    /// host memory costs a GPU no more than a batch of windows.
+    pub fn with_device(self, device: &Device) -> Self {
+        let device = Some(device.clone());
+        Self { device, ..self }
+    }
+
+    /// Chooses where rows are kept that windows still touch.
+    pub fn with_accumulator(self, accumulator: Accumulator) -> Self {
+        Self {
+            accumulator,
+            ..self
+        }
     }
 
     /// The windows of an image of `height` and `width`.
@@ -150,7 +179,8 @@ impl SlidingWindow {
         mut model: impl FnMut(Windows) -> [Tensor<4>; N],
     ) -> [Tensor<4>; N] {
         let device = images.device();
-        let mut sinks: [TensorSink; N] = std::array::from_fn(|_| TensorSink::new());
+        let mut sinks: [TensorSink; N] =
+            std::array::from_fn(|_| TensorSink::for_accumulator(&self.accumulator, &device));
         let places = sinks.each_mut().map(|sink| sink as &mut dyn RowSink);
         let go_on = |_| ControlFlow::Continue(());
         self.stream(&images, places, go_on, |windows| Ok(model(windows)))
@@ -177,31 +207,38 @@ impl SlidingWindow {
         mut model: impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
     ) -> Result<(), ChunkedError> {
         let [num_images, _, height, width] = source.dims();
-        let grid = self.grid(height, width);
-        let total = num_images * grid.num_windows();
+        let run = Run {
+            grid: self.grid(height, width),
+            num_images,
+            blend: &self.blend,
+            accumulator: &self.accumulator,
+        };
         // Alike for every row of windows.
+        let num_columns = run.grid.columns().starts().len();
         let windows: Vec<_> = (0..num_images)
-            .flat_map(|image| grid.columns().starts().iter().map(move |&at| (image, at)))
+            .flat_map(|image| (0..num_columns).map(move |column| (image, column)))
             .collect();
+        let num_rows = run.grid.rows().starts().len();
+        let total = num_rows * windows.len();
         let mut outputs: Option<Vec<Output>> = None;
-        let mut row = 0;
-        'rows: while row < grid.rows().starts().len() {
+        let (mut first, mut row) = (0, 0);
+        'rows: while row < num_rows {
             let mut done = row * windows.len();
             for places in windows.chunks(self.batch_size) {
-                let windows = self.read(source, &grid, row, places)?;
-                let first = windows.places[0];
-                let failed = |error| ChunkedError::model(first, error);
-                let results = model(windows).map_err(failed)?;
+                let windows = self.read(source, &run.grid, row, places)?;
+                let at = windows.places[0];
+                let results = model(windows).map_err(|error| ChunkedError::model(at, error))?;
                 if outputs.is_none() {
-                    let begun = self.begin(&results, num_images, &grid, &mut sinks)?;
-                    let first = skip_done(outputs.insert(begun), &grid, num_images);
+                    let begun = outputs.insert(begin(&run, &results, &mut sinks)?);
+                    let missing = begun.iter().map(Output::first_missing);
+                    first = missing.min().unwrap_or(0);
                     if first > 0 {
                         row = first;
                         continue 'rows;
                     }
                 }
                 for (output, result) in outputs.iter_mut().flatten().zip(results) {
-                    output.add(places, result).map_err(failed)?;
+                    output.add([first, row], places, at, result)?;
                 }
                 done += places.len();
                 if progress(Progress { done, total }).is_break() && done < total {
@@ -209,7 +246,7 @@ impl SlidingWindow {
                 }
             }
             for (output, sink) in outputs.iter_mut().flatten().zip(&mut sinks) {
-                output.finish(grid.final_rows(row), &grid, *sink)?;
+                output.finish(row, *sink)?;
             }
             row += 1;
         }
@@ -225,55 +262,41 @@ impl SlidingWindow {
         places: &[(usize, usize)],
     ) -> Result<Windows, ChunkedError> {
         let axes = [grid.rows(), grid.columns()];
-        let start = grid.rows().starts()[row];
+        let top = grid.rows().starts()[row];
+        let left = |column: usize| grid.columns().starts()[column];
         let window = |&(image, column): &(usize, usize)| {
-            read_window(source, image, axes, [start, column], self.padding)
-                .map_err(|error| ChunkedError::read(image, [start, column], error))
+            let start = [top, left(column)];
+            read_window(source, image, axes, start, self.padding)
+                .map_err(|error| ChunkedError::read(image, start, error))
         };
-        let pixels: Vec<_> = places.iter().map(window).collect::<Result<_, _>>()?;
+        let mut pixels: Vec<_> = places.iter().map(window).collect::<Result<_, _>>()?;
+        let pixels = match pixels.len() {
+            1 => pixels.swap_remove(0),
+            _ => Tensor::cat(pixels, 0),
+        };
         let place = |&(image, column): &(usize, usize)| WindowPlace {
             image,
-            row: start as isize - grid.rows().before() as isize,
-            column: column as isize - grid.columns().before() as isize,
+            row: top as isize - grid.rows().before() as isize,
+            column: left(column) as isize - grid.columns().before() as isize,
         };
         Ok(Windows {
-            pixels: Tensor::cat(pixels, 0),
+            pixels: match &self.device {
+                Some(device) => pixels.to_device(device),
+                None => pixels,
+            },
             places: places.iter().map(place).collect(),
         })
     }
-
-    /// Tells every sink what comes.
-    fn begin<const N: usize>(
-        &self,
-        results: &[Tensor<4>; N],
-        num_images: usize,
-        grid: &Grid,
-        sinks: &mut [&mut dyn RowSink; N],
-    ) -> Result<Vec<Output>, ChunkedError> {
-        let outputs = results.iter().zip(sinks).enumerate();
-        outputs
-            .map(|(number, (result, sink))| {
-                Output::begin(number, result.dims(), num_images, grid, &self.blend, *sink)
-            })
-            .collect()
-    }
 }
 
-/// Leaves out rows of windows that touch only rows that all sinks have; answers the first that is
-/// to be run.
-fn skip_done(outputs: &mut [Output], grid: &Grid, num_images: usize) -> usize {
-    let rows = outputs.iter().map(Output::rows_done).min().unwrap_or(0);
-    let starts = grid.rows().starts();
-    if rows >= grid.rows().len() {
-        return starts.len();
-    }
-    let wanted = grid.rows().before() + rows;
-    let window = grid.rows().window();
-    let first = starts.partition_point(|start| start + window <= wanted);
-    if first > 0 {
-        for output in outputs {
-            output.start_at(starts[first], grid, num_images);
-        }
-    }
-    first
+/// Tells every sink what comes.
+fn begin<const N: usize>(
+    run: &Run,
+    results: &[Tensor<4>; N],
+    sinks: &mut [&mut dyn RowSink; N],
+) -> Result<Vec<Output>, ChunkedError> {
+    let outputs = results.iter().zip(sinks).enumerate();
+    outputs
+        .map(|(number, (result, sink))| Output::begin(number, result, run, *sink))
+        .collect()
 }

@@ -13,7 +13,8 @@ pub trait ImageSource {
     /// The pixels of a rectangle of one image.
     ///
     /// # Shapes
-    /// - output: `[1, channels, rows, columns]`, on the device that the model runs on
+    /// - output: `[1, channels, rows, columns]`, on the device that the model runs on, unless the run
+    ///   has a device of its own
     ///
     /// # Errors
     /// If they cannot be read.

@@ -1,0 +1,83 @@
+//! How much the windows that cover a pixel weigh together; pure.
+
+/// The weights of all windows over a result, row by row.
+#[derive(Debug)]
+pub(super) struct Coverage {
+    /// Of one window, `[height, width]`.
+    weights: Vec<f32>,
+    /// Columns of a window.
+    side: usize,
+    /// First row and first column of each window, rising.
+    starts: [Vec<usize>; 2],
+    /// Of the row that was asked for last.
+    sums: Vec<f32>,
+    /// Rows of a window that lie on it.
+    of: Vec<usize>,
+}
+
+impl Coverage {
+    /// Windows of `weights`, `side` columns wide, at every one of these rows and columns of a result
+    /// of `width` columns.
+    pub(super) fn new(
+        weights: Vec<f32>,
+        side: usize,
+        starts: [Vec<usize>; 2],
+        width: usize,
+    ) -> Self {
+        Self {
+            weights,
+            side,
+            starts,
+            sums: vec![0.0; width],
+            of: Vec::new(),
+        }
+    }
+
+    /// The weights of one window, `[height, width]`.
+    pub(super) fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// Columns of a window.
+    pub(super) fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The sum of weights at each column of a row.
+    pub(super) fn row(&mut self, row: usize) -> &[f32] {
+        let height = self.weights.len() / self.side;
+        let [rows, columns] = &self.starts;
+        let covering = rows.partition_point(|start| start + height <= row)
+            ..rows.partition_point(|start| *start <= row);
+        let of = rows[covering].iter().map(|start| row - start);
+        if !of.clone().eq(self.of.iter().copied()) {
+            self.of = of.collect();
+            self.sums.fill(0.0);
+            for at in &self.of {
+                let weights = &self.weights[at * self.side..][..self.side];
+                for column in columns {
+                    let sums = &mut self.sums[*column..*column + self.side];
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum += weight;
+                    }
+                }
+            }
+        }
+        &self.sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_weights_of_every_window_over_a_pixel_add_up() {
+        let weights = vec![1.0, 2.0, 3.0, 4.0];
+        let mut coverage = Coverage::new(weights, 2, [vec![0, 1], vec![0, 1]], 3);
+        assert_eq!(coverage.row(0), [1.0, 3.0, 2.0]);
+        assert_eq!(coverage.row(1), [4.0, 10.0, 6.0]);
+        assert_eq!(coverage.row(2), [3.0, 7.0, 4.0]);
+        assert_eq!(coverage.row(0), [1.0, 3.0, 2.0]);
+    }
+}
