@@ -1,6 +1,6 @@
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_memopt::memory::on_host;
 
 /// How the pixels of an image and its double lie on each other.
@@ -40,6 +40,57 @@ pub(crate) fn double_bilinear(x: Tensor<4>, corners: Corners) -> Tensor<4> {
     by_matrices(x, corners)
 }
 
+/// Where a part of an image lies along one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// First pixel of the part.
+    pub start: usize,
+    /// Pixels of the whole side.
+    pub whole: usize,
+}
+
+/// Doubles a part of an image, `sides` of height and width, as [`double_bilinear`] with aligned corners
+/// doubles the whole: with pixels of its own only, so that those at a border within the image are wrong.
+///
+/// # Shapes
+/// As [`double_bilinear`].
+pub(crate) fn double_part(x: Tensor<4>, sides: [Part; 2]) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let x = double_side(x, 2, height, sides[0]);
+    double_side(x, 3, width, sides[1])
+}
+
+fn double_side(x: Tensor<4>, dim: usize, len: usize, part: Part) -> Tensor<4> {
+    let device = x.device();
+    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    let mut shares = Vec::new();
+    for output in 0..2 * len {
+        let position = aligned(2 * part.start + output, part.whole);
+        let pixel = (position.floor() as usize)
+            .saturating_sub(part.start)
+            .min(len - 1);
+        before.push(pixel as i32);
+        behind.push((pixel + 1).min(len - 1) as i32);
+        shares.push(position.fract() as f32);
+    }
+    let mut shape = [1; 4];
+    shape[dim] = 2 * len;
+    let shares = TensorData::new(shares, shape);
+    let shares = Tensor::<4>::from_data(shares, (&device, x.dtype()));
+    let pixels = |indices: Vec<i32>| {
+        let indices = Tensor::<1, Int>::from_data(&indices[..], &device);
+        x.clone().select(dim, indices)
+    };
+    let (before, behind) = (pixels(before), pixels(behind));
+    before * (1.0 - shares.clone()) + behind * shares
+}
+
+/// The place among `len` pixels of one of `2 * len`, corners aligned.
+fn aligned(output: usize, len: usize) -> f64 {
+    // The ratio first, as burn computes it: to the same rounding.
+    output as f64 * ((len - 1) as f64 / (2 * len - 1) as f64)
+}
+
 fn by_interpolation(x: Tensor<4>, corners: Corners) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     let options = InterpolateOptions::new(InterpolateMode::Bilinear)
@@ -67,7 +118,7 @@ fn weights(len: usize, corners: Corners, device: &Device) -> Tensor<2> {
     for (output, row) in weights.chunks_mut(len).enumerate() {
         let last = (len - 1) as f64;
         let position = match corners {
-            Corners::Aligned => output as f64 * last / (2 * len - 1) as f64,
+            Corners::Aligned => aligned(output, len),
             Corners::Edges => (output as f64 / 2.0 - 0.25).clamp(0.0, last),
         };
         let before = position.floor() as usize;
@@ -85,6 +136,37 @@ mod tests {
     use super::*;
     use burn::tensor::{Distribution, Tolerance};
     use rstest::rstest;
+
+    #[test]
+    fn parts_are_doubled_as_the_whole() {
+        let device = Device::flex();
+        let x = Tensor::<4>::random([2, 3, 31, 40], Distribution::Default, &device);
+        let whole = double_bilinear(x.clone(), Corners::Aligned);
+        for (rows, columns) in [(0..31, 0..40), (4..20, 8..40), (16..31, 0..24)] {
+            let sides = [(&rows, 31), (&columns, 40)].map(|(range, whole)| Part {
+                start: range.start,
+                whole,
+            });
+            let part = x.clone().slice([0..2, 0..3, rows.clone(), columns.clone()]);
+            let doubled = double_part(part, sides);
+            // Pixels at a border within the image want one from behind it.
+            let inside = |range: std::ops::Range<usize>, len: usize| {
+                let start = usize::from(range.start > 0);
+                let end = usize::from(range.end < len);
+                (start..2 * range.len() - end, 2 * range.start)
+            };
+            let ((rows, top), (columns, left)) = (inside(rows, 31), inside(columns, 40));
+            let got = doubled.slice([0..2, 0..3, rows.clone(), columns.clone()]);
+            let wanted = whole.clone().slice([
+                0..2,
+                0..3,
+                top + rows.start..top + rows.end,
+                left + columns.start..left + columns.end,
+            ]);
+            got.into_data()
+                .assert_approx_eq::<f32>(&wanted.into_data(), Tolerance::rel_abs(1e-6, 1e-6));
+        }
+    }
 
     #[rstest]
     fn matrices_interpolate_as_burn_does_forward_and_backward(

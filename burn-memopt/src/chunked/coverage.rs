@@ -69,7 +69,46 @@ impl Coverage {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::chunked::{Axis, Blend};
+
+    proptest! {
+        #[test]
+        fn every_pixel_is_covered_by_positive_weights_of_windows_that_start_in_range(
+            size in prop::array::uniform2(1_usize..60), window in prop::array::uniform2(0_usize..30),
+            overlap in prop::array::uniform2(0.0..0.95_f64), sigma_scale in 0.01..2.0_f64,
+            is_constant in any::<bool>(),
+        ) {
+            let axes = [0, 1].map(|side| Axis::new(size[side], window[side], overlap[side]));
+            let sides = [0, 1].map(|side| axes[side].window());
+            let blend = match is_constant {
+                true => Blend::Constant,
+                false => Blend::Gaussian { sigma_scale },
+            };
+            let weights = blend.weights(sides);
+            prop_assert!(weights.iter().all(|weight| *weight > 0.0 && weight.is_finite()));
+            let [height, width] = [0, 1].map(|side| axes[side].padded());
+            let mut sums = vec![0.0; height * width];
+            for top in axes[0].starts() {
+                for left in axes[1].starts() {
+                    prop_assert!(top + sides[0] <= height && left + sides[1] <= width);
+                    for (number, weight) in weights.iter().enumerate() {
+                        let [row, column] = [top + number / sides[1], left + number % sides[1]];
+                        sums[row * width + column] += weight;
+                    }
+                }
+            }
+            let starts = [0, 1].map(|side| axes[side].starts().to_vec());
+            let mut coverage = Coverage::new(weights, sides[1], starts, width);
+            for (row, sums) in sums.chunks(width).enumerate() {
+                for (got, wanted) in coverage.row(row).iter().zip(sums) {
+                    prop_assert!(*got > 0.0 && (got - wanted).abs() <= 1e-4 * wanted);
+                }
+            }
+        }
+    }
 
     #[test]
     fn the_weights_of_every_window_over_a_pixel_add_up() {

@@ -18,8 +18,9 @@ use super::{
 /// # Exactness
 /// Equal to the model on the whole image, to rounding where a kernel computes a size in another
 /// order, if the model is the same everywhere in the image. It is not if it normalizes by the
-/// image's own statistics, attends to all of it, or resizes by the image's size, as bilinear
-/// upsampling with aligned corners does; [`Reach`] tells.
+/// image's own statistics or attends to all of it. Where it resizes by the image's size, as bilinear
+/// upsampling with aligned corners does, it has to be told where its tile lies, by
+/// [`infer_placed`](Self::infer_placed). [`ExactReport`](super::ExactReport) tells.
 ///
 /// # Example
 /// ```
@@ -106,6 +107,11 @@ impl ExactTiles {
             accumulator,
             ..self
         }
+    }
+
+    /// Height and width that a tile keeps.
+    pub fn core(&self) -> [usize; 2] {
+        self.core
     }
 
     /// Pixels that a tile reads around what it keeps.

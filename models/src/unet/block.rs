@@ -8,7 +8,7 @@ use burn_memopt::grad_checkpoint::own_gradient;
 
 use super::config::{NormKind, Upsample};
 use super::norm::{Keep, Norm};
-use crate::upsample::{Corners, double_bilinear};
+use crate::upsample::{Corners, Part, double_bilinear, double_part};
 
 /// Twice: 3×3 convolution without bias, normalization, ReLU. Keeps the image size.
 #[derive(Module, Debug)]
@@ -139,6 +139,25 @@ impl Up {
             Some(up) => up.forward(x),
             None => double_bilinear(x, Corners::Aligned),
         };
+        self.join(keep, x, skip)
+    }
+
+    /// As [`forward`](Self::forward) of a part of an image: `sides` are those of the whole coarse one.
+    pub(super) fn forward_part(
+        &self,
+        x: Tensor<4>,
+        skip: Tensor<4>,
+        sides: [Part; 2],
+    ) -> Tensor<4> {
+        let x = match &self.up {
+            Some(up) => up.forward(x),
+            None => double_part(x, sides),
+        };
+        self.join([Keep::All; 2], x, skip)
+    }
+
+    /// Joins the doubled image to the skip.
+    fn join(&self, keep: [Keep; 2], x: Tensor<4>, skip: Tensor<4>) -> Tensor<4> {
         let x = pad_to(x, &skip);
         // The skip's gradient waits until the encoder's turn: not as a view of both gradients.
         let skip = match keep[0] {

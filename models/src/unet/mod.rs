@@ -17,6 +17,7 @@ mod config;
 mod model;
 mod norm;
 mod segment;
+mod tile;
 mod weights;
 
 pub use block::{DoubleConv, Down, Up};
