@@ -6,9 +6,10 @@
 //! it, so parameters do not count and gradients do. On the CPU they are exact in
 //! a program that installs [`burn_memopt::memory::CountingAllocator`]; on a GPU
 //! they are sampled from its memory pools. Cases about loading measure an epoch on the
-//! host.
+//! host, those about inference a run.
 
 mod chain;
+mod chunked;
 mod gradients;
 mod loader;
 mod measure;
@@ -18,6 +19,7 @@ mod tiff;
 mod unet;
 
 pub use chain::ResidualBlock;
+pub use chunked::CopiedImage;
 pub use measure::Variant;
 pub use peak_bytes::PeakBytes;
 pub use row::{Row, table};
@@ -35,9 +37,10 @@ pub struct Case {
     measure: fn(&Device) -> Result<Vec<Row>, String>,
 }
 
-/// Every case: data first, then training steps, quick ones first.
+/// Every case: data first, then inference, then training steps, quick ones first.
 pub fn cases() -> Vec<Case> {
     let mut cases = loading();
+    cases.extend(inference());
     cases.extend(training());
     cases
 }
@@ -66,6 +69,31 @@ fn loading() -> Vec<Case> {
         ),
         case("tiff_deflate_random", "the same shuffled", |_| {
             tiff::deflate(Order::Random)
+        }),
+    ]
+}
+
+/// Images that are worked through window by window.
+fn inference() -> Vec<Case> {
+    let case = Case::new;
+    vec![
+        case(
+            "chunked_identity",
+            "windows of 256×256 of 3×2048×2048 without a model, against a copy of the image",
+            |_| chunked::identity(),
+        ),
+        case(
+            "chunked_unet",
+            "U-Net on 9 windows of 256×256 cut beforehand, cut and blended, and windows without it",
+            chunked::overhead,
+        ),
+        case(
+            "chunked_2048",
+            "small U-Net on 2048×2048 pixels from file to file, windows of 256×256",
+            |device| chunked::flat(2048, device),
+        ),
+        case("chunked_8192", "the same on 8192×8192 pixels", |device| {
+            chunked::flat(8192, device)
         }),
     ]
 }

@@ -84,18 +84,18 @@ pub(crate) fn compare<M: Module>(
     variants.iter().enumerate().map(row).collect()
 }
 
-/// Measures epochs of loading on the host, plain and technique in turn. `epoch` is told which of
-/// the two to run, and has warmed up; whether the items are the same is for the caller to add.
-pub(crate) fn compare_epochs(
-    variants: [&str; 2],
+/// Measures epochs on the host, plain and techniques in turn. `epoch` is told which of
+/// them to run, and has warmed up; whether the items are the same is for the caller to add.
+pub(crate) fn compare_epochs<const N: usize>(
+    variants: [&str; N],
     num_items: usize,
     mut epoch: impl FnMut(usize) -> Result<(), String>,
-) -> Result<[Row; 2], String> {
+) -> Result<[Row; N], String> {
     let host = Device::flex();
-    let mut seconds = [Vec::new(), Vec::new()];
-    let mut peaks = [None; 2];
+    let mut seconds = [const { Vec::new() }; N];
+    let mut peaks = [None; N];
     for _ in 0..EPOCHS {
-        for variant in 0..2 {
+        for variant in 0..N {
             let meter = PeakMeter::start(&host);
             let start = Instant::now();
             epoch(variant)?;
@@ -103,7 +103,7 @@ pub(crate) fn compare_epochs(
             peaks[variant] = peaks[variant].max(meter.finish().peak);
         }
     }
-    Ok([0, 1].map(|variant| {
+    Ok(std::array::from_fn(|variant| {
         let seconds = median(&mut seconds[variant]);
         Row {
             case: String::new(),
@@ -159,7 +159,7 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-fn backend_name(device: &Device) -> String {
+pub(crate) fn backend_name(device: &Device) -> String {
     let name = format!("{device:?}").to_lowercase();
     let known = ["flex", "cuda", "vulkan", "wgpu"];
     let known = known.into_iter().find(|known| name.contains(known));

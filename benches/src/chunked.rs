@@ -1,0 +1,186 @@
+//! Chunked inference: memory that does not grow with the image, and what windows cost beside the model.
+
+use std::{fs, hint::black_box, ops::ControlFlow, path::Path, time::Instant};
+
+use burn::{
+    module::Module,
+    tensor::{Device, Distribution, Tensor},
+};
+use burn_memopt::{
+    chunked::{Accumulator, Blend, NpySink, NpySource, RowSink, SlidingWindow},
+    memory::{Bytes, PeakMeter},
+};
+use burn_memopt_models::unet::{UNet, UNetConfig};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use crate::{
+    Row,
+    measure::{backend_name, compare_epochs},
+};
+
+/// Height and width of a window in pixels.
+const WINDOW: usize = 256;
+/// Height and width of the image that is copied window by window.
+const COPIED: usize = 2048;
+/// Height and width of the image that windows of a U-Net are cut from.
+const SEGMENTED: usize = 640;
+/// Rows that are made at once when an image is written.
+const ROWS: usize = 64;
+
+fn windows() -> SlidingWindow {
+    SlidingWindow::new([WINDOW; 2])
+}
+
+fn unet(base_channels: usize, depth: usize, device: &Device) -> UNet {
+    UNetConfig::new(1, 1)
+        .with_base_channels(base_channels)
+        .with_depth(depth)
+        .init(device)
+        .valid()
+}
+
+/// A small U-Net from file to file over a square image.
+pub(crate) fn flat(side: usize, device: &Device) -> Result<Vec<Row>, String> {
+    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let [image, result] = ["image.npy", "result.npy"].map(|name| folder.path().join(name));
+    write_image(&image, side).map_err(|error| error.to_string())?;
+    let unet = unet(4, 2, device);
+    let windows = windows()
+        .with_blend(Blend::GAUSSIAN)
+        .with_accumulator(Accumulator::File(folder.path().to_owned()));
+    let run = |source: &Path| -> Result<(), String> {
+        let source = NpySource::open(source, device).map_err(|error| error.to_string())?;
+        let mut sink = NpySink::new(&result);
+        let go_on = |_| ControlFlow::Continue(());
+        windows
+            .stream(&source, [&mut sink], go_on, |windows| {
+                Ok([unet.forward(windows.pixels)])
+            })
+            .map_err(|error| error.to_string())?;
+        sink.finish().map_err(|error| error.to_string())
+    };
+    // What stays for ever, like the buffers of threads, is there after one window.
+    let small = folder.path().join("small.npy");
+    write_image(&small, WINDOW).map_err(|error| error.to_string())?;
+    run(&small)?;
+    let meter = PeakMeter::start(device);
+    let start = Instant::now();
+    run(&image)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let peak = meter.finish().peak;
+    let len = fs::metadata(&result)
+        .map_err(|error| error.to_string())?
+        .len();
+    let written = len >= (side * side * size_of::<f32>()) as u64;
+    Ok(vec![Row {
+        case: String::new(),
+        variant: "chunked".to_owned(),
+        backend: backend_name(device),
+        peak_bytes: peak.map(Bytes::get),
+        predicted_bytes: None,
+        seconds,
+        items_per_second: Some(windows.grid(side, side).num_windows() as f64 / seconds),
+        exact: written.then_some(true),
+    }])
+}
+
+/// Writes noise, a few rows at a time.
+fn write_image(path: &Path, side: usize) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut sink = NpySink::new(path);
+    sink.begin([1, 1, side, side])?;
+    let mut rng = StdRng::seed_from_u64(0);
+    let mut pixels = vec![0.0; ROWS * side];
+    for row in (0..side).step_by(ROWS) {
+        pixels.fill_with(|| rng.random::<f32>());
+        sink.write(row..row + ROWS, &pixels)?;
+    }
+    Ok(sink.finish()?)
+}
+
+/// Windows that no model changes, against a copy of the image.
+pub(crate) fn identity() -> Result<Vec<Row>, String> {
+    let image = CopiedImage::new(3);
+    let rows = compare_epochs(["plain", "chunked"], image.num_windows(), |variant| {
+        match variant {
+            0 => image.copy(),
+            _ => image.window_by_window(&Blend::Constant),
+        }
+        Ok(())
+    })?;
+    Ok(rows.into())
+}
+
+/// A square image in memory, and ways to copy it.
+#[derive(Debug)]
+pub struct CopiedImage {
+    pixels: Tensor<4>,
+    values: Vec<f32>,
+}
+
+impl CopiedImage {
+    /// Noise of 2048×2048 pixels.
+    pub fn new(channels: usize) -> Self {
+        let pixels = Tensor::random(
+            [1, channels, COPIED, COPIED],
+            Distribution::Default,
+            &Device::flex(),
+        );
+        let values = pixels.to_data().iter::<f32>().collect();
+        Self { pixels, values }
+    }
+
+    /// Windows of it.
+    pub fn num_windows(&self) -> usize {
+        windows().grid(COPIED, COPIED).num_windows()
+    }
+
+    /// Copies it in one piece.
+    pub fn copy(&self) {
+        black_box(black_box(&self.values).clone());
+    }
+
+    /// Cuts it into windows of 256×256 that overlap by a quarter, and blends them.
+    ///
+    /// # Panics
+    /// If the result is another image.
+    pub fn window_by_window(&self, blend: &Blend) {
+        let windows = windows().with_blend(blend.clone());
+        black_box(windows.infer(self.pixels.clone(), |window| window));
+    }
+
+    /// The largest difference that windows make.
+    pub fn deviation(&self, blend: &Blend) -> f32 {
+        let windows = windows().with_blend(blend.clone());
+        let copy = windows.infer(self.pixels.clone(), |window| window);
+        (copy - self.pixels.clone()).abs().max().into_scalar()
+    }
+}
+
+/// A U-Net on windows that were cut beforehand, on windows of an image, and windows without it.
+pub(crate) fn overhead(device: &Device) -> Result<Vec<Row>, String> {
+    let unet = unet(16, 3, device);
+    let shape = [1, 1, SEGMENTED, SEGMENTED];
+    let image = Tensor::<4>::random(shape, Distribution::Default, device);
+    let windows = windows();
+    let mut cut = Vec::new();
+    windows.infer(image.clone(), |window| {
+        cut.push(window.clone());
+        window
+    });
+    let variants = ["plain", "chunked", "identity"];
+    let rows = compare_epochs(variants, cut.len(), |variant| {
+        match variant {
+            0 => cut.iter().for_each(|window| {
+                black_box(unet.forward(window.clone()).into_data());
+            }),
+            1 => drop(
+                windows
+                    .infer(image.clone(), |window| unet.forward(window))
+                    .into_data(),
+            ),
+            _ => drop(windows.infer(image.clone(), |window| window).into_data()),
+        }
+        Ok(())
+    })?;
+    Ok(rows.into())
+}
