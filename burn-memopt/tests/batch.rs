@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use burn_memopt::batch::{AdaptiveBatches, BatchError, BatchSizeConfig};
+use burn_memopt::batch::{AdaptiveBatches, BatchError, BatchRunner, BatchSizeConfig};
 use burn_memopt::chunked::BoxError;
 use proptest::prelude::*;
 
@@ -22,6 +22,10 @@ fn config(start: usize, floor: usize, ceiling: usize) -> BatchSizeConfig {
     }
 }
 
+fn runner(start: usize, floor: usize, ceiling: usize) -> BatchRunner {
+    BatchRunner::new(config(start, floor, ceiling))
+}
+
 proptest! {
     #[test]
     fn results_are_complete_and_in_order_whatever_fits(
@@ -39,7 +43,7 @@ proptest! {
             }
             Ok(batch.iter().map(|item| 2 * item).collect())
         };
-        let mut batches = AdaptiveBatches::new(config(start, 1, start + more), items, run);
+        let mut batches = AdaptiveBatches::new(runner(start, 1, start + more), items, run);
         let results: Vec<usize> = batches.by_ref().collect::<Result<_, _>>().unwrap();
         prop_assert_eq!(results, (0..num_items).map(|item| 2 * item).collect::<Vec<_>>());
         let report = batches.report();
@@ -60,12 +64,12 @@ fn the_floor_ends_the_run_with_the_sizes_that_were_tried() {
             false => Ok(batch.to_vec()),
         }
     };
-    let mut batches = AdaptiveBatches::new(config(4, 2, 8), 0..20, run);
+    let mut batches = AdaptiveBatches::new(runner(4, 2, 8), 0..20, run);
     let given: Vec<_> = batches.by_ref().map_while(Result::ok).collect();
     assert_eq!(given, [0, 1, 2, 3]);
     assert!(batches.next().is_none(), "an error ends the run");
 
-    let mut batches = AdaptiveBatches::new(config(4, 2, 8), 4..20, run);
+    let mut batches = AdaptiveBatches::new(runner(4, 2, 8), 4..20, run);
     let error = batches.next().unwrap().unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -80,7 +84,7 @@ fn any_other_failure_is_passed_on_at_once() {
         calls += 1;
         Err("shapes differ".into())
     };
-    let mut batches = AdaptiveBatches::new(config(4, 1, 8), 0..20, run);
+    let mut batches = AdaptiveBatches::new(runner(4, 1, 8), 0..20, run);
     let error = batches.next().unwrap().unwrap_err();
     assert!(
         matches!(
@@ -101,7 +105,7 @@ fn any_other_failure_is_passed_on_at_once() {
 #[should_panic(expected = "a bug in the model")]
 fn any_other_panic_goes_on() {
     let run = |_: &[usize]| -> Result<Vec<usize>, BoxError> { panic!("a bug in the model") };
-    AdaptiveBatches::new(config(4, 1, 8), 0..20, run).next();
+    AdaptiveBatches::new(runner(4, 1, 8), 0..20, run).next();
 }
 
 #[test]
@@ -110,8 +114,8 @@ fn what_is_estimated_not_to_fit_is_never_run() {
         assert!(batch.len() <= 3);
         Ok(batch.to_vec())
     };
-    let mut batches =
-        AdaptiveBatches::new(config(16, 1, 16), 0..20, run).with_estimate(|size| size <= 3);
+    let runner = runner(16, 1, 16).with_estimate(|size| size <= 3);
+    let mut batches = AdaptiveBatches::new(runner, 0..20, run);
     assert_eq!(batches.by_ref().map(Result::unwrap).count(), 20);
     assert_eq!(batches.report().failed_sizes, [16, 8, 4]);
     assert_eq!(
@@ -137,8 +141,8 @@ fn a_real_allocation_failure_halves_the_batch() {
         let last = all.slice([0..batch.len(), LEN - 1..LEN]);
         Ok(last.try_into_data()?.iter::<f32>().collect())
     };
-    let config = config(16, 1, 16);
-    let mut batches = AdaptiveBatches::new(config, 0..18, run).with_device(device.clone());
+    let runner = BatchRunner::on(config(16, 1, 16), &device);
+    let mut batches = AdaptiveBatches::new(runner, 0..18, run);
     let results: Vec<f32> = batches.by_ref().collect::<Result<_, _>>().unwrap();
     let wanted: Vec<f32> = (1..=18).map(|item| item as f32).collect();
     assert_eq!(results, wanted);

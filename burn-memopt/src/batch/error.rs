@@ -16,6 +16,9 @@ pub enum BatchError {
         item: usize,
         /// Sizes that did not fit, in the order in which they were tried.
         tried: Vec<usize>,
+        /// How the last one failed; `None` if its estimate did not fit.
+        #[source]
+        source: Option<BoxError>,
     },
     /// The device answers nothing any more: the process has to be started again.
     #[error("the device is lost at item {item}: start again from there in a new process")]
@@ -37,4 +40,15 @@ pub enum BatchError {
         #[source]
         source: BoxError,
     },
+}
+
+impl BatchError {
+    /// The same of items that come after `num_items` others.
+    pub(super) fn after(mut self, num_items: usize) -> Self {
+        let (Self::OutOfMemory { item, .. }
+        | Self::DevicePoisoned { item, .. }
+        | Self::Failed { item, .. }) = &mut self;
+        *item += num_items;
+        self
+    }
 }

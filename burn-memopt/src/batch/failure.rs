@@ -3,6 +3,7 @@ use std::error::Error;
 
 use burn_backend::ExecutionError;
 
+use super::ChildError;
 use crate::memory::Bytes;
 
 /// What runtimes say when an allocation fails, in small letters.
@@ -48,6 +49,10 @@ impl Failure {
             {
                 return Self::DevicePoisoned;
             }
+            // Whatever ended it: a smaller batch in a new process is worth a try.
+            if let Some(ChildError::Died { .. }) = error.downcast_ref() {
+                return Self::OutOfMemory { requested: None };
+            }
             let failure = Self::of_text(&error.to_string());
             if failure != Self::Other {
                 return failure;
@@ -59,11 +64,14 @@ impl Failure {
 
     /// What a caught panic is, by its message.
     pub fn of_panic(payload: &(dyn Any + Send)) -> Self {
+        Self::of_text(Self::panic_text(payload))
+    }
+
+    /// The message of a caught panic.
+    pub(super) fn panic_text(payload: &(dyn Any + Send)) -> &str {
         let text = payload.downcast_ref::<String>().map(String::as_str);
-        match text.or_else(|| payload.downcast_ref::<&str>().copied()) {
-            Some(text) => Self::of_text(text),
-            None => Self::Other,
-        }
+        text.or_else(|| payload.downcast_ref::<&str>().copied())
+            .unwrap_or("a panic without a message")
     }
 
     /// What a message says.

@@ -3,15 +3,22 @@
 //!
 //! | piece | does |
 //! |---|---|
+//! | [`Predictor`] | runs a model on items: loads it once, results are on the host |
+//! | [`ModelCache`] | models by file, loaded again when the file changed |
 //! | [`AdaptiveBatches`] | runs items in batches, keeps their order, loses none |
+//! | [`BatchRunner`] | runs one batch after the other and learns how large one may be |
 //! | [`BatchSize`], [`BatchSizeConfig`] | which size comes next |
+//! | [`HostEstimate`] | whether a batch fits into the host's memory, before it runs |
+//! | [`Pressure`] | whether batches should not grow |
 //! | [`Failure`] | tells lack of memory from every other failure |
+//! | [`Child`], [`serve`] | batches in a process of their own, which may die |
 //! | [`BatchReport`] | what happened |
 //!
 //! # Rules
 //! 1. An item is read once, and its result comes once, in order.
 //! 2. Only lack of memory makes a batch smaller. Any other failure is passed on at once.
-//! 3. A device that is poisoned is reported, never tried again.
+//! 3. A device that is poisoned is reported, never tried again; in a [`Child`] it ends the child, and
+//!    a new one goes on with a smaller batch.
 //!
 //! # When a failure shows
 //! On CubeCL devices (wgpu, cuda) an allocation fails late and in silence: what depends on it
@@ -19,13 +26,26 @@
 //! batch must read what it returns (`try_into_data`), and return the error.
 
 mod adaptive;
+mod child;
 mod error;
 mod failure;
+mod host_estimate;
+mod model_cache;
+mod predictor;
+mod pressure;
 mod report;
+mod runner;
 mod size;
+mod stacked;
 
 pub use adaptive::AdaptiveBatches;
+pub use child::{Child, ChildError, serve};
 pub use error::BatchError;
 pub use failure::Failure;
+pub use host_estimate::HostEstimate;
+pub use model_cache::{ModelCache, ModelError};
+pub use predictor::Predictor;
+pub use pressure::Pressure;
 pub use report::BatchReport;
+pub use runner::BatchRunner;
 pub use size::{BatchSize, BatchSizeConfig};

@@ -82,6 +82,11 @@ impl BatchSize {
         self.size
     }
 
+    /// The smallest size.
+    pub(super) fn floor(&self) -> usize {
+        self.config.floor
+    }
+
     /// Notes that a batch of full size succeeded. Grows only where there is `room`: memory is not
     /// under pressure.
     pub fn succeed(&mut self, room: bool) {

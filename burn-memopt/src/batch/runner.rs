@@ -1,0 +1,218 @@
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use burn::tensor::Device;
+
+use super::{BatchError, BatchReport, BatchSize, BatchSizeConfig, Failure, HostEstimate, Pressure};
+use crate::chunked::BoxError;
+use crate::memory::{PeakMeter, on_host};
+
+/// Share of the memory in use from which on batches do not grow.
+const DEFAULT_THRESHOLD: f64 = 0.8;
+
+/// Runs batches, each as large as memory allows, and learns from each how large that is.
+///
+/// What it learned stays: use one for as long as items are alike.
+///
+/// # Example
+/// ```
+/// use burn_memopt::batch::{BatchRunner, BatchSizeConfig};
+/// use burn_memopt::chunked::BoxError;
+///
+/// let mut runner = BatchRunner::new(BatchSizeConfig::default());
+/// let run = |items: &[u32]| -> Result<Vec<u32>, BoxError> {
+///     match items.len() {
+///         1..4 => Ok(items.to_vec()),
+///         _ => Err("can't allocate buffer of size: 64".into()), // as a small device would
+///     }
+/// };
+/// let results = runner.run(&[1, 2, 3, 4, 5, 6, 7], run)?;
+/// assert_eq!(results, [1, 2, 3]);
+/// assert_eq!(runner.report().failed_sizes, [7]);
+/// # Ok::<(), burn_memopt::batch::BatchError>(())
+/// ```
+pub struct BatchRunner {
+    size: BatchSize,
+    device: Option<Device>,
+    has_room: Box<dyn FnMut() -> bool>,
+    fits: Box<dyn FnMut(usize) -> bool>,
+    estimate: Option<HostEstimate>,
+    report: BatchReport,
+}
+
+impl BatchRunner {
+    /// Begins with the configured size; every size is tried, and grows after success.
+    ///
+    /// # Panics
+    /// If the sizes of `config` contradict each other.
+    pub fn new(config: BatchSizeConfig) -> Self {
+        Self {
+            size: BatchSize::new(config),
+            device: None,
+            has_room: Box::new(|| true),
+            fits: Box::new(|_| true),
+            estimate: None,
+            report: BatchReport::default(),
+        }
+    }
+
+    /// Begins with the configured size on `device`: it gives back what it does not use before a
+    /// smaller batch runs, and batches grow while less than 0.8 of the memory is in use. If its
+    /// tensors are in the memory of the host, each size is estimated before it is run, by
+    /// [`HostEstimate::default`].
+    ///
+    /// # Panics
+    /// If the sizes of `config` contradict each other.
+    pub fn on(config: BatchSizeConfig, device: &Device) -> Self {
+        let mut runner = Self::new(config);
+        runner.device = Some(device.clone());
+        runner.estimate = on_host(device).then(HostEstimate::default);
+        runner.with_pressure(Pressure::new(DEFAULT_THRESHOLD, [device.clone()]))
+    }
+
+    /// Lets batches grow only while memory is not under this pressure.
+    pub fn with_pressure(self, mut pressure: Pressure) -> Self {
+        self.with_room(move || !pressure.is_high())
+    }
+
+    /// Asks `has_room` before batches grow: whether memory is not under pressure.
+    pub fn with_room(mut self, has_room: impl FnMut() -> bool + 'static) -> Self {
+        self.has_room = Box::new(has_room);
+        self
+    }
+
+    /// Compares each size with the memory of the host that is free before it is run.
+    pub fn with_host_estimate(mut self, estimate: HostEstimate) -> Self {
+        self.estimate = Some(estimate);
+        self
+    }
+
+    /// Asks `fits` before a batch of a size runs: whether its estimate fits into the memory that is
+    /// free.
+    pub fn with_estimate(mut self, fits: impl FnMut(usize) -> bool + 'static) -> Self {
+        self.fits = Box::new(fits);
+        self
+    }
+
+    /// Items that the next batch may have.
+    pub fn next_size(&self) -> usize {
+        match &self.estimate {
+            Some(estimate) if estimate.wants_to_measure() && self.device.is_some() => {
+                self.size.floor()
+            }
+            _ => self.size.get(),
+        }
+    }
+
+    /// What happened so far.
+    pub fn report(&self) -> BatchReport {
+        BatchReport {
+            final_size: self.size.get(),
+            ..self.report.clone()
+        }
+    }
+
+    /// Runs the first of `items`, as many as [`next_size`](Self::next_size) says, fewer if these do
+    /// not fit, and answers their results, one an item. `run` must read them from the device, so that
+    /// lack of memory shows.
+    ///
+    /// # Errors
+    /// If not even the smallest batch fits, or anything else fails.
+    ///
+    /// # Panics
+    /// As `run` does, unless it panics for lack of memory; and if it answers another number of
+    /// results than it was given items.
+    pub fn run<I, O, E: Into<BoxError>>(
+        &mut self,
+        items: &[I],
+        mut run: impl FnMut(&[I]) -> Result<Vec<O>, E>,
+    ) -> Result<Vec<O>, BatchError> {
+        let mut tried = Vec::new();
+        loop {
+            let size = self.next_size().min(items.len());
+            let source = match self.is_estimated_to_fit(size) {
+                true => match self.attempt(&items[..size], &mut run)? {
+                    Ok(results) => return Ok(results),
+                    Err(source) => Some(source),
+                },
+                false => None,
+            };
+            if let Some(device) = &self.device {
+                device.memory_cleanup();
+            }
+            tried.push(size);
+            self.report.failed_sizes.push(size);
+            if !self.shrink_below(size) {
+                return Err(BatchError::OutOfMemory {
+                    item: 0,
+                    tried,
+                    source,
+                });
+            }
+        }
+    }
+
+    fn is_estimated_to_fit(&mut self, size: usize) -> bool {
+        let fits = self.estimate.as_mut().is_none_or(|host| host.fits(size));
+        fits && (self.fits)(size)
+    }
+
+    /// Runs a batch; the inner error is lack of memory.
+    fn attempt<I, O, E: Into<BoxError>>(
+        &mut self,
+        batch: &[I],
+        run: &mut impl FnMut(&[I]) -> Result<Vec<O>, E>,
+    ) -> Result<Result<Vec<O>, BoxError>, BatchError> {
+        let size = batch.len();
+        let device = self.device.as_ref().filter(|_| self.estimate.is_some());
+        let meter = device.map(PeakMeter::start);
+        match catch_unwind(AssertUnwindSafe(|| run(batch))) {
+            Ok(Ok(results)) => {
+                let num_results = results.len();
+                assert_eq!(
+                    num_results, size,
+                    "a batch must have one result for each of its items"
+                );
+                if let (Some(estimate), Some(meter)) = (&mut self.estimate, meter) {
+                    estimate.measured(meter.finish(), size);
+                }
+                self.succeed(size);
+                Ok(Ok(results))
+            }
+            Ok(Err(error)) => {
+                let source = error.into();
+                match Failure::of(&*source) {
+                    Failure::OutOfMemory { .. } => Ok(Err(source)),
+                    Failure::DevicePoisoned => Err(BatchError::DevicePoisoned { item: 0, source }),
+                    Failure::Other => Err(BatchError::Failed {
+                        item: 0,
+                        size,
+                        source,
+                    }),
+                }
+            }
+            Err(panic) => match Failure::of_panic(&*panic) {
+                Failure::OutOfMemory { .. } => Ok(Err(Failure::panic_text(&*panic).into())),
+                _ => resume_unwind(panic),
+            },
+        }
+    }
+
+    fn succeed(&mut self, size: usize) {
+        self.report.num_items += size;
+        self.report.num_batches += 1;
+        self.report.largest_batch = self.report.largest_batch.max(size);
+        if size == self.size.get() {
+            self.size.succeed((self.has_room)());
+        }
+    }
+
+    /// Shrinks until the next batch is below `size`, which may itself be the rest of the items.
+    fn shrink_below(&mut self, size: usize) -> bool {
+        while self.size.shrink() {
+            if self.size.get() < size {
+                return true;
+            }
+        }
+        false
+    }
+}
