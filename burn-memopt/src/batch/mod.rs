@@ -47,5 +47,6 @@ pub use model_cache::{ModelCache, ModelError};
 pub use predictor::Predictor;
 pub use pressure::Pressure;
 pub use report::BatchReport;
+pub(crate) use report::list;
 pub use runner::BatchRunner;
 pub use size::{BatchSize, BatchSizeConfig};

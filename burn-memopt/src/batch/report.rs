@@ -32,7 +32,7 @@ impl fmt::Display for BatchReport {
 }
 
 /// Numbers with commas between them.
-pub(super) fn list(sizes: &[usize]) -> String {
+pub(crate) fn list(sizes: &[usize]) -> String {
     let sizes: Vec<_> = sizes.iter().map(ToString::to_string).collect();
     sizes.join(", ")
 }

@@ -22,6 +22,11 @@ pub struct TrainStepConfig {
     pub accumulation_steps: usize,
     /// Limit of the averaged, unscaled gradients. The default is none.
     pub clipping: Option<Clipping>,
+    /// Whether parameters and optimizer of before an update are kept until it was read back, so that
+    /// an update that runs out of memory is undone as well. They take their memory twice during the
+    /// update. The default is `false`: only what comes before the update is undone.
+    #[config(default = false)]
+    pub undo_updates: bool,
     /// Skipped steps in a row after which training is given up. The default is `50`.
     #[config(default = 50)]
     pub max_skipped_steps: usize,
@@ -37,7 +42,7 @@ impl TrainStepConfig {
     /// If `accumulation_steps` or `max_skipped_steps` is zero, or the clipping
     /// limit or a value of the loss scaler is out of range.
     pub fn init(&self, optimizer: impl Into<ModuleOptimizer>) -> TrainStep {
-        TrainStep::new(self.group(), optimizer.into())
+        TrainStep::new(self.group(), optimizer.into(), self.undo_updates)
     }
 
     /// The part of the step that needs no optimizer.

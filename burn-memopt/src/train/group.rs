@@ -18,7 +18,7 @@ pub(super) struct Group {
     accumulator: GradientAccumulator,
     /// Sum of weight times mean loss over the group, left on the device.
     loss_sum: Option<Tensor<1>>,
-    /// As they were before the group.
+    /// As they were before the group; kept after it, to undo its update.
     statistics: Option<RunningStatistics>,
     state: TrainState,
 }
@@ -83,6 +83,21 @@ impl Group {
         Ok(())
     }
 
+    /// Drops the group, which may have ended with an update already, and puts running statistics
+    /// back.
+    pub(super) fn undo<M: Module>(&mut self, model: &M) {
+        self.accumulator.clear();
+        self.loss_sum = None;
+        if let Some(statistics) = self.statistics.take() {
+            statistics.restore(model);
+        }
+    }
+
+    /// Counts as if the groups since `state` had not been.
+    pub(super) fn set_state(&mut self, state: TrainState) {
+        self.state = state;
+    }
+
     pub(super) fn micro_batches(&self) -> usize {
         self.accumulator.micro_batches()
     }
@@ -138,7 +153,6 @@ impl Group {
     /// # Errors
     /// As [`TrainStep::step`](crate::train::TrainStep::step).
     pub(super) fn finish<M: Module>(&mut self, model: &M) -> Result<Verdict, StepError> {
-        let statistics = self.statistics.take();
         let refused = match self.mean(model) {
             Ok(None) => return Ok(Verdict::Empty),
             Ok(Some((loss, grads))) if loss.is_finite() && grads.is_finite() => {
@@ -147,9 +161,7 @@ impl Group {
             Ok(Some((loss, grads))) => self.refuse(model, loss, &grads),
             Err(error) => Err(error),
         };
-        if let Some(statistics) = statistics {
-            statistics.restore(model);
-        }
+        self.undo(model);
         refused
     }
 

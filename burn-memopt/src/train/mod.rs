@@ -4,13 +4,17 @@
 mod config;
 mod group;
 mod loss;
+mod micro_batches;
 mod outcome;
+mod readable;
+mod recovery;
 mod statistics;
 mod step;
 mod strategy;
 
 pub use config::TrainStepConfig;
 pub use loss::MicroLoss;
+pub use micro_batches::MicroBatches;
 pub use outcome::{StepError, StepOutcome, TrainState};
 pub use step::TrainStep;
 pub use strategy::{MicroBatchStrategy, MicroStep, StateCheckpointer};

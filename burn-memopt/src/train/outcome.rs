@@ -1,6 +1,7 @@
 use burn::tensor::TensorReadError;
 use serde::{Deserialize, Serialize};
 
+use crate::batch::list;
 use crate::precision::LossScaler;
 
 /// The state of a [`TrainStep`](super::TrainStep) between two groups.
@@ -115,6 +116,20 @@ pub enum StepError {
         /// Number of the step, from 1.
         step: usize,
         /// What the device says.
+        source: TensorReadError,
+    },
+    /// Not even the smallest micro-batch fits.
+    #[error(
+        "training step {step}: memory does not suffice, for micro-batches of {}; parameters are as \
+         before the step. Recompute activations, use half precision or smaller items",
+        list(tried)
+    )]
+    OutOfMemory {
+        /// Number of the step, from 1.
+        step: usize,
+        /// Sizes that did not fit, in the order in which they were tried.
+        tried: Vec<usize>,
+        /// What the device says of the last.
         source: TensorReadError,
     },
     /// A state of a run that treats its loss differently.

@@ -53,13 +53,18 @@ use crate::precision::{Autocast, CastFloats};
 /// # Ok::<(), burn_memopt::train::StepError>(())
 /// ```
 pub struct TrainStep {
-    group: Group,
-    optimizer: ModuleOptimizer,
+    pub(super) group: Group,
+    pub(super) optimizer: ModuleOptimizer,
+    pub(super) undo_updates: bool,
 }
 
 impl TrainStep {
-    pub(super) fn new(group: Group, optimizer: ModuleOptimizer) -> Self {
-        Self { group, optimizer }
+    pub(super) fn new(group: Group, optimizer: ModuleOptimizer, undo_updates: bool) -> Self {
+        Self {
+            group,
+            optimizer,
+            undo_updates,
+        }
     }
 
     /// Runs one micro-batch forward and backward and accumulates its gradients.
@@ -141,13 +146,20 @@ impl TrainStep {
         model: M,
         lr: impl Into<ModuleLearningRate>,
     ) -> (M, Result<StepOutcome, StepError>) {
+        let state = self.group.state().clone();
         match self.group.finish(&model) {
             Ok(Verdict::Step {
                 grads,
                 loss,
                 grad_norm,
             }) => {
-                let model = self.optimizer.step(lr, model, grads);
+                let (model, updated) = self.update(model, lr.into(), grads);
+                if let Err(source) = updated {
+                    let step = self.group.state().steps;
+                    self.group.undo(&model);
+                    self.group.set_state(state);
+                    return (model, Err(StepError::Device { step, source }));
+                }
                 (model, Ok(StepOutcome::Stepped { loss, grad_norm }))
             }
             Ok(Verdict::Skip { scale }) => (model, Ok(StepOutcome::Skipped { scale })),
