@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use burn_memopt::memory::Bytes;
+use burn_memopt::train::MicroBatches;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
@@ -51,7 +52,9 @@ pub struct Summary {
     pub precision: String,
     /// The gradient-checkpointing policy.
     pub grad_checkpoint: String,
-    /// Micro-batches a step.
+    /// Items in a micro-batch, at the end.
+    pub micro_batch_size: usize,
+    /// Micro-batches a step, at the end.
     pub accumulation_steps: usize,
     /// The artifact folder.
     pub artifact_dir: String,
@@ -76,6 +79,12 @@ enum Event<'a> {
         bytes_in_use: Option<u64>,
         bytes_peak: Option<u64>,
         seconds_left: Option<f64>,
+    },
+    MicroBatch {
+        step: u64,
+        too_large: &'a [usize],
+        micro_batch_size: usize,
+        accumulation_steps: usize,
     },
     Save {
         step: u64,
@@ -172,6 +181,28 @@ impl Progress {
             bytes_in_use: report.bytes_in_use.map(Bytes::get),
             bytes_peak: report.bytes_peak.map(Bytes::get),
             seconds_left,
+        })
+    }
+
+    /// Says that `step` ran out of memory with micro-batches that were `too_large`, and was made again
+    /// in `parts`.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn smaller(&mut self, step: u64, too_large: &[usize], parts: &MicroBatches) -> Result<()> {
+        let sizes: Vec<_> = too_large.iter().map(ToString::to_string).collect();
+        self.note(&format!(
+            "step {step}: out of memory with micro-batches of {}, made again in {} of {}; the run \
+             goes on with these",
+            sizes.join(" and "),
+            parts.accumulation_steps(),
+            parts.size(),
+        ));
+        self.emit(&Event::MicroBatch {
+            step,
+            too_large,
+            micro_batch_size: parts.size(),
+            accumulation_steps: parts.accumulation_steps(),
         })
     }
 
@@ -341,6 +372,7 @@ mod tests {
             device: "flex".into(),
             precision: "f32".into(),
             grad_checkpoint: "none".into(),
+            micro_batch_size: 4,
             accumulation_steps: 1,
             artifact_dir: "artifacts/a".into(),
             metrics: BTreeMap::from([("count_correlation".into(), 0.9)]),
@@ -399,6 +431,7 @@ mod tests {
             "loss_first",
             "loss_last",
             "metrics",
+            "micro_batch_size",
             "peak_bytes",
             "precision",
             "seconds",

@@ -114,6 +114,11 @@ pub struct RunFlags {
     /// Micro-batches added up for one optimizer step. The default is 1.
     #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
     pub accumulation_steps: Option<u64>,
+    /// Where a GPU lacks memory for a micro-batch, make the step again with smaller ones, and more
+    /// of them; the items of a step stay the same. The default is false.
+    #[arg(long, value_name = "BOOL", help_heading = "Memory")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub auto_micro_batch: Option<bool>,
     /// Precision of the forward and backward pass; parameters stay f32. The default is f32.
     #[arg(long, value_enum, value_name = "TYPE", help_heading = "Memory")]
     pub precision: Option<PrecisionChoice>,
@@ -240,7 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn memory_tracking_needs_no_value() {
+    fn what_is_on_or_off_needs_no_value() {
+        assert_eq!(run("train --auto-micro-batch").auto_micro_batch, Some(true));
         assert_eq!(run("train --memory-tracking").memory_tracking, Some(true));
         assert_eq!(
             run("train --memory-tracking=false").memory_tracking,

@@ -26,6 +26,9 @@ pub struct RunSettings {
     pub seed: u64,
     pub grad_checkpoint: CheckpointChoice,
     pub accumulation_steps: usize,
+    /// Not in the settings of runs that were saved before it was there.
+    #[serde(default)]
+    pub auto_micro_batch: bool,
     pub precision: PrecisionChoice,
     pub memory_tracking: bool,
     pub memory_log_file: Option<PathBuf>,
@@ -49,6 +52,7 @@ impl Default for RunSettings {
             seed: 42,
             grad_checkpoint: CheckpointChoice::default(),
             accumulation_steps: 1,
+            auto_micro_batch: false,
             precision: PrecisionChoice::F32,
             memory_tracking: true,
             memory_log_file: None,

@@ -108,8 +108,9 @@ fn run_step<J: Job>(
 ) -> Result<(J::Network, StepOutcome)> {
     for _ in 0..num_micro_batches {
         // Whole batches only: the last of an epoch may be smaller.
-        session.loader.rewind();
+        session.feed.loader.rewind();
         let batch = session
+            .feed
             .loader
             .batches()
             .next()

@@ -53,12 +53,17 @@ pub trait Job: Sized {
     /// If the data does not fit it, its weights cannot be read, or its memory budget is too small.
     fn network(&self, data: Option<&Self::Data>, device: &Device) -> Result<Self::Network>;
 
-    /// Batches of what is learned from, in the order of the run's seed.
+    /// Batches of what is learned from, in the order of the run's seed, which does not depend on
+    /// `batch_size`.
     ///
     /// # Errors
     /// If there is no batch.
-    fn loader(&self, data: &Self::Data, device: &Device)
-    -> Result<Loader<Self::Item, Self::Batch>>;
+    fn loader(
+        &self,
+        data: &Self::Data,
+        batch_size: usize,
+        device: &Device,
+    ) -> Result<Loader<Self::Item, Self::Batch>>;
 
     /// Items in a batch.
     fn num_items(batch: &Self::Batch) -> usize;
@@ -66,7 +71,7 @@ pub trait Job: Sized {
     /// Runs one micro-batch forward and backward.
     fn micro_batch(&self, network: &Self::Network, train: &mut TrainStep, batch: Self::Batch);
 
-    /// Judges the trained network on what was held out, and writes what shows how good it is
+    /// Judges the trained network on what was held out, `batch_size` items at a time, and writes what shows how good it is
     /// beside the other artifacts of `run`.
     ///
     /// # Errors
@@ -75,6 +80,7 @@ pub trait Job: Sized {
         &self,
         network: &Self::Network,
         data: &Self::Data,
+        batch_size: usize,
         run: &RunDir,
         device: &Device,
     ) -> Result<Metrics>;

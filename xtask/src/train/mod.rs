@@ -4,6 +4,7 @@
 
 mod decode;
 mod estimate;
+mod feed;
 mod holdout;
 mod images;
 mod job;
@@ -78,9 +79,9 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
         Some(data) => data,
         None => job.generate(&dir.root().join(DATA_FOLDER))?,
     };
-    let mut session = Session::new(run, precision, job.loader(&data, &device)?, &device);
+    let mut session = Session::new(&job, &data, run, precision, &device)?;
     let network = match &plan.resumed {
-        Some((_, state)) => saved::load(&state.dir, network, &mut session)?,
+        Some((_, state)) => saved::load(&state.dir, &job, &data, network, &mut session)?,
         None => network,
     };
     let steps = num_steps(run, &session)?;
@@ -134,6 +135,6 @@ fn measure<J: Job>(
         Some(data) => data,
         None => job.generate(folder.path())?,
     };
-    let session = Session::new(run, precision, job.loader(&data, device)?, device);
+    let session = Session::new(job, &data, run, precision, device)?;
     Estimate::measure(job, run, network, session, device)
 }

@@ -72,9 +72,10 @@ impl<J: Job> Run<'_, J> {
                     data,
                     dir,
                     device,
+                    session,
                     ..
                 } = &self;
-                job.judge(&network, data, dir, device)?
+                job.judge(&network, data, session.parts.size(), dir, device)?
             }
         };
         self.watch.sample(self.session.step, None);
@@ -96,13 +97,15 @@ impl<J: Job> Run<'_, J> {
         let mut items = 0;
         while self.session.step < steps {
             let meter = self.watch.meter(self.session.step + 1);
-            let (next, done) = self.session.advance(&self.job, network);
+            let num_tried = self.session.parts.tried().len();
+            let (next, done) = self.session.advance(&self.job, &self.data, network);
             network = next;
             let done = done?;
             items += done.items;
             let step = self.session.step;
             let memory = self.watch.sample(step, meter);
             self.tell_skipped(&done);
+            self.tell_smaller(num_tried)?;
             self.progress.step(&StepReport {
                 step,
                 loss: done.loss,
@@ -130,6 +133,15 @@ impl<J: Job> Run<'_, J> {
         }
     }
 
+    /// Tells the sizes of micro-batches that were too large after the first `known` of them.
+    fn tell_smaller(&mut self, known: usize) -> Result<()> {
+        let (step, parts) = (self.session.step, &self.session.parts);
+        match &parts.tried()[known..] {
+            [] => Ok(()),
+            too_large => self.progress.smaller(step, too_large, parts),
+        }
+    }
+
     fn save(&mut self, network: &J::Network) -> Result<()> {
         // The settings beside a state are those it was made with.
         self.dir.write_config(self.settings)?;
@@ -153,7 +165,8 @@ impl<J: Job> Run<'_, J> {
             device: self.device_name.clone(),
             precision: self.precision.to_string(),
             grad_checkpoint: self.settings.run.grad_checkpoint.as_str().into(),
-            accumulation_steps: self.settings.run.accumulation_steps,
+            micro_batch_size: self.session.parts.size(),
+            accumulation_steps: self.session.parts.accumulation_steps(),
             artifact_dir: self.dir.root().display().to_string(),
             metrics,
         }

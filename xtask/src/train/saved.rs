@@ -51,7 +51,7 @@ pub fn save<J: Job>(dir: &Path, network: &J::Network, session: &Session<J>) -> R
     let state = State {
         step: session.step,
         train: session.train.state().clone(),
-        loader: session.loader.state(),
+        loader: session.feed.loader.state(),
         losses: session.losses.clone(),
     };
     let text = serde_json::to_string_pretty(&state).context("cannot write the state as JSON")?;
@@ -64,6 +64,8 @@ pub fn save<J: Job>(dir: &Path, network: &J::Network, session: &Session<J>) -> R
 /// If a file cannot be read, or is of another network, precision or data.
 pub fn load<J: Job>(
     dir: &Path,
+    job: &J,
+    data: &J::Data,
     network: J::Network,
     session: &mut Session<J>,
 ) -> Result<J::Network> {
@@ -81,7 +83,7 @@ pub fn load<J: Job>(
         .with_context(context(OPTIMIZER_FILE))?;
     session.train.set_optimizer(optimizer);
     session.train.load_state(state.train)?;
-    session.loader.resume(&state.loader)?;
+    session.go_on(job, data, &state.loader)?;
     session.losses = state.losses;
     session.step = state.step;
     Ok(network)

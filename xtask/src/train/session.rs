@@ -7,11 +7,12 @@ use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::Precision;
-use burn_memopt::train::{StepOutcome, TrainStep, TrainStepConfig};
-use burn_memopt_datasets::loader::{Batches, Loader};
+use burn_memopt::train::{MicroBatches, StepOutcome, TrainStep, TrainStepConfig};
+use burn_memopt_datasets::loader::LoaderState;
 use burn_memopt_datasets::shuffle::mix;
 use serde::{Deserialize, Serialize};
 
+use super::feed::Feed;
 use super::job::Job;
 use super::schedule::learning_rate;
 use crate::settings::RunSettings;
@@ -67,8 +68,10 @@ pub fn optimizer() -> ModuleOptimizer {
 pub struct Session<J: Job> {
     /// The optimizer, the scaler and what is accumulated.
     pub train: TrainStep,
-    /// Where batches come from.
-    pub loader: Loader<J::Item, J::Batch>,
+    /// Where micro-batches come from.
+    pub feed: Feed<J>,
+    /// How the items of a step are divided.
+    pub parts: MicroBatches,
     /// The losses so far.
     pub losses: Losses,
     /// Optimizer steps done since the beginning of the run.
@@ -76,60 +79,97 @@ pub struct Session<J: Job> {
     device: Device,
     lr: f64,
     seed: u64,
-    accumulation_steps: usize,
-    batches: Option<Batches<J::Batch>>,
+    auto_micro_batch: bool,
 }
 
 impl<J: Job> Session<J> {
     /// A run before its first step. `device` records gradients.
+    ///
+    /// # Errors
+    /// If there is no batch.
     pub fn new(
+        job: &J,
+        data: &J::Data,
         run: &RunSettings,
         precision: Precision,
-        loader: Loader<J::Item, J::Batch>,
         device: &Device,
-    ) -> Self {
+    ) -> Result<Self> {
         let train = TrainStepConfig::new()
             .with_precision(precision)
             .with_accumulation_steps(run.accumulation_steps)
             .with_clipping(Some(Clipping::Norm(run.clip_norm)))
+            .with_undo_updates(run.auto_micro_batch)
             .init(optimizer());
-        Self {
+        Ok(Self {
             train,
-            loader,
+            feed: Feed::new(job, data, run.batch_size, device)?,
+            parts: MicroBatches::new(run.batch_size, run.accumulation_steps),
             losses: Losses::default(),
             step: 0,
             device: device.clone(),
             lr: run.lr,
             seed: run.seed,
-            accumulation_steps: run.accumulation_steps,
-            batches: None,
-        }
+            auto_micro_batch: run.auto_micro_batch,
+        })
     }
 
     /// Optimizer steps in an epoch; the last one of an epoch may be smaller.
     pub fn steps_per_epoch(&self) -> u64 {
-        self.loader.num_batches().div_ceil(self.accumulation_steps) as u64
+        let batches = self.feed.loader.num_batches();
+        batches.div_ceil(self.parts.accumulation_steps()) as u64
     }
 
-    /// Makes one optimizer step out of micro-batches and returns the network after it.
+    /// Goes to where a saved run was in the data, in micro-batches no larger than it had then.
     ///
     /// # Errors
-    /// If a batch cannot be loaded, or the loss or a gradient is not finite; then the
-    /// network is as before.
-    pub fn advance(&mut self, job: &J, network: J::Network) -> (J::Network, Result<StepDone>) {
-        // Nothing random may depend on what ran before, for instance in a part of the
-        // run that was not resumed.
-        self.device.seed(mix(self.seed, self.step));
-        let items = match self.accumulate(job, &network) {
-            Ok(items) => items,
-            Err(error) => return (network, Err(error)),
+    /// If the state is of other data.
+    pub fn go_on(&mut self, job: &J, data: &J::Data, state: &LoaderState) -> Result<()> {
+        self.parts.limit(state.batch_size);
+        self.feed.go_on(job, data, self.parts.size(), state)
+    }
+
+    /// Makes one optimizer step out of micro-batches and returns the network after it. If memory
+    /// runs out, it is made of smaller ones where the settings say so.
+    ///
+    /// # Errors
+    /// If a batch cannot be loaded, memory does not suffice, or the loss or a gradient is not finite;
+    /// then the network is as before.
+    pub fn advance(
+        &mut self,
+        job: &J,
+        data: &J::Data,
+        network: J::Network,
+    ) -> (J::Network, Result<StepDone>) {
+        let Self { train, feed, .. } = self;
+        let (start, effective) = (feed.loader.state(), self.parts.effective_batch_size());
+        let mut items = 0;
+        let mut run = |train: &mut TrainStep, network: &J::Network, size: usize| -> Result<()> {
+            // Nothing random may depend on what ran before, for instance in a part of the
+            // run that was not resumed.
+            self.device.seed(mix(self.seed, self.step));
+            if feed.batch_size() != size {
+                feed.go_on(job, data, size, &start)?;
+            }
+            items = feed.each(effective / size, |batch| {
+                job.micro_batch(network, train, batch);
+            })?;
+            Ok(())
         };
         let lr = learning_rate(self.lr, self.step + 1);
-        let (network, outcome) = self.train.flush(network, lr);
+        let (network, outcome) = match self.auto_micro_batch {
+            true => train.step_in_parts(network, lr, &mut self.parts, run),
+            false => match run(train, &network, self.parts.size()) {
+                Ok(()) => {
+                    let (network, outcome) = train.flush(network, lr);
+                    (network, outcome.map_err(Into::into))
+                }
+                Err(error) => (network, Err(error)),
+            },
+        };
         let loss = match outcome {
             Ok(StepOutcome::Stepped { loss, .. }) => Some(loss),
             Ok(_) => None,
-            Err(error) => return (network, Err(error.into())),
+            Err(error) => return (network, Err(error)),
         };
         self.step += 1;
         if let Some(loss) = loss {
@@ -137,30 +177,7 @@ impl<J: Job> Session<J> {
         }
         (network, Ok(StepDone { loss, items }))
     }
-
-    /// Runs the micro-batches of one step forward and backward. A group ends with its epoch.
-    fn accumulate(&mut self, job: &J, network: &J::Network) -> Result<u64> {
-        let mut items = 0;
-        for micro_batch in 0..self.accumulation_steps {
-            let batch = match self.next_batch(micro_batch == 0)? {
-                Some(batch) => batch,
-                None => break,
-            };
-            items += J::num_items(&batch) as u64;
-            job.micro_batch(network, &mut self.train, batch);
-        }
-        Ok(items)
-    }
-
-    /// The next batch of this epoch; after its end `None`, or the first of the next.
-    fn next_batch(&mut self, may_begin_epoch: bool) -> Result<Option<J::Batch>> {
-        if let Some(batch) = self.batches.as_mut().and_then(Iterator::next) {
-            return Ok(Some(batch?));
-        }
-        if !may_begin_epoch {
-            return Ok(None);
-        }
-        let batches = self.batches.insert(self.loader.batches());
-        Ok(batches.next().transpose()?)
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,8 +80,13 @@ impl Job for WatermarkJob {
         prepare_network(&model.network, run, self.task, shape, device)
     }
 
-    fn loader(&self, data: &Data, device: &Device) -> Result<Loader<Sample, Batch>> {
-        data.loader(&self.settings.run, device)
+    fn loader(
+        &self,
+        data: &Data,
+        batch_size: usize,
+        device: &Device,
+    ) -> Result<Loader<Sample, Batch>> {
+        data.loader(batch_size, self.settings.run.seed, device)
     }
 
     fn num_items(batch: &Batch) -> usize {
@@ -92,8 +97,14 @@ impl Job for WatermarkJob {
         self.task.micro_batch(network, train, batch);
     }
 
-    fn judge(&self, network: &UNet, data: &Data, run: &RunDir, device: &Device) -> Result<Metrics> {
-        let batch_size = self.settings.run.batch_size;
+    fn judge(
+        &self,
+        network: &UNet,
+        data: &Data,
+        batch_size: usize,
+        run: &RunDir,
+        device: &Device,
+    ) -> Result<Metrics> {
         judge(network, self.task, data, batch_size, run, device)
     }
 }

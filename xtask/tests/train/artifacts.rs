@@ -169,6 +169,22 @@ fn without_tracking_there_is_no_record_and_with_a_file_it_goes_there() {
 }
 
 #[test]
+fn micro_batches_that_fit_stay_as_they_are() {
+    let place = Workplace::new();
+    let args = ["--steps", "3", "--accumulation-steps", "2"];
+    let plain = place.train("plain", &args).succeeded();
+    let auto = [&args[..], &["--auto-micro-batch"]].concat();
+    let auto = place.train("auto", &auto).succeeded();
+    assert_eq!(auto.losses(), plain.losses());
+    assert_eq!(auto.summary()["micro_batch_size"], 2);
+    assert_eq!(auto.summary()["accumulation_steps"], 2);
+    let kind = |event: &serde_json::Value| event["event"] == "micro_batch";
+    assert!(!auto.events.iter().any(kind));
+    let config = fs::read_to_string(place.path("auto").join("config.json")).expect("settings");
+    assert!(config.contains("\"auto_micro_batch\": true"), "{config}");
+}
+
+#[test]
 fn everything_can_be_learned_from_where_nothing_is_held_out() {
     let place = Workplace::new();
     let dir = place.arg("a");

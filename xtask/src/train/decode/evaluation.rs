@@ -9,7 +9,7 @@ use burn_memopt_models::decode::{DetectionConfig, FoundEmitter, Score, SigmaMUNe
 use super::data::Data;
 use super::samples::Samples;
 use crate::run_dir::RunDir;
-use crate::settings::{DecodeSettings, Settings};
+use crate::settings::DecodeSettings;
 use crate::train::job::Metrics;
 
 /// Localizes the frames held out, or the training frames where none are; writes
@@ -23,22 +23,23 @@ use crate::train::job::Metrics;
 pub fn judge(
     network: &SigmaMUNet,
     data: &Data,
-    settings: &Settings<DecodeSettings>,
+    settings: &DecodeSettings,
+    batch_size: usize,
     run: &RunDir,
     device: &Device,
 ) -> Result<Metrics> {
     let (network, device) = (network.valid(), device.clone().without_autodiff());
     let samples = data.held_out.as_ref().unwrap_or(&data.training);
-    let detection = DetectionConfig::new().with_threshold(settings.model.threshold);
+    let detection = DetectionConfig::new().with_threshold(settings.threshold);
     let (mut rows, mut score) = (Vec::new(), Score::default());
     let frames: Vec<usize> = samples.frames.clone().collect();
-    for frames in frames.chunks(settings.run.batch_size) {
+    for frames in frames.chunks(batch_size) {
         let found = localize(&network, data, samples, frames, &detection, &device)?;
         for (&frame, found) in frames.iter().zip(found) {
             let found = found.iter().map(|emitter| data.units.row(frame, emitter));
             let found: Vec<Localization> = found.collect();
             let truth = samples.emitters.emitters(frame);
-            let radius = settings.model.radius;
+            let radius = settings.radius;
             score = score.plus(Score::of_frame(&places(&found), &places(truth), radius));
             rows.extend(found);
         }

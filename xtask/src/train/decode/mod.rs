@@ -100,9 +100,13 @@ impl Job for DecodeJob {
         cut(network, run, sample)
     }
 
-    fn loader(&self, data: &Data, device: &Device) -> Result<Loader<Sample, Batch>> {
-        let run = &self.settings.run;
-        let config = LoaderConfig::new(run.batch_size).with_shuffle(run.seed);
+    fn loader(
+        &self,
+        data: &Data,
+        batch_size: usize,
+        device: &Device,
+    ) -> Result<Loader<Sample, Batch>> {
+        let config = LoaderConfig::new(batch_size).with_shuffle(self.settings.run.seed);
         let collate = Collate {
             frames: data.batcher(1 << self.settings.model.depth),
             units: data.units,
@@ -139,9 +143,10 @@ impl Job for DecodeJob {
         &self,
         network: &SigmaMUNet,
         data: &Data,
+        batch_size: usize,
         run: &RunDir,
         device: &Device,
     ) -> Result<Metrics> {
-        evaluation::judge(network, data, &self.settings, run, device)
+        evaluation::judge(network, data, &self.settings.model, batch_size, run, device)
     }
 }

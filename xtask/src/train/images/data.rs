@@ -67,8 +67,13 @@ impl Data {
     ///
     /// # Errors
     /// If there is no batch.
-    pub fn loader(&self, run: &RunSettings, device: &Device) -> Result<Loader<Sample, Batch>> {
-        let config = LoaderConfig::new(run.batch_size).with_shuffle(run.seed);
+    pub fn loader(
+        &self,
+        batch_size: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<Loader<Sample, Batch>> {
+        let config = LoaderConfig::new(batch_size).with_shuffle(seed);
         Ok(Loader::seeded(
             self.training.clone(),
             Augment,
