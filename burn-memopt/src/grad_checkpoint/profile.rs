@@ -23,7 +23,7 @@ pub struct UnmeasuredError {
 }
 
 impl UnmeasuredError {
-    fn of(device: &Device) -> Self {
+    pub(crate) fn of(device: &Device) -> Self {
         Self {
             device: format!("{device:?}"),
         }

@@ -10,6 +10,8 @@
 //! | what batches take, and the best size | [`PerformanceMonitor`] | time; memory as it is reported |
 //! | the course of a run: CSV, PNG, maxima, leaks | [`MemoryTracker`] | at its samples |
 //! | what data takes before it is loaded | [`estimate`] | for plain data; samples of the rest |
+//! | what a model takes at any batch and size | [`estimate`] | parameters; fitted activations |
+//! | the settings that keep a budget | [`plan`] | verified by running |
 //! | how to load data in the memory there is | [`advise`] | borders to the byte |
 //!
 //! [`MemoryManager`] gives memory back when it becomes scarce.
@@ -27,6 +29,7 @@ mod manager;
 mod meter;
 mod monitor;
 mod performance;
+pub mod plan;
 mod plot;
 mod pool_sampler;
 mod pressure;

@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::Workload;
+use super::line::Line;
+use crate::grad_checkpoint::BlockCost;
+use crate::memory::Bytes;
+
+/// What the blocks of a chain cost at any batch and size, from profiles of two small ones.
+///
+/// [`profile`](crate::grad_checkpoint::profile()) a chain on two samples, and its costs at a third
+/// workload go to [`grad_checkpoint::Plan`](crate::grad_checkpoint::Plan), which says where to cut
+/// it and predicts the peak. Unlike a [`PeakFit`](super::PeakFit) this follows the moment of the
+/// peak through the step as the workload grows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BlockFit {
+    blocks: Vec<BlockLines>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct BlockLines {
+    last_use: usize,
+    /// Output, kept, forward peak, backward peak and gradients in bytes; time in seconds.
+    amounts: [Line; 6],
+}
+
+impl BlockFit {
+    /// Fits the profiles of one chain on at least two workloads.
+    ///
+    /// # Panics
+    /// If no two workloads differ in pixels, or profiles differ in their number of blocks.
+    pub fn new(profiles: &[(Workload, Vec<BlockCost>)]) -> Self {
+        let num_blocks = profiles.first().map_or(0, |(_, costs)| costs.len());
+        for (workload, costs) in profiles {
+            assert!(
+                costs.len() == num_blocks,
+                "every profile must have {num_blocks} blocks, got {} on {workload}",
+                costs.len()
+            );
+        }
+        let line = |block: usize, amount: fn(&BlockCost) -> f64| {
+            let point = |(workload, costs): &(Workload, Vec<BlockCost>)| {
+                (workload.pixels(), amount(&costs[block]))
+            };
+            Line::through(profiles.iter().map(point))
+        };
+        let lines = |block: usize| BlockLines {
+            last_use: profiles[0].1[block].last_use,
+            amounts: AMOUNTS.map(|amount| line(block, amount)),
+        };
+        Self {
+            blocks: (0..num_blocks).map(lines).collect(),
+        }
+    }
+
+    /// What each block costs on a workload.
+    pub fn at(&self, workload: Workload) -> Vec<BlockCost> {
+        let pixels = workload.pixels();
+        let costs = self.blocks.iter().map(|block| {
+            let [
+                output,
+                kept,
+                forward_peak,
+                backward_peak,
+                param_grads,
+                seconds,
+            ] = block.amounts.each_ref().map(|line| line.at(pixels));
+            let bytes = |amount: f64| Bytes::new(amount.round() as u64);
+            BlockCost {
+                output: bytes(output),
+                last_use: block.last_use,
+                kept: bytes(kept),
+                forward_peak: bytes(forward_peak),
+                backward_peak: bytes(backward_peak),
+                param_grads: bytes(param_grads),
+                forward: Duration::from_secs_f64(seconds),
+            }
+        });
+        costs.collect()
+    }
+}
+
+const AMOUNTS: [fn(&BlockCost) -> f64; 6] = [
+    |cost| cost.output.get() as f64,
+    |cost| cost.kept.get() as f64,
+    |cost| cost.forward_peak.get() as f64,
+    |cost| cost.backward_peak.get() as f64,
+    |cost| cost.param_grads.get() as f64,
+    |cost| cost.forward.as_secs_f64(),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn costs_grow_with_pixels_but_gradients_stay() {
+        let cost = |pixels: u64| BlockCost {
+            output: Bytes::new(4 * pixels),
+            last_use: 1,
+            kept: Bytes::new(12 * pixels),
+            forward_peak: Bytes::new(1000 + 8 * pixels),
+            backward_peak: Bytes::new(500 + 20 * pixels),
+            param_grads: Bytes::new(500),
+            forward: Duration::from_micros(pixels),
+        };
+        let workloads = [8, 16, 64].map(|side| Workload::new(2, [side, side]));
+        let profile = |workload: Workload| (workload, vec![cost(workload.pixels())]);
+        let fit = BlockFit::new(&[profile(workloads[0]), profile(workloads[1])]);
+        assert_eq!(fit.at(workloads[2]), vec![cost(workloads[2].pixels())]);
+    }
+}

@@ -1,0 +1,160 @@
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::Bytes;
+use crate::precision::running_states;
+
+/// Bytes of a value that burn has not drawn yet.
+const DEFAULT_VALUE_BYTES: u64 = 4;
+
+/// What an optimizer remembers of every parameter it trains.
+///
+/// Those of burn that keep whole tensors of the parameter's shape; gradient clipping, weight decay
+/// and learning rates keep nothing of that size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent: nothing.
+    Sgd,
+    /// The same with momentum: a velocity.
+    Momentum,
+    /// AdaGrad: the sum of the squares.
+    AdaGrad,
+    /// Adam: two moments.
+    Adam,
+    /// AdamW: two moments. The default.
+    #[default]
+    AdamW,
+    /// Adam or AdamW with AMSGrad: two moments and the largest second one.
+    AmsGrad,
+    /// LAMB: two moments.
+    Lamb,
+    /// Lion: one moment.
+    Lion,
+}
+
+impl OptimizerKind {
+    /// Values kept for each trained one.
+    pub const fn values(self) -> u64 {
+        match self {
+            Self::Sgd => 0,
+            Self::Momentum | Self::AdaGrad | Self::Lion => 1,
+            Self::Adam | Self::AdamW | Self::Lamb => 2,
+            Self::AmsGrad => 3,
+        }
+    }
+}
+
+/// What a model takes whatever its input: parameters, their gradients, and what an optimizer keeps.
+///
+/// # Exactness
+/// Exact: elements times bytes of their dtype. Parameters that burn has not drawn yet count as
+/// f32, which they become unless the device was told another default.
+///
+/// # Example
+/// ```
+/// use burn::nn::LinearConfig;
+/// use burn::tensor::Device;
+/// use burn_memopt::memory::{Bytes, estimate::{ModelBytes, OptimizerKind}};
+///
+/// let device = Device::flex().autodiff();
+/// let layer = LinearConfig::new(100, 50).with_bias(false).init(&device);
+/// let bytes = ModelBytes::of(&layer);
+/// assert_eq!(bytes.parameters, Bytes::new(100 * 50 * 4));
+/// assert_eq!(bytes.optimizer_state(OptimizerKind::AdamW), bytes.gradients * 2);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelBytes {
+    /// Parameters, frozen ones and running statistics included.
+    pub parameters: Bytes,
+    /// One gradient for each trained parameter, in its dtype.
+    pub gradients: Bytes,
+    /// Whether some layer normalises over the batch, so that micro-batches are not exact.
+    pub has_batch_statistics: bool,
+}
+
+impl ModelBytes {
+    /// Counts the bytes of a model; nothing is drawn or computed.
+    pub fn of<M: Module>(model: &M) -> Self {
+        let mut count = Count::default();
+        model.visit(&mut count);
+        Self {
+            parameters: Bytes::new(count.all),
+            gradients: Bytes::new(count.trained),
+            has_batch_statistics: !running_states(model).is_empty(),
+        }
+    }
+
+    /// What an optimizer keeps after its first step.
+    pub fn optimizer_state(&self, optimizer: OptimizerKind) -> Bytes {
+        self.gradients * optimizer.values()
+    }
+
+    /// What is live between two steps: parameters and the optimizer's state.
+    pub fn resident(&self, optimizer: OptimizerKind) -> Bytes {
+        self.parameters + self.optimizer_state(optimizer)
+    }
+}
+
+#[derive(Default)]
+struct Count {
+    all: u64,
+    trained: u64,
+}
+
+impl ModuleVisitor for Count {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value_bytes = match param.is_initialized() {
+            true => param.val().dtype().size() as u64,
+            false => DEFAULT_VALUE_BYTES,
+        };
+        let bytes = value_bytes * param.lazy_shape().num_elements() as u64;
+        self.all += bytes;
+        if param.is_require_grad() {
+            self.trained += bytes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Module;
+    use burn::nn::{BatchNormConfig, LinearConfig};
+    use burn::tensor::{DType, Device};
+
+    use super::*;
+    use crate::precision::{Autocast, Precision};
+
+    #[test]
+    fn frozen_parameters_have_neither_gradients_nor_state() {
+        let device = Device::flex().autodiff();
+        let layer = LinearConfig::new(8, 4).init(&device);
+        let trained = ModelBytes::of(&layer);
+        assert_eq!(trained.parameters, Bytes::new(4 * (8 * 4 + 4)));
+        assert_eq!(trained.gradients, trained.parameters);
+        let frozen = ModelBytes::of(&layer.no_grad());
+        assert_eq!(frozen.parameters, trained.parameters);
+        assert_eq!(frozen.resident(OptimizerKind::Adam), frozen.parameters);
+    }
+
+    #[test]
+    fn running_statistics_count_as_parameters_and_are_told() {
+        let device = Device::flex().autodiff();
+        let norm: burn::nn::BatchNorm = BatchNormConfig::new(16).init(&device);
+        let bytes = ModelBytes::of(&norm);
+        assert_eq!(bytes.parameters, Bytes::new(4 * 4 * 16));
+        assert_eq!(bytes.gradients, Bytes::new(4 * 2 * 16));
+        assert!(bytes.has_batch_statistics);
+    }
+
+    #[test]
+    fn values_count_in_the_dtype_they_have() {
+        let device = Device::flex().autodiff();
+        let layer = LinearConfig::new(8, 4).with_bias(false).init(&device);
+        let whole = ModelBytes::of(&layer);
+        let half = Autocast::new(Precision::F16).view(&layer);
+        assert_eq!(half.weight.val().dtype(), DType::F16);
+        assert_eq!(ModelBytes::of(&half).parameters * 2, whole.parameters);
+    }
+}
