@@ -14,6 +14,7 @@ mod gradients;
 mod loader;
 mod measure;
 mod peak_bytes;
+mod planning;
 mod row;
 mod tiff;
 mod unet;
@@ -121,6 +122,21 @@ fn training() -> Vec<Case> {
             "chain32_budget80",
             "the same in 80 % of the plain peak",
             |device| chain::budget(80, device),
+        ),
+        case(
+            "plan_unet30",
+            "U-Net on 2×3×256×256 by the memory planner, in 30 % of the plain peak",
+            |device| planning::budget(30, device),
+        ),
+        case(
+            "plan_unet50",
+            "the same in 50 % of the plain peak",
+            |device| planning::budget(50, device),
+        ),
+        case(
+            "plan_unet80",
+            "the same in 80 % of the plain peak",
+            |device| planning::budget(80, device),
         ),
         case(
             "unet256",

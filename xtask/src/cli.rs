@@ -14,11 +14,15 @@ mod advise;
 mod models;
 mod monitor;
 mod numbers;
+mod plan;
 mod train;
 
 pub use advise::AdviseArgs;
 pub use models::{DecodeFlags, UNetFlags, UNetNetworkFlags, WatermarkFlags};
 pub use monitor::MonitorArgs;
+pub use plan::{
+    DecodeNetworkFlags, EstimatesFlags, ImageSize, PlanArgs, PlanFlags, PlanModel, WorkFlags,
+};
 pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel};
 
 /// Train models that do not fit, measure what is saved, and check this repository.
@@ -40,6 +44,8 @@ pub enum Command {
     Advise(AdviseArgs),
     /// Show what host, process and devices hold, once or again and again.
     Monitor(MonitorArgs),
+    /// Find the settings that keep a memory budget, and why; or compare estimates with measurements.
+    Plan(PlanArgs),
     /// Measure memory and time, plain and with each technique, side by side.
     Bench(BenchArgs),
     /// Run every test of the workspace, documentation examples included.

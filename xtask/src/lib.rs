@@ -19,6 +19,8 @@ pub mod interrupt;
 #[cfg(feature = "run")]
 pub mod monitor;
 #[cfg(feature = "run")]
+pub mod plan;
+#[cfg(feature = "run")]
 pub mod progress;
 #[cfg(feature = "run")]
 pub mod run_dir;

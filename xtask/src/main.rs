@@ -30,6 +30,10 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Advise(args) => cargo::run_runner(args.device, None, &args.features),
         Command::Monitor(args) => cargo::run_runner(args.device, None, &args.features),
+        Command::Plan(args) => {
+            let (device, features) = args.model.target();
+            cargo::run_runner(device, None, features)
+        }
         Command::Bench(args) => {
             if args.criterion {
                 cargo::criterion()?;

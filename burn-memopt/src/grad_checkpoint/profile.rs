@@ -66,15 +66,7 @@ pub fn plan<C: Chain>(policy: Policy, chain: &C, sample: C::State) -> Result<Pla
 /// The least amount that can be shown with few digits and surely does: two
 /// percent more, for what is left free and for the next profile, rounded up.
 fn advised(minimum: Bytes) -> Bytes {
-    let enough = minimum + Bytes::new(minimum.get() / 50);
-    let mut advised = enough;
-    loop {
-        match advised.to_string().parse::<Bytes>() {
-            Ok(shown) if shown < enough => advised += Bytes::new(advised.get() / 64 + 1),
-            Ok(shown) => return shown,
-            Err(_) => return advised,
-        }
-    }
+    (minimum + Bytes::new(minimum.get() / 50)).to_advise()
 }
 
 /// Measures what each block of a chain costs, by running it alone, forward and

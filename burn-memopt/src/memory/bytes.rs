@@ -96,6 +96,29 @@ impl Bytes {
         self.0 as f64 / (1u64 << 20) as f64
     }
 
+    /// The least amount, not below this one, that is shown without rounding: what to advise, since
+    /// people write down what they read.
+    ///
+    /// ```
+    /// use burn_memopt::memory::Bytes;
+    ///
+    /// let needed = Bytes::new(5_340_000);
+    /// assert_eq!(needed.to_string(), "5.1 MiB");
+    /// assert_eq!(needed.to_advise().to_string(), "5.1 MiB");
+    /// assert!(needed.to_advise() >= needed);
+    /// assert_eq!("5.1 MiB".parse(), Ok(needed.to_advise()));
+    /// ```
+    pub fn to_advise(self) -> Self {
+        let mut advised = self;
+        loop {
+            match advised.to_string().parse::<Self>() {
+                Ok(shown) if shown < self => advised += Self(advised.0 / 64 + 1),
+                Ok(shown) => return shown,
+                Err(_) => return advised,
+            }
+        }
+    }
+
     /// This amount as a share of `whole`: 0.25 for a quarter, `None` if `whole` is zero.
     ///
     /// ```

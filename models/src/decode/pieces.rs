@@ -3,7 +3,8 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_memopt::grad_checkpoint::{
-    Chain, Plan, PlanError, Policy, Segment, Span, plan, run_chain,
+    BlockCost, Chain, Plan, PlanError, Policy, Segment, Span, UnmeasuredError, plan, profile,
+    run_chain,
 };
 
 use super::backbone::MUNet;
@@ -149,9 +150,28 @@ impl MUNet {
     /// [`PlanError`] if the device's memory cannot be measured, or no cut fits a budget (it says
     /// the least that would do).
     pub fn plan(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
+        plan(
+            policy,
+            &self.recomputed_copy(),
+            (sample, self.empty_slots()),
+        )
+    }
+
+    /// Measures what each block costs on a sample, without planning.
+    ///
+    /// # Shapes
+    /// - sample: `[batch_size, num_frames, height, width]`, on an autodiff device
+    ///
+    /// # Errors
+    /// [`UnmeasuredError`] if the device's memory cannot be measured.
+    pub fn profile(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError> {
+        profile(&self.recomputed_copy(), (sample, self.empty_slots()))
+    }
+
+    /// A copy whose blocks keep what blocks of a cut network keep.
+    fn recomputed_copy(&self) -> Self {
         let copy = self.valid().train();
-        let copy = copy.with_grad_checkpoint(Policy::EveryBlock);
-        plan(policy, &copy, (sample, self.empty_slots()))
+        copy.with_grad_checkpoint(Policy::EveryBlock)
     }
 
     fn empty_slots(&self) -> Vec<Option<Tensor<4>>> {

@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, Tensor};
-use burn_memopt::grad_checkpoint::{Plan, PlanError, Policy};
+use burn_memopt::grad_checkpoint::{BlockCost, Plan, PlanError, Policy, UnmeasuredError};
 use burn_memopt::precision::ops::full;
 
 use super::backbone::MUNet;
@@ -102,6 +102,14 @@ impl SigmaMUNet {
     /// As [`MUNet::plan`].
     pub fn plan(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
         self.net.plan(policy, sample)
+    }
+
+    /// Measures what each block costs: see [`MUNet::profile`].
+    ///
+    /// # Errors
+    /// As [`MUNet::profile`].
+    pub fn profile(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError> {
+        self.net.profile(sample)
     }
 
     /// Brings the outputs of the heads into their ranges.

@@ -3,7 +3,8 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_memopt::grad_checkpoint::{
-    Chain, Plan, PlanError, Policy, Segment as Checkpoint, Span, plan, run_chain,
+    BlockCost, Chain, Plan, PlanError, Policy, Segment as Checkpoint, Span, UnmeasuredError, plan,
+    profile, run_chain,
 };
 
 use super::model::UNet;
@@ -119,11 +120,28 @@ impl UNet {
     /// [`PlanError`] if the device's memory cannot be measured, or no cut fits a budget (it says
     /// the least that would do).
     pub fn plan(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
-        let copy = self
-            .valid()
-            .train()
-            .with_grad_checkpoint(Policy::EveryBlock);
-        plan(policy, &copy, (sample, vec![None; self.downs.len()]))
+        let slots = vec![None; self.downs.len()];
+        plan(policy, &self.recomputed_copy(), (sample, slots))
+    }
+
+    /// Measures what each block costs on a sample, without planning.
+    ///
+    /// The network's running statistics stay as they are.
+    ///
+    /// # Shapes
+    /// - sample: `[batch_size, in_channels, height, width]`, on an autodiff device
+    ///
+    /// # Errors
+    /// [`UnmeasuredError`] if the device's memory cannot be measured.
+    pub fn profile(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError> {
+        let slots = vec![None; self.downs.len()];
+        profile(&self.recomputed_copy(), (sample, slots))
+    }
+
+    /// A copy with statistics of its own, whose blocks keep what blocks of a cut network keep.
+    fn recomputed_copy(&self) -> Self {
+        let copy = self.valid().train();
+        copy.with_grad_checkpoint(Policy::EveryBlock)
     }
 
     /// Runs blocks of the cut, handing them the skips they read and taking those they produce.

@@ -7,7 +7,7 @@ use burn_memopt::memory::CountingAllocator;
 use clap::Parser;
 use xtask::cli::{Cli, Command};
 use xtask::settings::UsageError;
-use xtask::{advise, bench, monitor, train};
+use xtask::{advise, bench, monitor, plan, train};
 
 /// Counts live and peak bytes, for progress, summaries and artifacts.
 #[global_allocator]
@@ -33,9 +33,8 @@ fn run(command: Command) -> Result<()> {
         Command::Train(args) => train::train(&args.into_model()),
         Command::Advise(args) => advise::run(&args),
         Command::Monitor(args) => monitor::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Bench(args) => bench::run(&args),
-        _ => bail!(
-            "the runner trains, advises, monitors and measures; start this command with cargo xtask"
-        ),
+        _ => bail!("this is no command of the runner; start it with cargo xtask"),
     }
 }

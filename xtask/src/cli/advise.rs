@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::numbers::at_least_one;
+use super::numbers::{amount, at_least_one};
 use crate::device::DeviceChoice;
 
 /// Flags of `advise`.
@@ -41,7 +41,7 @@ pub struct AdviseArgs {
     pub batch_size: Option<u64>,
     /// Host memory to plan for, as in 6GiB, 512MiB or 1000000 (bytes). The default is what is
     /// free now.
-    #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = size)]
+    #[arg(long, value_name = "SIZE", help_heading = "Machine", value_parser = amount)]
     pub memory: Option<String>,
     /// Device that will train: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto:
     /// what the variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
@@ -54,15 +54,4 @@ pub struct AdviseArgs {
     /// Further cargo features to compile, as in cuda-cpp.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub features: Vec<String>,
-}
-
-/// Checks the form of an amount of memory; the runner reads it.
-fn size(text: &str) -> Result<String, String> {
-    match text
-        .trim()
-        .starts_with(|first: char| first.is_ascii_digit())
-    {
-        true => Ok(text.into()),
-        false => Err("must be a number with or without a unit, as in 6GiB".into()),
-    }
 }

@@ -24,3 +24,14 @@ pub fn share(text: &str) -> Result<f64, String> {
         _ => Err("must be at least 0 and below 1".into()),
     }
 }
+
+/// Checks the form of an amount of memory; the runner reads it.
+pub fn amount(text: &str) -> Result<String, String> {
+    match text
+        .trim()
+        .starts_with(|first: char| first.is_ascii_digit())
+    {
+        true => Ok(text.into()),
+        false => Err("must be a number with or without a unit, as in 6GiB".into()),
+    }
+}

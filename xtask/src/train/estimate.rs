@@ -4,8 +4,8 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
+use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
 use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod};
 use burn_memopt::train::StepOutcome;
 use serde::Serialize;
@@ -14,8 +14,6 @@ use super::job::Job;
 use super::session::Session;
 use crate::settings::RunSettings;
 
-/// Values that Adam keeps for each parameter.
-const ADAM_VALUES: u64 = 2;
 /// Micro-batches after which a step holds all it ever holds at once.
 const ENOUGH_MICRO_BATCHES: usize = 2;
 
@@ -53,9 +51,12 @@ impl Estimate {
         mut session: Session<J>,
         device: &Device,
     ) -> Result<Self> {
-        let mut count = CountBytes::default();
-        network.visit(&mut count);
-        let (parameters, gradients) = (Bytes::new(count.all), Bytes::new(count.trained));
+        let model = ModelBytes::of(&network);
+        let ModelBytes {
+            parameters,
+            gradients,
+            ..
+        } = model;
         // The record of the run is memory too.
         let tracker = run
             .memory_tracking
@@ -66,7 +67,7 @@ impl Estimate {
         run_step(job, run, network, &mut session, num_micro_batches)?;
         let reading = meter.finish();
         drop(tracker);
-        let optimizer_state = Bytes::new(ADAM_VALUES * gradients.get());
+        let optimizer_state = model.optimizer_state(OptimizerKind::AdamW);
         let less = |whole: Bytes, part: Bytes| Bytes::new(whole.get().saturating_sub(part.get()));
         Ok(Self {
             parameters,
@@ -140,22 +141,5 @@ impl fmt::Display for Estimate {
         ];
         rows.iter()
             .try_for_each(|(name, amount, how)| writeln!(f, "{name:<20} {amount:<12} {how}"))
-    }
-}
-
-/// Bytes of all float tensors of a module, and of those that are trained.
-#[derive(Default)]
-struct CountBytes {
-    all: u64,
-    trained: u64,
-}
-
-impl ModuleVisitor for CountBytes {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let bytes = 4 * param.lazy_shape().num_elements() as u64;
-        self.all += bytes;
-        if param.is_require_grad() {
-            self.trained += bytes;
-        }
     }
 }

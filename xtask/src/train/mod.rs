@@ -10,6 +10,7 @@ mod images;
 mod job;
 mod movie;
 mod plan;
+pub(crate) mod rehearsal;
 mod run;
 mod saved;
 mod schedule;
@@ -32,15 +33,15 @@ use crate::cli::{ModelFlags, TrainModel};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::settings::{RunSettings, UsageError};
-use decode::DecodeJob;
+pub(crate) use decode::DecodeJob;
 use estimate::Estimate;
 use job::Job;
 use plan::Plan;
 use run::Run;
 use session::Session;
-use unet::UNetJob;
+pub(crate) use unet::UNetJob;
 use watch::Watch;
-use watermark::WatermarkJob;
+pub(crate) use watermark::WatermarkJob;
 
 /// The folder of generated data in the artifact folder.
 const DATA_FOLDER: &str = "data";

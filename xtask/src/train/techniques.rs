@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::grad_checkpoint::{Plan, PlanError, Policy};
+use burn_memopt::grad_checkpoint::{BlockCost, Plan, PlanError, Policy, UnmeasuredError};
 use burn_memopt::precision::Precision;
 use burn_memopt_models::decode::SigmaMUNet;
 use burn_memopt_models::unet::UNet;
@@ -27,6 +27,11 @@ pub trait Recomputable: Module {
     /// # Errors
     /// If it cannot be measured or no cut fits.
     fn measure(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError>;
+    /// Measures what its blocks cost.
+    ///
+    /// # Errors
+    /// If it cannot be measured.
+    fn costs(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError>;
 }
 
 macro_rules! recomputable {
@@ -46,6 +51,10 @@ macro_rules! recomputable {
 
             fn measure(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
                 self.plan(policy, sample)
+            }
+
+            fn costs(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError> {
+                self.profile(sample)
             }
         }
     )*};

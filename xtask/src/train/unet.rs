@@ -3,15 +3,17 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::memory::estimate::Workload;
 use burn_memopt::train::TrainStep;
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::unet::UNet;
 
-use super::images::{Batch, Data, Sample, Task, judge, prepare_network};
+use super::images::{Batch, Data, Sample, Task, judge, prepare_network, whole_network};
 use super::job::{Job, Metrics};
 use super::movie::movie_in;
+use super::rehearsal::Rehearsal;
 use crate::choices::LossChoice;
 use crate::run_dir::RunDir;
 use crate::settings::{Settings, UNetSettings, UsageError};
@@ -95,6 +97,26 @@ impl Job for UNetJob {
         device: &Device,
     ) -> Result<Metrics> {
         judge(network, self.task, data, batch_size, run, device)
+    }
+}
+
+impl Rehearsal for UNetJob {
+    fn whole_network(&self, size: [usize; 2], device: &Device) -> Result<UNet> {
+        let Settings { model, run } = &self.settings;
+        let shape = [GENERATED_SHAPE[0], size[0], size[1]];
+        whole_network(&model.network, run, self.task, shape, device)
+    }
+
+    fn side_multiple(&self) -> usize {
+        1 << self.settings.model.network.depth
+    }
+
+    fn made_up(&self, workload: Workload, device: &Device) -> Batch {
+        Batch::made_up(workload, GENERATED_SHAPE[0], device)
+    }
+
+    fn input(batch: Batch) -> Tensor<4> {
+        batch.images
     }
 }
 

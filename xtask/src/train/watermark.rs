@@ -3,18 +3,22 @@
 use std::path::Path;
 
 use anyhow::Result;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::memory::estimate::Workload;
 use burn_memopt::train::TrainStep;
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
 use burn_memopt_models::unet::UNet;
 
-use super::images::{Batch, Data, Sample, Task, judge, prepare_network};
+use super::images::{Batch, Data, Sample, Task, judge, prepare_network, whole_network};
 use super::job::{Job, Metrics};
+use super::rehearsal::Rehearsal;
 use crate::choices::LossChoice;
 use crate::run_dir::RunDir;
 use crate::settings::{Settings, WatermarkSettings};
 
+/// Channels of an image.
+const NUM_CHANNELS: usize = 3;
 /// Heights of a line of text, least and largest, as shares of the image's.
 const TEXT_HEIGHTS: [f64; 2] = [0.3, 0.55];
 
@@ -76,7 +80,7 @@ impl Job for WatermarkJob {
     fn network(&self, data: Option<&Data>, device: &Device) -> Result<UNet> {
         let Settings { model, run } = &self.settings;
         let size = model.data.image_size;
-        let shape = data.map_or(Ok([3, size, size]), Data::shape)?;
+        let shape = data.map_or(Ok([NUM_CHANNELS, size, size]), Data::shape)?;
         prepare_network(&model.network, run, self.task, shape, device)
     }
 
@@ -106,5 +110,25 @@ impl Job for WatermarkJob {
         device: &Device,
     ) -> Result<Metrics> {
         judge(network, self.task, data, batch_size, run, device)
+    }
+}
+
+impl Rehearsal for WatermarkJob {
+    fn whole_network(&self, size: [usize; 2], device: &Device) -> Result<UNet> {
+        let Settings { model, run } = &self.settings;
+        let shape = [NUM_CHANNELS, size[0], size[1]];
+        whole_network(&model.network, run, self.task, shape, device)
+    }
+
+    fn side_multiple(&self) -> usize {
+        1 << self.settings.model.network.depth
+    }
+
+    fn made_up(&self, workload: Workload, device: &Device) -> Batch {
+        Batch::made_up(workload, NUM_CHANNELS, device)
+    }
+
+    fn input(batch: Batch) -> Tensor<4> {
+        batch.images
     }
 }

@@ -7,8 +7,9 @@ use crate::memory::Bytes;
 /// No way to compute stays within the budget.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a budget of {budget} is below the least that any settings need, {least}: allow {least}, or \
-     make the images or the network smaller"
+    "a budget of {budget} is below the least that any settings need, {}: allow that, or make the \
+     images or the network smaller",
+    least.to_advise()
 )]
 pub struct BudgetError {
     /// The budget asked for.

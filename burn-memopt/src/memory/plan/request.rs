@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Bytes;
+use crate::memory::estimate::Workload;
 
 /// What is to be planned: a batch of images within a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +96,16 @@ impl Request {
         );
         self.tile = Some(tile);
         self
+    }
+
+    /// The whole batch at once.
+    pub fn workload(&self) -> Workload {
+        Workload::new(self.batch_size, self.size)
+    }
+
+    /// Whether it is for training.
+    pub fn is_training(&self) -> bool {
+        self.is_training
     }
 
     /// The most that may be live.

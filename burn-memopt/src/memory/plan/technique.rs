@@ -102,7 +102,7 @@ impl Technique {
                 let forward: f64 = costs.iter().map(|cost| cost.forward.as_secs_f64()).sum();
                 let extra = plan.extra_time.as_secs_f64();
                 Some(Pass {
-                    policy: Policy::Budget(budget_for(plan.predicted_peak)),
+                    policy: Policy::Budget(budget_for(plan.predicted_peak, usable)),
                     recomputed: if forward > 0.0 { extra / forward } else { 0.0 },
                     peak: self.corrected(rest + plan.predicted_peak),
                     cut: Some(plan),
@@ -156,9 +156,10 @@ impl Technique {
 }
 
 /// The budget with which [`plan`](crate::grad_checkpoint::plan()) finds such a cut again: it leaves one
-/// percent free, and another profile may differ by as much.
-fn budget_for(peak: Bytes) -> Bytes {
-    peak + Bytes::new(peak.get() / 50)
+/// percent free, and another profile may differ by as much. Never more than what leaves `usable`.
+fn budget_for(peak: Bytes, usable: Bytes) -> Bytes {
+    let most = usable + Bytes::new(usable.get().div_ceil(99));
+    (peak + Bytes::new(peak.get() / 50)).min(most)
 }
 
 /// The share of a chain of many equal blocks.

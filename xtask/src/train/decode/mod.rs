@@ -9,14 +9,16 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::memory::estimate::Workload;
 use burn_memopt::train::{MicroLoss, TrainStep};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig};
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
-use burn_memopt_models::decode::{MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
+use burn_memopt_models::decode::{Attribute, MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
 use burn_memopt_models::loss::MixtureLossConfig;
 
 use super::job::{Job, Metrics};
 use super::movie::movie_in;
+use super::rehearsal::Rehearsal;
 use super::techniques::cut;
 use super::weights::first_weights;
 use crate::run_dir::RunDir;
@@ -75,23 +77,10 @@ impl Job for DecodeJob {
     }
 
     fn network(&self, data: Option<&Data>, device: &Device) -> Result<SigmaMUNet> {
-        let Settings { model, run } = &self.settings;
-        let groups = Some(model.norm_groups).filter(|&groups| groups > 0);
-        let core = MUNetConfig::new()
-            .with_num_frames(2 * NEIGHBOURS + 1)
-            .with_depth_shared(model.depth)
-            .with_depth_union(model.depth)
-            .with_initial_features(model.base_channels)
-            .with_inter_features(model.base_channels)
-            .with_norm_groups(groups);
+        let run = &self.settings.run;
         let disabled =
             data.map_or_else(Units::disabled_when_generated, |data| data.units.disabled());
-        device.seed(run.seed);
-        let network = SigmaMUNetConfig::new()
-            .with_core(core)
-            .with_disabled(disabled)
-            .init(device);
-        let network = first_weights(network, model.weights.as_deref())?;
+        let network = self.build(disabled, device)?;
         let multiple = network.net.size_multiple();
         let size = data.map_or(GENERATED_SIZE, Data::size);
         let [height, width] = size.map(|side| side.next_multiple_of(multiple));
@@ -148,5 +137,44 @@ impl Job for DecodeJob {
         device: &Device,
     ) -> Result<Metrics> {
         evaluation::judge(network, data, &self.settings.model, batch_size, run, device)
+    }
+}
+
+impl DecodeJob {
+    /// The network with its first weights, not yet cut.
+    fn build(&self, disabled: Vec<Attribute>, device: &Device) -> Result<SigmaMUNet> {
+        let Settings { model, run } = &self.settings;
+        let groups = Some(model.norm_groups).filter(|&groups| groups > 0);
+        let core = MUNetConfig::new()
+            .with_num_frames(2 * NEIGHBOURS + 1)
+            .with_depth_shared(model.depth)
+            .with_depth_union(model.depth)
+            .with_initial_features(model.base_channels)
+            .with_inter_features(model.base_channels)
+            .with_norm_groups(groups);
+        device.seed(run.seed);
+        let network = SigmaMUNetConfig::new()
+            .with_core(core)
+            .with_disabled(disabled)
+            .init(device);
+        first_weights(network, model.weights.as_deref())
+    }
+}
+
+impl Rehearsal for DecodeJob {
+    fn whole_network(&self, _: [usize; 2], device: &Device) -> Result<SigmaMUNet> {
+        self.build(Units::disabled_when_generated(), device)
+    }
+
+    fn side_multiple(&self) -> usize {
+        1 << self.settings.model.depth
+    }
+
+    fn made_up(&self, workload: Workload, device: &Device) -> Batch {
+        Batch::made_up(workload, 2 * NEIGHBOURS + 1, device)
+    }
+
+    fn input(batch: Batch) -> Tensor<4> {
+        batch.windows
     }
 }

@@ -4,14 +4,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::data::dataset::{Dataset, DatasetError};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_memopt::memory::estimate::Workload;
 use burn_memopt_datasets::augment::Symmetry;
 use burn_memopt_datasets::counting::CountDataset;
 use burn_memopt_datasets::lazy::LazyDataset;
 use burn_memopt_datasets::loader::SeededBatcher;
 use burn_memopt_datasets::localizations::Localization;
 use burn_memopt_datasets::tiff::{FrameWindow, FrameWindows, TiffStack};
-use burn_memopt_models::decode::{Emitter, EmitterTargets, FrameBatcher};
+use burn_memopt_models::decode::{Emitter, EmitterTargets, FrameBatcher, OutputScale};
 
 use super::units::Units;
 
@@ -66,6 +67,35 @@ pub struct Batch {
     pub targets: EmitterTargets,
     /// 0 where no background is known, so that none is learned.
     pub background_weight: f64,
+}
+
+/// Emitters in every frame of a batch that is made up.
+const EMITTERS_MADE_UP: usize = 16;
+
+impl Batch {
+    /// Random windows of `num_frames`, and as many emitters in each as are dense, to measure a step
+    /// with.
+    pub fn made_up(workload: Workload, num_frames: usize, device: &Device) -> Self {
+        let Workload {
+            batch_size,
+            size: [height, width],
+        } = workload;
+        let emitter = |i: usize| Emitter {
+            x: (i * 7 % height) as f32,
+            y: (i * 5 % width) as f32,
+            z: 0.0,
+            photons: 500.0,
+        };
+        let emitters = vec![(0..EMITTERS_MADE_UP).map(emitter).collect(); batch_size];
+        let backgrounds = vec![10.0; batch_size];
+        let scale = OutputScale::new(1000.0, 100.0);
+        let shape = [batch_size, num_frames, height, width];
+        Self {
+            windows: Tensor::random(shape, Distribution::Default, device),
+            targets: EmitterTargets::new(&emitters, &backgrounds, workload.size, &scale, device),
+            background_weight: 1.0,
+        }
+    }
 }
 
 /// Makes batches for training: every sample is flipped and rotated by its seed, unless z is

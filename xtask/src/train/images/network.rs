@@ -26,11 +26,26 @@ pub fn prepare_network(
     shape: [usize; 3],
     device: &Device,
 ) -> Result<UNet> {
+    let network = whole_network(settings, run, task, shape, device)?;
     let [channels, height, width] = shape;
-    check_depth(settings.depth, height, width)?;
-    let network = build(settings, [channels, task.out_channels()], run.seed, device)?;
     let sample = Tensor::zeros([run.batch_size, channels, height, width], device);
     cut(network, run, sample)
+}
+
+/// Builds the network for images of `shape`, channels, height and width, without cutting it.
+///
+/// # Errors
+/// If it is too deep for the images, or its weights cannot be read or do not fit.
+pub fn whole_network(
+    settings: &UNetNetworkSettings,
+    run: &RunSettings,
+    task: Task,
+    shape: [usize; 3],
+    device: &Device,
+) -> Result<UNet> {
+    let [channels, height, width] = shape;
+    check_depth(settings.depth, height, width)?;
+    build(settings, [channels, task.out_channels()], run.seed, device)
 }
 
 /// Refuses images that a network of this depth would halve to nothing.

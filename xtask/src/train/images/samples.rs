@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::data::dataset::{Dataset, DatasetError};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn_memopt::memory::estimate::Workload;
 use burn_memopt_datasets::augment::Symmetry;
 use burn_memopt_datasets::counting::CountDataset;
 use burn_memopt_datasets::image_mask::ImageMaskFolder;
@@ -92,6 +93,19 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Random images of `channels`, and targets between 0 and 1, to measure a step with.
+    pub fn made_up(workload: Workload, channels: usize, device: &Device) -> Self {
+        let [height, width] = workload.size;
+        let random = |channels: usize| {
+            let shape = [workload.batch_size, channels, height, width];
+            Tensor::random(shape, Distribution::Default, device)
+        };
+        Self {
+            images: random(channels),
+            targets: random(1),
+        }
+    }
+
     /// Puts samples of one size together.
     ///
     /// # Panics

@@ -1,0 +1,160 @@
+use burn::{
+    optim::GradientsParams,
+    tensor::{Device, Distribution, Tensor},
+};
+use burn_memopt::{
+    accumulate::GradientAccumulator,
+    grad_checkpoint::Policy,
+    memory::{
+        Bytes, PeakMeter,
+        estimate::{BlockFit, CalibrateError, ModelBytes, Workload, calibrate, peak_of_step},
+        on_host,
+        plan::{Choice, Request, Technique, Verified, verified},
+    },
+    precision::Precision,
+};
+use burn_memopt_models::unet::{UNet, UNetConfig};
+
+use crate::{Row, Variant, gradients, measure::compare};
+
+/// Images of the batch.
+const BATCH_SIZE: usize = 2;
+/// Smallest side that is calibrated on, and what sides are multiples of: 16 pixels at the bottom.
+const SIDES: [usize; 2] = [32, 16];
+
+/// A network and a batch to be planned. The budget is that of the gradients of the whole batch, above
+/// what was live before: no optimizer.
+struct Work {
+    unet: UNet,
+    images: Tensor<4>,
+    device: Device,
+}
+
+impl Work {
+    /// The network of the well-known PyTorch weights on images of 256×256; on a GPU, which may be
+    /// software, an eighth of its channels on 128×128.
+    fn new(device: &Device) -> Self {
+        let (channels, side) = match on_host(device) {
+            true => (64, 256),
+            false => (8, 128),
+        };
+        let device = device.clone().autodiff();
+        device.seed(0);
+        let shape = [BATCH_SIZE, 3, side, side];
+        let unet = UNetConfig::new(3, 1).with_base_channels(channels);
+        let unet = unet.init(&device);
+        gradients::initialise(&unet);
+        Self {
+            unet,
+            images: Tensor::random(shape, Distribution::Default, &device),
+            device,
+        }
+    }
+
+    fn workload(&self) -> Workload {
+        let [batch_size, _, height, width] = self.images.dims();
+        Workload::new(batch_size, [height, width])
+    }
+
+    /// A part of the batch of any size.
+    fn crop(&self, workload: Workload) -> Tensor<4> {
+        let [height, width] = workload.size;
+        self.images
+            .clone()
+            .slice([0..workload.batch_size, 0..3, 0..height, 0..width])
+    }
+
+    /// Plain and recomputed as much as needed, calibrated on smaller images.
+    fn techniques(&self) -> Result<Vec<Technique>, CalibrateError> {
+        let workloads = self.workload().calibration(SIDES[0], SIDES[1]);
+        let fit = |policy: Policy| {
+            let unet = self.unet.clone().with_grad_checkpoint(policy);
+            calibrate(&self.device, &workloads, |workload| {
+                let (unet, images) = (unet.clone(), self.crop(workload));
+                move |meter: &PeakMeter| {
+                    let loss = unet.forward(images.clone()).mean();
+                    meter.sample();
+                    drop(GradientsParams::from_grads(loss.backward(), &unet));
+                    Ok(())
+                }
+            })
+        };
+        let plain = fit(Policy::None)?;
+        let every_block = fit(Policy::EveryBlock)?;
+        let mut profiles = Vec::new();
+        for workload in workloads {
+            profiles.push((workload, self.unet.profile(self.crop(workload))?));
+        }
+        let every_block = workloads.map(|workload| (workload, every_block.at(workload)));
+        Ok(vec![
+            Technique::whole(Precision::F32, Policy::None, plain),
+            Technique::cut(Precision::F32, BlockFit::new(&profiles), every_block),
+        ])
+    }
+
+    fn plan(&self, budget: Bytes) -> Result<Verified, String> {
+        let bytes = ModelBytes::of(&self.unet);
+        let workload = self.workload();
+        let request = Request::training(budget, workload.batch_size, workload.size)
+            .with_gradients(bytes.gradients)
+            .with_batch_statistics(bytes.has_batch_statistics);
+        let techniques = self.techniques().map_err(|error| error.to_string())?;
+        let run = |choice: &Choice| {
+            let unet = self.cut(choice);
+            peak_of_step(&self.device, |meter| {
+                drop(self.step(&unet, choice.micro_batch_size, || meter.sample()));
+                Ok(())
+            })
+        };
+        verified(&request, techniques, run).map_err(|error| error.to_string())
+    }
+
+    fn cut(&self, choice: &Choice) -> UNet {
+        match &choice.cut {
+            Some(cut) => self.unet.clone().with_plan(cut),
+            None => self.unet.clone().with_grad_checkpoint(choice.policy),
+        }
+    }
+
+    /// The gradients of the batch; `between` runs after every forward pass.
+    fn step(&self, unet: &UNet, micro_batch_size: usize, between: impl Fn()) -> GradientsParams {
+        let gradients = |images: Tensor<4>| {
+            let loss = unet.forward(images).mean();
+            between();
+            GradientsParams::from_grads(loss.backward(), unet)
+        };
+        if micro_batch_size == BATCH_SIZE {
+            return gradients(self.images.clone());
+        }
+        let mut accumulator = GradientAccumulator::new();
+        for images in self.images.clone().split(micro_batch_size, 0) {
+            let num_items = images.dims()[0] as f64;
+            accumulator.accumulate(unet, gradients(images), num_items);
+        }
+        let gradients = accumulator.finish(unet);
+        gradients.expect("invariant: a batch has images")
+    }
+}
+
+/// A budget of some percent of the plain peak.
+pub(crate) fn budget(percent: u64, device: &Device) -> Result<Vec<Row>, String> {
+    let work = Work::new(device);
+    let plain_peak = peak_of_step(&work.device, |meter| {
+        drop(work.step(&work.unet, BATCH_SIZE, || meter.sample()));
+        Ok(())
+    });
+    let plain_peak = plain_peak.map_err(|error| error.to_string())?;
+    let planned = work.plan(Bytes::new(plain_peak.get() * percent / 100))?;
+    let choice = &planned.choice;
+    eprintln!("{choice}");
+    let unet = work.cut(choice);
+    let plain = Variant::new("plain", || work.step(&work.unet, BATCH_SIZE, || ()));
+    let plan = Variant::new("plan", || work.step(&unet, choice.micro_batch_size, || ()));
+    let plan = plan.with_prediction(choice.predicted_peak);
+    let plan = match choice.accumulation_steps {
+        1 => plan,
+        // Batch statistics are those of a micro-batch.
+        _ => plan.with_other_gradients(),
+    };
+    Ok(compare(&work.unet, &work.device, 3, &[plain, plan]))
+}

@@ -1,0 +1,256 @@
+//! The memory planner keeps its budgets on real steps of a U-Net, by settings it predicted.
+//!
+//! The counts are the process's: one test at a time, in a program of its own.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, SgdConfig};
+use burn::tensor::{Device, Distribution, Tensor};
+use burn_memopt::accumulate::GradientAccumulator;
+use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt::memory::estimate::{
+    BlockFit, ModelBytes, OptimizerKind, Workload, calibrate, peak_of_step,
+};
+use burn_memopt::memory::plan::{Choice, Request, Technique, Verified, VerifyError, verified};
+use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter, live};
+use burn_memopt::precision::Precision;
+use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
+use rstest::rstest;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const BATCH_SIZE: usize = 4;
+
+struct Work {
+    unet: UNet,
+    images: Tensor<4>,
+    device: Device,
+}
+
+impl Work {
+    fn new(device: Device, side: usize) -> Self {
+        device.seed(7);
+        let unet = UNetConfig::new(3, 1)
+            .with_base_channels(8)
+            .with_depth(3)
+            .with_norm(NormKind::Group { groups: 4 })
+            .init(&device);
+        unet.visit(&mut Draw);
+        let shape = [BATCH_SIZE, 3, side, side];
+        Self {
+            unet,
+            images: Tensor::random(shape, Distribution::Default, &device),
+            device,
+        }
+    }
+
+    fn crop(&self, workload: Workload) -> Tensor<4> {
+        let [height, width] = workload.size;
+        let images = self.images.clone();
+        images.slice([0..workload.batch_size, 0..3, 0..height, 0..width])
+    }
+
+    fn workload(&self) -> Workload {
+        let [batch_size, _, height, width] = self.images.dims();
+        Workload::new(batch_size, [height, width])
+    }
+
+    fn techniques(&self) -> Vec<Technique> {
+        let workloads = self.workload().calibration(16, 8);
+        let fit = |policy| {
+            let unet = self.unet.clone().with_grad_checkpoint(policy);
+            let prepare = |workload| {
+                let (unet, images) = (unet.clone(), self.crop(workload));
+                move |meter: &PeakMeter| {
+                    drop(gradients(&unet, images.clone(), meter));
+                    Ok(())
+                }
+            };
+            calibrate(&self.device, &workloads, prepare).unwrap()
+        };
+        let (plain, every_block) = (fit(Policy::None), fit(Policy::EveryBlock));
+        let profile = |workload| (workload, self.unet.profile(self.crop(workload)).unwrap());
+        let blocks = BlockFit::new(&workloads.map(profile));
+        let every_block = workloads.map(|workload| (workload, every_block.at(workload)));
+        vec![
+            Technique::whole(Precision::F32, Policy::None, plain),
+            Technique::cut(Precision::F32, blocks, every_block),
+        ]
+    }
+
+    fn step(&self, unet: &UNet, micro_batch_size: usize, meter: &PeakMeter) -> GradientsParams {
+        if micro_batch_size == BATCH_SIZE {
+            return gradients(unet, self.images.clone(), meter);
+        }
+        let mut accumulator = GradientAccumulator::new();
+        for images in self.images.clone().split(micro_batch_size, 0) {
+            accumulator.accumulate(unet, gradients(unet, images, meter), 1.0);
+        }
+        accumulator.finish(unet).unwrap()
+    }
+
+    fn peak(&self, unet: &UNet, micro_batch_size: usize) -> Bytes {
+        let step = |meter: &PeakMeter| {
+            drop(self.step(unet, micro_batch_size, meter));
+            Ok(())
+        };
+        peak_of_step(&self.device, step).unwrap()
+    }
+
+    fn cut(&self, choice: &Choice) -> UNet {
+        match &choice.cut {
+            Some(cut) => self.unet.clone().with_plan(cut),
+            None => self.unet.clone().with_grad_checkpoint(choice.policy),
+        }
+    }
+
+    fn plan(&self, budget: Bytes) -> Result<Verified, VerifyError<std::io::Error>> {
+        let bytes = ModelBytes::of(&self.unet);
+        let workload = self.workload();
+        let request = Request::training(budget, workload.batch_size, workload.size)
+            .with_gradients(bytes.gradients)
+            // Recomputation first, so that cuts are put to the test.
+            .with_batch_statistics(true);
+        verified(&request, self.techniques(), |choice| {
+            Ok(self.peak(&self.cut(choice), choice.micro_batch_size))
+        })
+    }
+}
+
+fn gradients(unet: &UNet, images: Tensor<4>, meter: &PeakMeter) -> GradientsParams {
+    let loss = unet.forward(images).mean();
+    meter.sample();
+    GradientsParams::from_grads(loss.backward(), unet)
+}
+
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+}
+
+/// Plans for a share of the plain peak and measures another two steps.
+fn keeps_its_budget(work: &Work, percent: u64, tolerance: f64) {
+    let plain = work.peak(&work.unet, BATCH_SIZE);
+    let budget = Bytes::new(plain.get() * percent / 100);
+    let planned = work.plan(budget).unwrap();
+    let choice = &planned.choice;
+    let measured = work.peak(&work.cut(choice), choice.micro_batch_size);
+    println!(
+        "{percent} % of {plain}: {measured} measured, {} runs\n{choice}",
+        planned.rounds.len()
+    );
+    assert!(
+        choice.predicted_peak <= budget,
+        "{} of {budget}",
+        choice.predicted_peak
+    );
+    let off = measured.get() as f64 / choice.predicted_peak.get() as f64 - 1.0;
+    assert!(
+        off.abs() <= tolerance,
+        "{measured} of {}",
+        choice.predicted_peak
+    );
+    assert!(measured <= budget, "{measured} of {budget}");
+}
+
+#[rstest]
+#[case::most(80)]
+#[case::half(50)]
+#[case::little(30)]
+fn a_plan_keeps_its_budget_and_its_prediction_on_the_cpu(#[case] percent: u64) {
+    let _turn = turn();
+    let work = Work::new(Device::flex().autodiff(), 96);
+    keeps_its_budget(&work, percent, 0.1);
+}
+
+#[test]
+fn an_impossible_budget_says_the_least_and_that_would_do() {
+    let _turn = turn();
+    let work = Work::new(Device::flex().autodiff(), 64);
+    let Err(VerifyError::Budget(error)) = work.plan(Bytes::kib(10)) else {
+        panic!("10 KiB must be too little");
+    };
+    // What a run corrects may be a little above what was predicted.
+    let advised = Bytes::new(error.least.get() * 11 / 10);
+    let planned = work.plan(advised).unwrap();
+    assert!(planned.measured_peak <= advised);
+}
+
+#[cfg(feature = "wgpu")]
+#[rstest]
+#[case::most(80)]
+#[case::half(50)]
+#[case::little(30)]
+fn a_plan_keeps_its_budget_and_its_prediction_on_wgpu(#[case] percent: u64) {
+    use burn::tensor::DeviceKind;
+
+    let _turn = turn();
+    let open = || {
+        let device = Device::wgpu(DeviceKind::DefaultDevice);
+        Tensor::<1>::ones([1], &device).into_data();
+        device
+    };
+    let Ok(device) = std::panic::catch_unwind(open) else {
+        eprintln!("skipped: no GPU adapter (nor software Vulkan) on this machine");
+        return;
+    };
+    let work = Work::new(device.autodiff(), 64);
+    keeps_its_budget(&work, percent, 0.15);
+}
+
+/// What a step leaves behind, beside parameters.
+fn state_after_a_step(mut optimizer: ModuleOptimizer, unet: UNet, images: &Tensor<4>) -> Bytes {
+    let step = |optimizer: &mut ModuleOptimizer, unet: UNet| {
+        let grads = unet.forward(images.clone()).mean().backward();
+        let grads = GradientsParams::from_grads(grads, &unet);
+        optimizer.step(1e-3, unet, grads)
+    };
+    let before = live().unwrap();
+    let unet = step(&mut optimizer, unet);
+    let with_state = live().unwrap();
+    drop(optimizer);
+    drop(unet);
+    with_state - before
+}
+
+#[rstest]
+#[case::sgd(OptimizerKind::Sgd, SgdConfig::new().init())]
+#[case::momentum(
+    OptimizerKind::Momentum,
+    SgdConfig::new().with_momentum(Some(MomentumConfig::new())).init()
+)]
+#[case::adagrad(OptimizerKind::AdaGrad, AdaGradConfig::new().init())]
+#[case::adam(OptimizerKind::Adam, AdamConfig::new().init())]
+#[case::adamw(OptimizerKind::AdamW, AdamWConfig::new().init())]
+#[case::amsgrad(OptimizerKind::AmsGrad, AdamConfig::new().with_amsgrad(true).init())]
+#[case::lion(OptimizerKind::Lion, LionConfig::new().init())]
+fn an_optimizer_keeps_what_was_estimated(
+    #[case] kind: OptimizerKind,
+    #[case] optimizer: ModuleOptimizer,
+) {
+    let _turn = turn();
+    let work = Work::new(Device::flex().autodiff(), 16);
+    let bytes = ModelBytes::of(&work.unet);
+    // Threads keep buffers of their own after their first product.
+    work.peak(&work.unet, BATCH_SIZE);
+    let Work { unet, images, .. } = work;
+    let kept = state_after_a_step(optimizer, unet, &images);
+    let expected = bytes.optimizer_state(kind);
+    let off = kept.get().abs_diff(expected.get());
+    assert!(
+        off as f64 <= 0.1 * bytes.gradients.get() as f64,
+        "{kept} kept, {expected} expected"
+    );
+}

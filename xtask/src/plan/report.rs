@@ -1,0 +1,155 @@
+//! What `plan` found, for people and for machines.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt::memory::Bytes;
+use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
+use burn_memopt::memory::plan::{Reason, Round, Verified};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::cli::WorkFlags;
+
+/// A plan that was verified. Serialised, it is the object that `--json` prints.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    model: &'static str,
+    device: String,
+    purpose: &'static str,
+    budget: Bytes,
+    batch_size: u64,
+    size: [usize; 2],
+    parameters: Bytes,
+    gradients: Option<Bytes>,
+    optimizer_state: Option<Bytes>,
+    precision: String,
+    grad_checkpoint: String,
+    micro_batch_size: usize,
+    accumulation_steps: usize,
+    tile: [usize; 2],
+    recomputed: f64,
+    predicted_peak: Bytes,
+    measured_peak: Bytes,
+    rounds: Vec<Round>,
+    reasons: Vec<Reason>,
+    command: String,
+}
+
+impl Report {
+    pub(super) fn new(
+        model: &'static str,
+        device: &str,
+        work: &WorkFlags,
+        bytes: ModelBytes,
+        budget: Bytes,
+        verified: Verified,
+    ) -> Self {
+        let Verified {
+            choice,
+            measured_peak,
+            rounds,
+        } = verified;
+        let trains = !work.inference;
+        Self {
+            model,
+            device: device.into(),
+            purpose: if trains { "training" } else { "inference" },
+            budget,
+            batch_size: work.batch,
+            size: work.size.0,
+            parameters: bytes.parameters,
+            gradients: trains.then_some(bytes.gradients),
+            optimizer_state: trains.then(|| bytes.optimizer_state(OptimizerKind::AdamW)),
+            precision: choice.precision.to_string(),
+            grad_checkpoint: choice.policy.to_string(),
+            micro_batch_size: choice.micro_batch_size,
+            accumulation_steps: choice.accumulation_steps,
+            tile: choice.tile,
+            recomputed: choice.recomputed,
+            predicted_peak: choice.predicted_peak,
+            measured_peak,
+            rounds,
+            command: String::new(),
+            reasons: choice.reasons,
+        }
+    }
+
+    /// Adds the command that realises the plan: `network` are the flags of the network that were
+    /// given, `size` the images' as they are computed, `policy` what a run is to recompute.
+    ///
+    /// # Errors
+    /// If the flags cannot be written.
+    pub(super) fn with_command(
+        mut self,
+        network: &impl Serialize,
+        size: [usize; 2],
+        policy: Policy,
+    ) -> Result<Self> {
+        self.grad_checkpoint = policy.to_string();
+        let mut flags = vec![format!("--precision {}", self.precision)];
+        if self.purpose == "training" {
+            flags.extend([
+                format!("--grad-checkpoint {policy}"),
+                format!("--batch-size {}", self.micro_batch_size),
+                format!("--accumulation-steps {}", self.accumulation_steps),
+            ]);
+            if self.model == "watermark" && size[0] == size[1] {
+                flags.push(format!("--image-size {}", size[0]));
+            }
+        } else {
+            flags.push(format!("--batch-size {}", self.micro_batch_size));
+            if self.tile != size {
+                flags.push(format!("--chunk-size {}", self.tile[0].max(self.tile[1])));
+            }
+        }
+        let given = serde_json::to_value(network).context("cannot write the network's flags")?;
+        for (key, value) in given.as_object().into_iter().flatten() {
+            match value {
+                Value::Null => {}
+                Value::String(text) => flags.push(format!("--{} {text}", key.replace('_', "-"))),
+                value => flags.push(format!("--{} {value}", key.replace('_', "-"))),
+            }
+        }
+        flags.push(format!("--device {}", self.device));
+        let verb = if self.purpose == "training" {
+            "train"
+        } else {
+            "infer"
+        };
+        self.command = format!("cargo xtask {verb} {} {}", self.model, flags.join(" "));
+        Ok(self)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [height, width] = self.size;
+        writeln!(
+            f,
+            "{}: {} on {} images of {height}×{width} within {} on {}",
+            self.model, self.purpose, self.batch_size, self.budget, self.device
+        )?;
+        write!(f, "parameters {}", self.parameters)?;
+        if let (Some(gradients), Some(state)) = (self.gradients, self.optimizer_state) {
+            write!(f, ", gradients {gradients}, optimizer state {state}")?;
+        }
+        writeln!(f, "\n")?;
+        for reason in &self.reasons {
+            writeln!(f, "{reason}")?;
+        }
+        let runs = self.rounds.len();
+        let plural = if runs == 1 { "" } else { "s" };
+        let off =
+            100.0 * (self.measured_peak.get() as f64 / self.predicted_peak.get() as f64 - 1.0);
+        writeln!(f, "{:<16} {}", "predicted peak", self.predicted_peak)?;
+        writeln!(
+            f,
+            "{:<16} {:<18} {off:+.1} % from the prediction; {runs} choice{plural} run for two steps",
+            "measured peak",
+            self.measured_peak.to_string(),
+        )?;
+        writeln!(f, "\n{}", self.command)
+    }
+}

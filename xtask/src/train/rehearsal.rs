@@ -1,0 +1,163 @@
+//! Steps of a job on made-up batches of any size, to learn what they take.
+
+use anyhow::Result;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::chunked::BoxError;
+use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt::gradients::Clipping;
+use burn_memopt::memory::PeakMeter;
+use burn_memopt::memory::estimate::{BlockFit, CalibrateError, PeakFit, Workload, calibrate};
+use burn_memopt::memory::plan::Technique;
+use burn_memopt::precision::{Autocast, Precision};
+use burn_memopt::train::{StepOutcome, TrainStepConfig};
+
+use super::job::Job;
+use super::session::optimizer;
+pub(crate) use super::techniques::Recomputable;
+
+/// The learning rate and the norm that a rehearsed step is clipped to; neither matters to memory.
+const LR: f64 = 1e-4;
+const CLIP_NORM: f32 = 1.0;
+/// Sides below this many bottom pixels are not calibrated on: there, nothing grows as it should.
+const LEAST_BOTTOM_PIXELS: usize = 2;
+
+/// A job that can be tried without data.
+pub(crate) trait Rehearsal: Job<Network: Recomputable> {
+    /// The network for images of a size, uncut.
+    ///
+    /// # Errors
+    /// If it is too deep for them, or its weights cannot be read.
+    fn whole_network(&self, size: [usize; 2], device: &Device) -> Result<Self::Network>;
+    /// What the sides of images are rounded up to, in pixels.
+    fn side_multiple(&self) -> usize;
+    /// A micro-batch of random images, with targets.
+    fn made_up(&self, workload: Workload, device: &Device) -> Self::Batch;
+    /// The images of a micro-batch.
+    fn input(batch: Self::Batch) -> Tensor<4>;
+}
+
+/// A job, its network, and where both run.
+pub(crate) struct Stage<J: Rehearsal> {
+    /// What is rehearsed.
+    pub(crate) job: J,
+    /// Its network, uncut.
+    pub(crate) network: J::Network,
+    /// The device, recording gradients.
+    pub(crate) device: Device,
+}
+
+impl<J: Rehearsal> Stage<J> {
+    /// Optimizer steps of a network that is cut already: each of some micro-batches of `workload`,
+    /// which are made within the step as they are loaded in a run.
+    pub(crate) fn training<'a>(
+        &'a self,
+        network: J::Network,
+        precision: Precision,
+        workload: Workload,
+        micro_batches: usize,
+    ) -> impl FnMut(&PeakMeter) -> Result<(), BoxError> + use<'a, J> {
+        let mut train = TrainStepConfig::new()
+            .with_precision(precision)
+            .with_clipping(Some(Clipping::Norm(CLIP_NORM.into())))
+            .init(optimizer());
+        let mut network = Some(network);
+        move |meter| {
+            // In half precision the first steps may overflow and are skipped.
+            loop {
+                let current = network.take().ok_or("a step failed before")?;
+                for _ in 0..micro_batches {
+                    let batch = self.job.made_up(workload, &self.device);
+                    self.job.micro_batch(&current, &mut train, batch);
+                    meter.sample();
+                }
+                let (next, outcome) = train.flush(current, LR);
+                network = Some(next);
+                if !matches!(outcome?, StepOutcome::Skipped { .. }) {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Passes without gradients, whose result is read.
+    pub(crate) fn inference<'a>(
+        &'a self,
+        precision: Precision,
+        workload: Workload,
+    ) -> impl FnMut(&PeakMeter) -> Result<(), BoxError> + use<'a, J> {
+        let (network, device) = (self.network.valid(), self.device.clone().inner());
+        let autocast = Autocast::new(precision);
+        move |meter| {
+            let images = J::input(self.job.made_up(workload, &device));
+            let output = autocast.run(&network, images, |network, images| network.run(images));
+            meter.sample();
+            output.try_into_data()?;
+            Ok(())
+        }
+    }
+
+    /// The ways to train in a precision, calibrated on less than `workload`.
+    ///
+    /// # Errors
+    /// If a step fails or the memory cannot be measured.
+    pub(crate) fn ways_to_train(
+        &self,
+        precision: Precision,
+        workload: Workload,
+    ) -> Result<Vec<Technique>, CalibrateError> {
+        let plain = self.fit_training(precision, Policy::None, workload)?;
+        let every_block = self.fit_training(precision, Policy::EveryBlock, workload)?;
+        let plain = Technique::whole(precision, Policy::None, plain);
+        if precision != Precision::F32 {
+            // Blocks are profiled in f32; in half precision all are recomputed or none.
+            let every_block = Technique::whole(precision, Policy::EveryBlock, every_block);
+            return Ok(vec![plain, every_block]);
+        }
+        let workloads = self.smaller(workload);
+        let mut profiles = Vec::new();
+        for workload in workloads {
+            let sample = J::input(self.job.made_up(workload, &self.device));
+            profiles.push((workload, self.network.costs(sample)?));
+        }
+        let every_block = workloads.map(|workload| (workload, every_block.at(workload)));
+        let cut = Technique::cut(precision, BlockFit::new(&profiles), every_block);
+        Ok(vec![plain, cut])
+    }
+
+    /// The peaks of training, fitted on less than `workload`.
+    ///
+    /// # Errors
+    /// As [`ways_to_train`](Self::ways_to_train).
+    pub(crate) fn fit_training(
+        &self,
+        precision: Precision,
+        policy: Policy,
+        workload: Workload,
+    ) -> Result<PeakFit, CalibrateError> {
+        calibrate(&self.device, &self.smaller(workload), |workload| {
+            let network = self.network.clone().by_policy(policy);
+            self.training(network, precision, workload, 1)
+        })
+    }
+
+    /// The way to infer in a precision, calibrated on less than `workload`.
+    ///
+    /// # Errors
+    /// As [`ways_to_train`](Self::ways_to_train).
+    pub(crate) fn way_to_infer(
+        &self,
+        precision: Precision,
+        workload: Workload,
+    ) -> Result<Technique, CalibrateError> {
+        let fit = calibrate(&self.device, &self.smaller(workload), |workload| {
+            self.inference(precision, workload)
+        })?;
+        Ok(Technique::whole(precision, Policy::None, fit))
+    }
+
+    fn smaller(&self, workload: Workload) -> [Workload; 2] {
+        let multiple = self.job.side_multiple();
+        workload.calibration(LEAST_BOTTOM_PIXELS * multiple, multiple)
+    }
+}
