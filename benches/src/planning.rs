@@ -20,7 +20,7 @@ use crate::{Row, Variant, gradients, measure::compare};
 /// Images of the batch.
 const BATCH_SIZE: usize = 2;
 /// Smallest side that is calibrated on, and what sides are multiples of: 16 pixels at the bottom.
-const SIDES: [usize; 2] = [32, 16];
+const SIDES: [usize; 2] = [16, 16];
 
 /// A network and a batch to be planned. The budget is that of the gradients of the whole batch, above
 /// what was live before: no optimizer.
@@ -32,11 +32,11 @@ struct Work {
 
 impl Work {
     /// The network of the well-known PyTorch weights on images of 256×256; on a GPU, which may be
-    /// software, an eighth of its channels on 128×128.
+    /// software, an eighth of its channels on 64×64.
     fn new(device: &Device) -> Self {
         let (channels, side) = match on_host(device) {
             true => (64, 256),
-            false => (8, 128),
+            false => (8, 64),
         };
         let device = device.clone().autodiff();
         device.seed(0);

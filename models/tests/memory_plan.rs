@@ -38,9 +38,13 @@ struct Work {
 
 impl Work {
     fn new(device: Device, side: usize) -> Self {
+        Self::with_channels(8, device, side)
+    }
+
+    fn with_channels(base_channels: usize, device: Device, side: usize) -> Self {
         device.seed(7);
         let unet = UNetConfig::new(3, 1)
-            .with_base_channels(8)
+            .with_base_channels(base_channels)
             .with_depth(3)
             .with_norm(NormKind::Group { groups: 4 })
             .init(&device);
@@ -117,6 +121,7 @@ impl Work {
         let bytes = ModelBytes::of(&self.unet);
         let workload = self.workload();
         let request = Request::training(budget, workload.batch_size, workload.size)
+            .with_trial_limit(Bytes::mib(64))
             .with_gradients(bytes.gradients)
             // Recomputation first, so that cuts are put to the test.
             .with_batch_statistics(true);
@@ -182,18 +187,15 @@ fn an_impossible_budget_says_the_least_and_that_would_do() {
     let Err(VerifyError::Budget(error)) = work.plan(Bytes::kib(10)) else {
         panic!("10 KiB must be too little");
     };
-    // What a run corrects may be a little above what was predicted.
-    let advised = Bytes::new(error.least.get() * 11 / 10);
-    let planned = work.plan(advised).unwrap();
+    let advised = error.least.to_advise();
+    let planned = work.plan(advised);
+    let planned = planned.unwrap_or_else(|again| panic!("{error}; {again}"));
     assert!(planned.measured_peak <= advised);
 }
 
 #[cfg(feature = "wgpu")]
-#[rstest]
-#[case::most(80)]
-#[case::half(50)]
-#[case::little(30)]
-fn a_plan_keeps_its_budget_and_its_prediction_on_wgpu(#[case] percent: u64) {
+#[test]
+fn a_plan_keeps_its_budget_and_its_prediction_on_wgpu() {
     use burn::tensor::DeviceKind;
 
     let _turn = turn();
@@ -206,18 +208,20 @@ fn a_plan_keeps_its_budget_and_its_prediction_on_wgpu(#[case] percent: u64) {
         eprintln!("skipped: no GPU adapter (nor software Vulkan) on this machine");
         return;
     };
-    let work = Work::new(device.autodiff(), 64);
-    keeps_its_budget(&work, percent, 0.15);
+    let work = Work::with_channels(4, device.autodiff(), 64);
+    keeps_its_budget(&work, 50, 0.15);
 }
 
-/// What a step leaves behind, beside parameters.
-fn state_after_a_step(mut optimizer: ModuleOptimizer, unet: UNet, images: &Tensor<4>) -> Bytes {
+/// What two steps leave behind, beside parameters.
+fn state_after_two_steps(mut optimizer: ModuleOptimizer, unet: UNet, images: &Tensor<4>) -> Bytes {
     let step = |optimizer: &mut ModuleOptimizer, unet: UNet| {
         let grads = unet.forward(images.clone()).mean().backward();
         let grads = GradientsParams::from_grads(grads, &unet);
         optimizer.step(1e-3, unet, grads)
     };
     let before = live().unwrap();
+    let unet = step(&mut optimizer, unet);
+    // After the first step, the largest of the moments is the moment itself.
     let unet = step(&mut optimizer, unet);
     let with_state = live().unwrap();
     drop(optimizer);
@@ -241,12 +245,12 @@ fn an_optimizer_keeps_what_was_estimated(
     #[case] optimizer: ModuleOptimizer,
 ) {
     let _turn = turn();
-    let work = Work::new(Device::flex().autodiff(), 16);
+    let work = Work::with_channels(32, Device::flex().autodiff(), 16);
     let bytes = ModelBytes::of(&work.unet);
     // Threads keep buffers of their own after their first product.
     work.peak(&work.unet, BATCH_SIZE);
     let Work { unet, images, .. } = work;
-    let kept = state_after_a_step(optimizer, unet, &images);
+    let kept = state_after_two_steps(optimizer, unet, &images);
     let expected = bytes.optimizer_state(kind);
     let off = kept.get().abs_diff(expected.get());
     assert!(

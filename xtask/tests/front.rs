@@ -17,7 +17,7 @@ fn help_names_every_command() {
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     for command in [
-        "train", "advise", "monitor", "bench", "test", "golden", "check", "tidy",
+        "train", "advise", "plan", "monitor", "bench", "test", "golden", "check", "tidy",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -64,6 +64,24 @@ fn an_interval_of_monitor_needs_watching_and_must_pass() {
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(stderr(&output).contains(word), "{}", stderr(&output));
     }
+}
+
+#[test]
+fn plan_needs_a_budget_a_size_and_a_batch_and_says_how_they_are_written() {
+    let refused = |args: &[&str], word: &str| {
+        let output = xtask(&[&["plan"], args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let said = stderr(&output);
+        assert!(said.contains(word), "{word} is missing in {said}");
+    };
+    refused(&[], "watermark");
+    refused(&["propainter"], "propainter");
+    refused(&["unet"], "--budget");
+    let with = |budget, size, batch| ["unet", "--budget", budget, "--size", size, "--batch", batch];
+    refused(&with("much", "8x8", "1"), "6GiB");
+    refused(&with("1GiB", "8", "1"), "256x256");
+    refused(&with("1GiB", "8x0", "1"), "256x256");
+    refused(&with("1GiB", "8x8", "0"), "at least 1");
 }
 
 #[test]

@@ -8,11 +8,11 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
-use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::{CalibrateError, ModelBytes, OptimizerKind, peak_of_step};
 use burn_memopt::memory::plan::{
     Choice, Request, Technique, TileSize, Verified, VerifyError, verified,
 };
+use burn_memopt::memory::{Bytes, MemoryMonitor, on_host};
 use burn_memopt::precision::Precision;
 use clap::Args;
 use serde::Serialize;
@@ -88,7 +88,7 @@ where
     let device = device.open()?.autodiff();
     let job = job::<J, F>(model.clone())?;
     let size = work.size.0;
-    let size = size.map(|side| side.next_multiple_of(round_to(&job)));
+    let size = size.map(|side| side.next_multiple_of(job.padding_multiple()));
     let network = job.whole_network(size, &device)?;
     let stage = Stage {
         job,
@@ -115,14 +115,6 @@ where
     Ok(())
 }
 
-/// What sides are rounded up to: a U-Net takes any, DECODE's images are padded.
-fn round_to<J: Rehearsal>(job: &J) -> usize {
-    match J::Settings::MODEL {
-        "decode" => job.side_multiple(),
-        _ => 1,
-    }
-}
-
 fn request<J: Rehearsal>(
     stage: &Stage<J>,
     work: &WorkFlags,
@@ -147,6 +139,7 @@ fn request<J: Rehearsal>(
 }
 
 /// Plans in the precision that was asked for; else in f32 and, where that does not fit, in f16 too.
+/// Where nothing fits, what needs least is tried, so that the error can say how much that is.
 fn search<J: Rehearsal>(stage: &Stage<J>, work: &WorkFlags, request: &Request) -> Result<Verified> {
     let given = work.precision.map(|precision| match precision {
         PrecisionChoice::F32 => Precision::F32,
@@ -158,15 +151,27 @@ fn search<J: Rehearsal>(stage: &Stage<J>, work: &WorkFlags, request: &Request) -
         .check(&stage.device)
         .map_err(|error| UsageError(format!("--precision: {error}")))?;
     let mut techniques = ways(stage, first, request)?;
-    let found = verify(stage, request, techniques.clone());
-    let may_halve = given.is_none() && Precision::F16.check(&stage.device).is_ok();
-    match found {
-        Err(VerifyError::Budget(_)) if may_halve => {
-            techniques.extend(ways(stage, Precision::F16, request)?);
-            Ok(verify(stage, request, techniques)?)
-        }
-        found => Ok(found?),
+    match verify(stage, request, techniques.clone()) {
+        Err(VerifyError::Budget(_)) => {}
+        found => return Ok(found?),
     }
+    if given.is_none() && Precision::F16.check(&stage.device).is_ok() {
+        techniques.extend(ways(stage, Precision::F16, request)?);
+    }
+    let request = request
+        .clone()
+        .with_trial_limit(half_of_free(&stage.device));
+    Ok(verify(stage, &request, techniques)?)
+}
+
+/// Half of what is free on the device now, for trials; nothing if that is unknown.
+fn half_of_free(device: &Device) -> Bytes {
+    let snapshot = MemoryMonitor::new([device.clone()]).snapshot();
+    let free = match on_host(device) {
+        true => snapshot.host_available,
+        false => snapshot.devices.first().and_then(|device| device.free),
+    };
+    Bytes::new(free.map_or(0, |free| free.get() / 2))
 }
 
 fn ways<J: Rehearsal>(

@@ -29,8 +29,12 @@ pub(crate) trait Rehearsal: Job<Network: Recomputable> {
     /// # Errors
     /// If it is too deep for them, or its weights cannot be read.
     fn whole_network(&self, size: [usize; 2], device: &Device) -> Result<Self::Network>;
-    /// What the sides of images are rounded up to, in pixels.
+    /// How many pixels become one at the bottom of the network, along a side.
     fn side_multiple(&self) -> usize;
+    /// What sides are padded to a multiple of. The default is one pixel: nothing.
+    fn padding_multiple(&self) -> usize {
+        1
+    }
     /// A micro-batch of random images, with targets.
     fn made_up(&self, workload: Workload, device: &Device) -> Self::Batch;
     /// The images of a micro-batch.

@@ -14,10 +14,10 @@ pub struct Workload {
     pub size: [usize; 2],
 }
 
-/// The smallest share of a side that is calibrated on, in fourths.
+/// The shares of a side that are calibrated on, in fourths.
 const FOURTHS: [usize; 2] = [1, 2];
 /// Images of the largest batch that is calibrated on.
-const CALIBRATION_BATCH: usize = 2;
+const CALIBRATION_BATCH: usize = 8;
 
 impl Workload {
     /// `batch_size` images of `size`, height and width.
@@ -32,10 +32,10 @@ impl Workload {
     }
 
     /// Two smaller workloads to calibrate on: images with a fourth and half of the sides, at most
-    /// two of them; whole images, one and two, where sides would fall below `least`.
+    /// eight of them; one and two whole images where sides would fall below `least`.
     ///
-    /// Sides are multiples of `multiple`. Two images where the batch has two: with one, some CPU
-    /// kernels use fewer threads and hence fewer buffers than ever after.
+    /// Sides are multiples of `multiple`. The batch stays while it is small: how many buffers the
+    /// threads of a CPU have depends on it.
     ///
     /// # Panics
     /// If `multiple` is zero.
@@ -48,7 +48,7 @@ impl Workload {
         };
         let [small, large] = FOURTHS.map(part);
         if small.size.iter().any(|&side| side < least) || small == large {
-            return [1, CALIBRATION_BATCH].map(|batch_size| Self::new(batch_size, self.size));
+            return [1, 2].map(|batch_size| Self::new(batch_size, self.size));
         }
         [small, large]
     }
@@ -70,7 +70,7 @@ mod tests {
         let large = Workload::new(8, [256, 192]);
         assert_eq!(
             large.calibration(32, 16),
-            [Workload::new(2, [64, 48]), Workload::new(2, [128, 96])]
+            [Workload::new(8, [64, 48]), Workload::new(8, [128, 96])]
         );
         let small = Workload::new(1, [32, 32]);
         assert_eq!(

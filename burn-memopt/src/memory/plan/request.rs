@@ -14,6 +14,7 @@ pub struct Request {
     pub(super) gradients: Bytes,
     pub(super) has_batch_statistics: bool,
     pub(super) tile: Option<TileSize>,
+    pub(super) trial_limit: Bytes,
 }
 
 /// Which parts an image may be cut into.
@@ -49,6 +50,7 @@ impl Request {
             gradients: Bytes::ZERO,
             has_batch_statistics: false,
             tile: None,
+            trial_limit: Bytes::ZERO,
         }
     }
 
@@ -95,6 +97,13 @@ impl Request {
             "sides of a tile must be at least 1, got {tile:?}"
         );
         self.tile = Some(tile);
+        self
+    }
+
+    /// Sets how much memory a trial may take that is to find the least possible budget: at most what
+    /// is free. The default is nothing, so that the least is a prediction.
+    pub fn with_trial_limit(mut self, trial_limit: Bytes) -> Self {
+        self.trial_limit = trial_limit;
         self
     }
 

@@ -140,22 +140,8 @@ proptest! {
         errors in prop::array::uniform5(0.5f64..2.0),
     ) {
         let request = request.with_budget(budget);
-        let before = techniques.clone();
-        // Every technique takes a share of its own of what was predicted at first.
-        let run = |choice: &Choice| {
-            let technique = &before[choice.technique];
-            let beside = choice.accumulation_steps > 1 && request.is_training;
-            let beside = if beside { request.gradients } else { Bytes::ZERO };
-            let raw = match &choice.cut {
-                Some(cut) => Bytes::new(
-                    cut.predicted_peak.get() + technique.rest_of(choice.workload()).get(),
-                ),
-                None => technique.least(choice.workload()),
-            };
-            let peak = raw.get() as f64 * errors[choice.technique];
-            Ok::<_, Infallible>(Bytes::new(peak as u64) + beside)
-        };
-        match verified(&request, techniques, run) {
+        let run = |choice: &Choice| Ok::<_, Infallible>(taken(&request, &techniques, errors, choice));
+        match verified(&request, techniques.clone(), run) {
             Ok(Verified { choice, measured_peak, rounds }) => {
                 prop_assert!(measured_peak <= budget);
                 let off = measured_peak.get().abs_diff(choice.predicted_peak.get());
@@ -167,6 +153,44 @@ proptest! {
             Err(error) => prop_assert!(false, "{error}"),
         }
     }
+
+    #[test]
+    fn the_least_that_was_tried_would_do(
+        techniques in techniques(), index in 0usize..5, request in requests(), error in 0.5f64..2.0,
+    ) {
+        let techniques = [techniques[index].clone()];
+        let request = request.with_budget(Bytes::new(1)).with_trial_limit(Bytes::MAX);
+        let verified = |request: &Request| {
+            let run = |choice: &Choice| {
+                Ok::<_, Infallible>(taken(request, &techniques, [error; 5], choice))
+            };
+            verified(request, techniques.to_vec(), run)
+        };
+        let refused = verified(&request);
+        let Err(VerifyError::Budget(refusal)) = refused else {
+            return Err(TestCaseError::fail("a byte must be too little"));
+        };
+        let found = verified(&request.with_budget(refusal.least));
+        prop_assert!(found.is_ok(), "{}", found.unwrap_err());
+    }
+}
+
+/// What a choice takes above what is resident, where every technique takes a share of its own of
+/// what was predicted at first.
+fn taken(request: &Request, before: &[Technique], errors: [f64; 5], choice: &Choice) -> Bytes {
+    let technique = &before[choice.technique];
+    let waits = choice.accumulation_steps > 1 && request.is_training;
+    let beside = if waits {
+        request.gradients
+    } else {
+        Bytes::ZERO
+    };
+    let raw = match &choice.cut {
+        Some(cut) => cut.predicted_peak + technique.rest_of(choice.workload()),
+        None => technique.least(choice.workload()),
+    };
+    let peak = raw.get() as f64 * errors[choice.technique];
+    Bytes::new(peak as u64) + beside
 }
 
 fn request(mib: u64) -> Request {

@@ -170,6 +170,10 @@ impl Rehearsal for DecodeJob {
         1 << self.settings.model.depth
     }
 
+    fn padding_multiple(&self) -> usize {
+        self.side_multiple()
+    }
+
     fn made_up(&self, workload: Workload, device: &Device) -> Batch {
         Batch::made_up(workload, 2 * NEIGHBOURS + 1, device)
     }
