@@ -24,11 +24,13 @@ use crate::chunked::BoxError;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct ModelCache<M> {
-    load: Box<dyn FnMut(&Path) -> Result<M, BoxError>>,
+    load: Box<Load<M>>,
     kept: Vec<(File, M)>,
     capacity: usize,
     num_loads: usize,
 }
+
+type Load<M> = dyn FnMut(&Path) -> Result<M, BoxError>;
 
 /// A file as it was when its model was loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -48,11 +48,13 @@ pub struct Predictor<M, const D: usize, const E: usize = D> {
     models: ModelCache<M>,
     /// The model in use, in its precision.
     model: Option<M>,
-    forward: Box<dyn Fn(&M, Tensor<D>) -> Tensor<E>>,
+    forward: Box<Forward<M, D, E>>,
     device: Device,
     autocast: Autocast,
     runner: BatchRunner,
 }
+
+type Forward<M, const D: usize, const E: usize> = dyn Fn(&M, Tensor<D>) -> Tensor<E>;
 
 impl<M: Module, const D: usize, const E: usize> Predictor<M, D, E> {
     /// Runs `forward` on models that `load` brings to `device`. Nothing is loaded yet.
@@ -190,7 +192,7 @@ impl<M: Module, const D: usize, const E: usize> Predictor<M, D, E> {
 /// One forward pass.
 struct Pass<'a, M, const D: usize, const E: usize> {
     model: &'a M,
-    forward: &'a dyn Fn(&M, Tensor<D>) -> Tensor<E>,
+    forward: &'a Forward<M, D, E>,
     device: &'a Device,
     autocast: &'a Autocast,
 }
