@@ -7,7 +7,10 @@ use burn::{
     tensor::{Device, Distribution, Tensor},
 };
 use burn_memopt::{
-    chunked::{Accumulator, Blend, NpySink, NpySource, RowSink, SlidingWindow},
+    chunked::{
+        Accumulator, Blend, ChunkedError, HostImage, NpySink, NpySource, RowSink, SlidingWindow,
+        TensorSink,
+    },
     memory::{Bytes, PeakMeter},
 };
 use burn_memopt_models::unet::{UNet, UNetConfig};
@@ -103,30 +106,36 @@ pub(crate) fn identity() -> Result<Vec<Row>, String> {
     let rows = compare_epochs(["plain", "chunked"], image.num_windows(), |variant| {
         match variant {
             0 => image.copy(),
-            _ => image.window_by_window(&Blend::Constant),
+            _ => drop(
+                image
+                    .window_by_window(&Blend::Constant)
+                    .map_err(|error| error.to_string())?,
+            ),
         }
         Ok(())
     })?;
     Ok(rows.into())
 }
 
-/// A square image in memory, and ways to copy it.
+/// A square image in host memory, and ways to copy it.
 #[derive(Debug)]
 pub struct CopiedImage {
-    pixels: Tensor<4>,
-    values: Vec<f32>,
+    image: HostImage,
+    pixels: Vec<f32>,
 }
 
 impl CopiedImage {
     /// Noise of 2048×2048 pixels.
     pub fn new(channels: usize) -> Self {
-        let pixels = Tensor::random(
-            [1, channels, COPIED, COPIED],
-            Distribution::Default,
-            &Device::flex(),
-        );
-        let values = pixels.to_data().iter::<f32>().collect();
-        Self { pixels, values }
+        let mut rng = StdRng::seed_from_u64(0);
+        let pixels: Vec<f32> = (0..channels * COPIED * COPIED)
+            .map(|_| rng.random())
+            .collect();
+        let dims = [1, channels, COPIED, COPIED];
+        Self {
+            image: HostImage::new(pixels.clone(), dims, &Device::flex()),
+            pixels,
+        }
     }
 
     /// Windows of it.
@@ -136,23 +145,31 @@ impl CopiedImage {
 
     /// Copies it in one piece.
     pub fn copy(&self) {
-        black_box(black_box(&self.values).clone());
+        black_box(black_box(&self.pixels).clone());
     }
 
     /// Cuts it into windows of 256×256 that overlap by a quarter, and blends them.
     ///
-    /// # Panics
-    /// If the result is another image.
-    pub fn window_by_window(&self, blend: &Blend) {
+    /// # Errors
+    /// None but those of streams in general.
+    pub fn window_by_window(&self, blend: &Blend) -> Result<Tensor<4>, ChunkedError> {
         let windows = windows().with_blend(blend.clone());
-        black_box(windows.infer(self.pixels.clone(), |window| window));
+        let mut sink = TensorSink::new();
+        let go_on = |_| ControlFlow::Continue(());
+        windows.stream(&self.image, [&mut sink], go_on, |windows| {
+            Ok([windows.pixels])
+        })?;
+        Ok(black_box(sink.into_tensor(&Device::flex())))
     }
 
     /// The largest difference that windows make.
-    pub fn deviation(&self, blend: &Blend) -> f32 {
-        let windows = windows().with_blend(blend.clone());
-        let copy = windows.infer(self.pixels.clone(), |window| window);
-        (copy - self.pixels.clone()).abs().max().into_scalar()
+    ///
+    /// # Errors
+    /// As [`window_by_window`](Self::window_by_window).
+    pub fn deviation(&self, blend: &Blend) -> Result<f32, ChunkedError> {
+        let copy = self.window_by_window(blend)?.into_data();
+        let pairs = copy.iter::<f32>().zip(&self.pixels);
+        Ok(pairs.fold(0.0, |most, (copy, pixel)| (copy - pixel).abs().max(most)))
     }
 }
 

@@ -7,7 +7,7 @@
 //! | [`ExactTiles`], [`Reach`] | the same as on the whole image, by tiles with a margin |
 //! | [`ExactReport`] | how far tiles are from the whole image, and why |
 //! | [`WindowCost`], [`measure_window`] | how large a window memory allows |
-//! | [`ImageSource`] | where pixels come from |
+//! | [`ImageSource`], [`HostImage`] | where pixels come from |
 //! | [`Accumulator`] | where rows are kept that windows still touch |
 //! | [`RowSink`], [`TensorSink`] | where finished rows go |
 //! | [`NpySource`], [`NpySink`] | both as files of NumPy |
@@ -35,6 +35,7 @@ mod exact;
 mod exact_report;
 mod float_file;
 mod grid;
+mod host_image;
 mod measure;
 mod npy;
 mod output;
@@ -54,6 +55,7 @@ pub use error::{BoxError, ChunkedError};
 pub use exact::{ExactTiles, PlacedTile};
 pub use exact_report::ExactReport;
 pub use grid::Grid;
+pub use host_image::HostImage;
 pub use measure::measure_window;
 pub use npy::{NpyError, NpySink, NpySource};
 pub use padding::Padding;
