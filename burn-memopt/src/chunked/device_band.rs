@@ -7,18 +7,21 @@ use burn::tensor::{DType, Device, Tensor};
 pub(super) struct DeviceBand {
     /// `[num_images, channels, height, width]`; only for an instant there is none.
     sums: Option<Tensor<4>>,
+    /// Of a window, `[1, 1, height, width]`.
+    weights: Option<Tensor<4>>,
 }
 
 impl DeviceBand {
     /// A band of zeros, `[num_images, channels, height, width]`.
-    pub(super) fn new(dims: [usize; 4], device: &Device) -> Self {
+    pub(super) fn new(dims: [usize; 4], weights: Option<Tensor<4>>, device: &Device) -> Self {
         Self {
             sums: Some(Tensor::zeros(dims, (device, DType::F32))),
+            weights,
         }
     }
 
-    /// Adds a window's pixels, `[1, channels, height, width]`, that were multiplied by its weights,
-    /// from the first row on.
+    /// Adds a window's pixels, `[1, channels, height, width]`, times its weights, from the first row
+    /// on.
     pub(super) fn add(&mut self, image: usize, column: usize, pixels: Tensor<4>) {
         let [_, channels, rows, columns] = pixels.dims();
         let place = [
@@ -27,6 +30,10 @@ impl DeviceBand {
             0..rows,
             column..column + columns,
         ];
+        let pixels = match &self.weights {
+            Some(weights) => pixels * weights.clone(),
+            None => pixels,
+        };
         self.sums = self.sums.take().map(|sums| {
             let pixels = pixels + sums.clone().slice(place.clone());
             sums.slice_assign(place, pixels)

@@ -25,8 +25,7 @@ pub(super) struct Pending {
 #[derive(Debug)]
 enum Rows {
     Lines(Band),
-    /// With the weights of a window, `[1, 1, height, width]`.
-    Device(DeviceBand, Option<Tensor<4>>),
+    Device(Box<DeviceBand>),
 }
 
 /// Where the result of a window goes in the padded result, and what is there.
@@ -94,7 +93,7 @@ impl Pending {
                     let dims = [1, 1, height, coverage.side()];
                     on_device(coverage.weights().to_vec(), dims, device)
                 });
-                Rows::Device(DeviceBand::new(dims, device), weights)
+                Rows::Device(Box::new(DeviceBand::new(dims, weights, device)))
             }
         };
         Ok(Self {
@@ -116,13 +115,9 @@ impl Pending {
         let results = results.cast(DType::F32);
         let band = match &mut self.rows {
             Rows::Lines(band) => band,
-            Rows::Device(band, weights) => {
+            Rows::Device(band) => {
                 for (number, piece) in pieces.iter().enumerate() {
                     let result = results.clone().narrow(0, number, 1);
-                    let result = match weights {
-                        Some(weights) => result * weights.clone(),
-                        None => result,
-                    };
                     band.add(piece.image, piece.column, result);
                 }
                 return Ok(());
@@ -167,7 +162,7 @@ impl Pending {
                         .map_err(write(first))?;
                 }
             }
-            Rows::Device(band, _) => {
+            Rows::Device(band) => {
                 let wanted = rows.start - finished.first..rows.end - finished.first;
                 let columns = finished.columns.clone();
                 let sums = band.take(finished.until - finished.first, wanted, columns);

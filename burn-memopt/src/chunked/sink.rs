@@ -66,7 +66,7 @@ pub struct TensorSink {
 enum Pixels {
     Host(Vec<f32>),
     /// Without a result as long as none has begun.
-    Device(Device, Option<Tensor<4>>),
+    Device(Device, Option<Box<Tensor<4>>>),
 }
 
 impl TensorSink {
@@ -116,7 +116,8 @@ impl RowSink for TensorSink {
         match &mut self.pixels {
             Pixels::Host(pixels) => *pixels = vec![0.0; dims.iter().product()],
             Pixels::Device(device, pixels) => {
-                *pixels = Some(Tensor::zeros(dims, (&*device, DType::F32)));
+                let zeros = Tensor::zeros(dims, (&*device, DType::F32));
+                *pixels = Some(Box::new(zeros));
             }
         }
         Ok(0)
@@ -153,7 +154,7 @@ impl RowSink for TensorSink {
                 let pixels = pixels.to_device(device);
                 *result = result
                     .take()
-                    .map(|result| result.slice_assign(place, pixels));
+                    .map(|result| Box::new(result.slice_assign(place, pixels)));
                 Ok(())
             }
         }
