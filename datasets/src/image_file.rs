@@ -131,9 +131,12 @@ pub(crate) fn size(path: &Path) -> Result<(usize, usize), ImageFileError> {
     Ok((height as usize, width as usize))
 }
 
-/// Decodes a whole file. Pixels are as they are stored: a camera's note that the picture
+/// Decodes a whole PNG or JPEG file. Pixels are as they are stored: a camera's note that the picture
 /// is to be turned is not followed.
-pub(crate) fn decode(path: &Path) -> Result<(DynamicImage, ImageFormat), ImageFileError> {
+///
+/// # Errors
+/// If the file is missing, is no such image, or is damaged.
+pub fn decode(path: &Path) -> Result<(DynamicImage, ImageFormat), ImageFileError> {
     let failed = |source| unreadable(path, source);
     let bytes = fs::read(path).map_err(|source| failed(source.into()))?;
     let format = image::guess_format(&bytes).map_err(failed)?;

@@ -216,6 +216,16 @@ pub enum TiffStackError {
         /// Rows that a page has.
         height: usize,
     },
+    /// An unfinished stack has fewer rows than it is said to have.
+    #[error("the unfinished stack {path} holds {there} rows, and not {wanted}: remove it and start again", path = .path.display())]
+    RowsMissing {
+        /// The unfinished file.
+        path: PathBuf,
+        /// Rows that it holds.
+        there: u64,
+        /// Rows that were to be gone on after.
+        wanted: u64,
+    },
     /// The folder of a sequence could not be listed.
     #[error("cannot list the folder {path}: check that it exists and may be read", path = .path.display())]
     Folder {

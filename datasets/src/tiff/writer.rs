@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::NamedTempFile;
-
 use super::{
     error::TiffStackError,
     format::Format,
     sample::{Sample, SampleType},
 };
-use crate::part_file;
+use crate::part_file::{self, PartFile};
+
+mod kept;
 
 /// Where pixels start: behind the longest header there is.
 const FIRST_PIXEL: u64 = 16;
@@ -33,9 +33,11 @@ const LONG8: u64 = 16;
 ///
 /// The pages go to a temporary file beside the target, which [`finish`]
 /// moves into place: a half-written stack never carries the final name, and an
-/// earlier file stays whole until then.
+/// earlier file stays whole until then. [`go_on`] keeps the unfinished file under a name of its own, so
+/// that a process that is ended loses no page.
 ///
 /// [`finish`]: TiffStackWriter::finish
+/// [`go_on`]: TiffStackWriter::go_on
 ///
 /// # Example
 /// ```
@@ -57,7 +59,7 @@ pub struct TiffStackWriter {
     width: usize,
     sample: Option<SampleType>,
     num_rows: u64,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<PartFile>,
     /// The longest file that is still written as a classic TIFF.
     classic_len: u64,
 }
@@ -75,15 +77,11 @@ impl TiffStackWriter {
         height: usize,
         width: usize,
     ) -> Result<Self, TiffStackError> {
-        for (what, size) in [("height", height), ("width", width)] {
-            assert!(
-                size > 0 && u32::try_from(size).is_ok(),
-                "frame {what} must lie between 1 and 2³² − 1, got {size}"
-            );
-        }
+        check_size(height, width);
         let path = path.as_ref();
         let create = || {
-            let mut file = BufWriter::with_capacity(BUFFER_BYTES, part_file::create(path)?);
+            let file = PartFile::Temporary(part_file::create(path)?);
+            let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
             // The header is written last: until then, this is no TIFF file.
             file.write_all(&[0; FIRST_PIXEL as usize])?;
             Ok(file)
@@ -167,6 +165,11 @@ impl TiffStackWriter {
         Ok(())
     }
 
+    /// Number of rows that were written, of all pages.
+    pub fn num_rows(&self) -> u64 {
+        self.num_rows
+    }
+
     /// Number of pages that are complete.
     pub fn num_frames(&self) -> usize {
         (self.num_rows / self.height as u64) as usize
@@ -196,7 +199,7 @@ impl TiffStackWriter {
             .and_then(|()| self.file.into_inner().map_err(|error| error.into_error()))
             .and_then(|file| {
                 file.as_file().sync_all()?;
-                part_file::finish(file, &path)
+                file.finish(&path)
             });
         moved.map_err(|source| TiffStackError::Create { path, source })
     }
@@ -266,6 +269,15 @@ impl TiffStackWriter {
         }
         format.push(&mut bytes, next, format.word_len());
         bytes
+    }
+}
+
+fn check_size(height: usize, width: usize) {
+    for (what, size) in [("height", height), ("width", width)] {
+        assert!(
+            size > 0 && u32::try_from(size).is_ok(),
+            "frame {what} must lie between 1 and 2³² − 1, got {size}"
+        );
     }
 }
 
