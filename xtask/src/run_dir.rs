@@ -104,6 +104,24 @@ impl RunDir {
         Ok(run)
     }
 
+    /// The model whose run is in `root`.
+    ///
+    /// # Errors
+    /// If there is no run, or its settings do not name their model.
+    pub fn model_in(root: &Path) -> Result<String> {
+        let path = root.join(CONFIG_FILE);
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!(
+                "{} is no artifact folder of cargo xtask train: cannot read {CONFIG_FILE}",
+                root.display()
+            )
+        })?;
+        let config: serde_json::Value = serde_json::from_str(&text)
+            .with_context(|| format!("cannot use the settings in {}", path.display()))?;
+        let model = config[MODEL_KEY].as_str().map(Into::into);
+        model.with_context(|| format!("{} does not name its {MODEL_KEY}", path.display()))
+    }
+
     /// Opens the folder of a run to continue it, and reads its settings.
     ///
     /// # Errors

@@ -47,6 +47,15 @@ pub trait Job: Sized {
     /// If it cannot be written or read.
     fn generate(&self, folder: &Path) -> Result<Self::Data>;
 
+    /// Writes what whoever uses the network has to know of the data beside the other artifacts of
+    /// `run`. By default, that is nothing.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    fn describe(&self, _data: &Self::Data, _run: &RunDir) -> Result<()> {
+        Ok(())
+    }
+
     /// Builds the network for `data`, or for the data that is going to be generated.
     ///
     /// # Errors

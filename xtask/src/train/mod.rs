@@ -35,11 +35,14 @@ use crate::progress::Progress;
 use crate::settings::{RunSettings, UsageError};
 pub(crate) use decode::DecodeJob;
 use estimate::Estimate;
+pub(crate) use images::{Task, build as build_unet};
 use job::Job;
 use plan::Plan;
 use run::Run;
+pub(crate) use saved::MODEL_FILE;
 use session::Session;
-pub(crate) use unet::UNetJob;
+pub(crate) use techniques::precision;
+pub(crate) use unet::{NORMALIZATION_FILE, UNetJob};
 use watch::Watch;
 pub(crate) use watermark::WatermarkJob;
 
@@ -64,7 +67,7 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
     let run = &settings.run;
     let device_name = run.device.resolve()?.to_string();
     let device = run.device.open()?.autodiff();
-    let precision = techniques::precision(run, &device)?;
+    let precision = precision(run.precision, &device)?;
     let job = J::new(settings.clone())?;
     let given = job.open()?;
     // Whatever can be refused is refused before anything is written.
@@ -80,6 +83,7 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
         Some(data) => data,
         None => job.generate(&dir.root().join(DATA_FOLDER))?,
     };
+    job.describe(&data, &dir)?;
     let mut session = Session::new(&job, &data, run, precision, &device)?;
     let network = match &plan.resumed {
         Some((_, state)) => saved::load(&state.dir, &job, &data, network, &mut session)?,

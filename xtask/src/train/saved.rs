@@ -20,7 +20,8 @@ use serde::{Deserialize, Serialize};
 use super::job::Job;
 use super::session::{Losses, Session, optimizer};
 
-const MODEL_FILE: &str = "model.bpk";
+/// The file of a saved state that holds the network.
+pub const MODEL_FILE: &str = "model.bpk";
 const OPTIMIZER_FILE: &str = "optimizer.bpk";
 const STATE_FILE: &str = "state.json";
 

@@ -97,12 +97,12 @@ fn policy(settings: &RunSettings) -> Result<Policy> {
     policy.map_err(|error| UsageError(format!("--grad-checkpoint: {error}")).into())
 }
 
-/// The precision of a run, which `device` must have.
+/// The precision that was chosen, which `device` must have.
 ///
 /// # Errors
 /// If the device lacks it; the error names what it has.
-pub fn precision(settings: &RunSettings, device: &Device) -> Result<Precision> {
-    let precision = match settings.precision {
+pub fn precision(choice: PrecisionChoice, device: &Device) -> Result<Precision> {
+    let precision = match choice {
         PrecisionChoice::F32 => Precision::F32,
         PrecisionChoice::F16 => Precision::F16,
         PrecisionChoice::Bf16 => Precision::Bf16,

@@ -18,6 +18,8 @@ use crate::choices::LossChoice;
 use crate::run_dir::RunDir;
 use crate::settings::{Settings, UNetSettings, UsageError};
 
+/// The file of a run that says how its frames were normalised.
+pub const NORMALIZATION_FILE: &str = "normalization.json";
 /// Frames of the generated stack.
 const GENERATED_FRAMES: usize = 200;
 /// Photons of an emitter in a frame, on average: dim, so that counting them is no trifle.
@@ -63,6 +65,15 @@ impl Job for UNetJob {
             .with_seed(run.seed);
         let files = movie_in(folder, &config)?;
         Data::frames(&files.frames, &files.localizations, run.holdout)
+    }
+
+    fn describe(&self, data: &Data, run: &RunDir) -> Result<()> {
+        match data.normalization() {
+            None => Ok(()),
+            Some(normalization) => {
+                run.replace_file(NORMALIZATION_FILE, |path| Ok(normalization.save(path)?))
+            }
+        }
     }
 
     fn network(&self, data: Option<&Data>, device: &Device) -> Result<UNet> {

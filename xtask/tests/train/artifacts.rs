@@ -35,6 +35,7 @@ fn a_run_leaves_what_is_promised() {
         "latest",
         "memory.csv",
         "memory.png",
+        "normalization.json",
         "samples",
     ];
     assert_eq!(names("."), expected);

@@ -82,6 +82,14 @@ impl Data {
         )?)
     }
 
+    /// How pixels of frames are normalised; `None` for images, whose colours are 0 to 1 as they are.
+    pub fn normalization(&self) -> Option<Normalization> {
+        match &self.training {
+            Samples::Frames(frames) => Some(frames.normalization()),
+            Samples::Images(..) => None,
+        }
+    }
+
     /// Channels, height and width of the images.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use burn::tensor::Device;
 use burn_memopt_models::unet::UNet;
 
 pub use data::Data;
-pub use network::{prepare_network, whole_network};
+pub use network::{build, prepare_network, whole_network};
 pub use samples::{Batch, Sample};
 pub use task::Task;
 

@@ -67,7 +67,7 @@ fn check_depth(depth: usize, height: usize, width: usize) -> Result<()> {
 ///
 /// # Errors
 /// If the weights cannot be read or do not fit the network.
-fn build(
+pub fn build(
     settings: &UNetNetworkSettings,
     channels: [usize; 2],
     seed: u64,
