@@ -20,7 +20,77 @@ macro_rules! display_as_given {
         }
     )*};
 }
-display_as_given!(PrecisionChoice, LossChoice, NormChoice, UpsamplingChoice);
+display_as_given!(
+    BlendChoice,
+    LossChoice,
+    NormChoice,
+    PrecisionChoice,
+    UpsamplingChoice
+);
+
+/// How overlapping windows are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BlendChoice {
+    /// All pixels of a window count alike.
+    Constant,
+    /// Pixels count less towards the border of a window, where the model sees less around them.
+    #[default]
+    Gaussian,
+}
+
+/// The side of a window in pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrWord", into = "NumberOrWord")]
+pub enum ChunkSizeChoice {
+    /// As large as memory allows.
+    #[default]
+    Auto,
+    /// This many pixels.
+    Pixels(usize),
+}
+
+/// How a number is written that may be a word instead.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum NumberOrWord {
+    Number(usize),
+    Word(String),
+}
+
+impl FromStr for ChunkSizeChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            (_, Ok(side)) if side > 0 => Ok(Self::Pixels(side)),
+            _ => Err(format!(
+                "must be auto or a whole number of at least 1, got {text}"
+            )),
+        }
+    }
+}
+
+impl TryFrom<NumberOrWord> for ChunkSizeChoice {
+    type Error = String;
+
+    fn try_from(given: NumberOrWord) -> Result<Self, String> {
+        match given {
+            NumberOrWord::Number(side) => side.to_string().parse(),
+            NumberOrWord::Word(word) => word.parse(),
+        }
+    }
+}
+
+impl From<ChunkSizeChoice> for NumberOrWord {
+    fn from(choice: ChunkSizeChoice) -> Self {
+        match choice {
+            ChunkSizeChoice::Auto => Self::Word("auto".into()),
+            ChunkSizeChoice::Pixels(side) => Self::Number(side),
+        }
+    }
+}
 
 /// The arithmetic of the forward and backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

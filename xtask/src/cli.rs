@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::device::DeviceChoice;
 
 mod advise;
+mod infer;
 mod models;
 mod monitor;
 mod numbers;
@@ -18,6 +19,7 @@ mod plan;
 mod train;
 
 pub use advise::AdviseArgs;
+pub use infer::{InferArgs, InferFlags, InferModel};
 pub use models::{DecodeFlags, UNetFlags, UNetNetworkFlags, WatermarkFlags};
 pub use monitor::MonitorArgs;
 pub use plan::{
@@ -40,6 +42,8 @@ pub struct Cli {
 pub enum Command {
     /// Train a model; with no arguments: a small UNet on generated data, on the CPU.
     Train(TrainArgs),
+    /// Run a trained model on images, stacks and folders of any size, in windows.
+    Infer(InferArgs),
     /// Say how to load a data set on this machine: what to keep, cache and load ahead, and why.
     Advise(AdviseArgs),
     /// Show what host, process and devices hold, once or again and again.

@@ -21,6 +21,14 @@ impl Interrupt {
     /// # Errors
     /// If that was done before, or the system refuses.
     pub fn install() -> Result<Self> {
+        Self::announcing("finishing this step, then saving")
+    }
+
+    /// As [`install`](Self::install); `doing` tells what the first request lets happen.
+    ///
+    /// # Errors
+    /// As [`install`](Self::install).
+    pub fn announcing(doing: &'static str) -> Result<Self> {
         let interrupt = Self::default();
         let seen = interrupt.clone();
         ctrlc::set_handler(move || {
@@ -28,7 +36,7 @@ impl Interrupt {
                 eprintln!("\naborted; what was saved before is whole");
                 std::process::exit(ABORTED);
             }
-            eprintln!("\nfinishing this step, then saving; once more aborts at once");
+            eprintln!("\n{doing}; once more aborts at once");
         })
         .context("cannot take over Ctrl-C")?;
         Ok(interrupt)
@@ -49,20 +57,21 @@ impl Interrupt {
 ///
 /// Everything else, the device too, is read from the folder.
 pub fn resume_command(model: &str, artifact_dir: &Path, features: &[String]) -> String {
-    let dir = artifact_dir.display().to_string();
-    let is_plain = dir
-        .chars()
-        .all(|c| c.is_alphanumeric() || "/\\._-:".contains(c));
-    let dir = if is_plain {
-        dir
-    } else {
-        format!("'{}'", dir.replace('\'', r"'\''"))
-    };
+    let dir = quoted(&artifact_dir.display().to_string());
     let mut command = format!("cargo xtask train {model} --resume {dir}");
     if !features.is_empty() {
         command += &format!(" --features {}", features.join(","));
     }
     command
+}
+
+/// A word of a command line, in quotes if a shell needs them.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "/\\._-:=,".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
 }
 
 #[cfg(test)]

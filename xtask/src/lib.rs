@@ -15,6 +15,8 @@ pub mod advise;
 #[cfg(feature = "run")]
 pub mod bench;
 #[cfg(feature = "run")]
+pub mod infer;
+#[cfg(feature = "run")]
 pub mod interrupt;
 #[cfg(feature = "run")]
 pub mod monitor;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
-use xtask::cli::{Cli, Command};
+use xtask::cli::{Cli, Command, InferModel};
 use xtask::{cargo, tidy};
 
 fn main() -> ExitCode {
@@ -27,6 +27,10 @@ fn run(command: Command) -> Result<ExitCode> {
                 None => flags.config.clone(),
             };
             cargo::run_runner(flags.device, file.as_deref(), &flags.features)
+        }
+        Command::Infer(args) => {
+            let InferModel::Unet(flags) = args.model;
+            cargo::run_runner(flags.device, flags.config.as_deref(), &flags.features)
         }
         Command::Advise(args) => cargo::run_runner(args.device, None, &args.features),
         Command::Monitor(args) => cargo::run_runner(args.device, None, &args.features),

@@ -1,7 +1,7 @@
 //! What a run tells while it runs: a bar or plain lines on stderr, and one JSON
 //! object a line on stdout where a machine reads.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,8 +13,11 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Steps that items per second and the time left are measured over.
-const WINDOW_STEPS: usize = 20;
+mod json_lines;
+mod pace;
+
+pub(crate) use json_lines::JsonLines;
+pub(crate) use pace::Pace;
 
 /// One finished optimizer step.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +99,7 @@ enum Event<'a> {
 /// Shows how a run goes.
 pub struct Progress {
     bar: ProgressBar,
-    json: Option<Box<dyn Write>>,
+    json: JsonLines,
     log_every: u64,
     steps: u64,
     started: Instant,
@@ -117,7 +120,7 @@ impl Progress {
         let pace = Pace::default();
         Self {
             bar,
-            json,
+            json: JsonLines::new(json),
             log_every,
             steps,
             started: Instant::now(),
@@ -143,7 +146,7 @@ impl Progress {
         let steps = self.steps;
         let settings =
             &serde_json::to_value(settings).context("cannot turn the settings into JSON")?;
-        self.emit(&Event::Start {
+        self.json.emit(&Event::Start {
             model,
             artifact_dir,
             first_step,
@@ -174,7 +177,7 @@ impl Progress {
         if !is_due {
             return Ok(());
         }
-        self.emit(&Event::Step {
+        self.json.emit(&Event::Step {
             step: report.step,
             loss: report.loss,
             items_per_second,
@@ -198,7 +201,7 @@ impl Progress {
             parts.accumulation_steps(),
             parts.size(),
         ));
-        self.emit(&Event::MicroBatch {
+        self.json.emit(&Event::MicroBatch {
             step,
             too_large,
             micro_batch_size: parts.size(),
@@ -211,7 +214,7 @@ impl Progress {
     /// # Errors
     /// If stdout cannot be written.
     pub fn saved(&mut self, step: u64, dir: &Path) -> Result<()> {
-        self.emit(&Event::Save { step, dir })
+        self.json.emit(&Event::Save { step, dir })
     }
 
     /// Writes a line on stderr, above the bar where there is one.
@@ -226,52 +229,7 @@ impl Progress {
     pub fn finish(mut self, summary: &Summary) -> Result<()> {
         self.bar.finish_and_clear();
         eprintln!("{}", summary_text(summary));
-        self.emit(&Event::Summary(summary))
-    }
-
-    fn emit(&mut self, event: &Event) -> Result<()> {
-        let Some(out) = &mut self.json else {
-            return Ok(());
-        };
-        let line = serde_json::to_string(event).context("cannot turn an event into JSON")?;
-        writeln!(out, "{line}")
-            .and_then(|()| out.flush())
-            .context("cannot write to stdout")
-    }
-}
-
-/// The last steps' times, for rates that follow the present.
-#[derive(Default)]
-struct Pace {
-    /// Time since the start and items since the start, at the end of each step.
-    marks: VecDeque<(Duration, u64)>,
-    items: u64,
-}
-
-impl Pace {
-    fn record(&mut self, at: Duration, items: u64) {
-        self.items += items;
-        self.marks.push_back((at, self.items));
-        if self.marks.len() > WINDOW_STEPS + 1 {
-            self.marks.pop_front();
-        }
-    }
-
-    /// Seconds and items between the first and the last mark. The first step is
-    /// never part of it: it compiles kernels and fills pools.
-    fn window(&self) -> Option<(f64, u64)> {
-        let (first, last) = (self.marks.front()?, self.marks.back()?);
-        let seconds = (last.0 - first.0).as_secs_f64();
-        (seconds > 0.0).then_some((seconds, last.1 - first.1))
-    }
-
-    fn items_per_second(&self) -> Option<f64> {
-        self.window().map(|(seconds, items)| items as f64 / seconds)
-    }
-
-    fn seconds_a_step(&self) -> Option<f64> {
-        self.window()
-            .map(|(seconds, _)| seconds / (self.marks.len() - 1) as f64)
+        self.json.emit(&Event::Summary(summary))
     }
 }
 
@@ -439,23 +397,6 @@ mod tests {
         ];
         assert_eq!(fields, promised);
         assert_eq!(event["metrics"]["count_correlation"], json!(0.9));
-    }
-
-    #[test]
-    fn rates_leave_the_first_step_out_and_follow_the_present() {
-        let mut pace = Pace::default();
-        pace.record(Duration::from_secs(100), 4);
-        assert_eq!(
-            (pace.items_per_second(), pace.seconds_a_step()),
-            (None, None)
-        );
-        for step in 1..=30 {
-            pace.record(Duration::from_secs(100 + 2 * step), 4);
-        }
-        assert_eq!(
-            (pace.items_per_second(), pace.seconds_a_step()),
-            (Some(2.0), Some(2.0))
-        );
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::choices::PrecisionChoice;
 use crate::cli::{ModelFlags, RunFlags};
 
 mod decode;
+mod infer;
 mod layers;
 mod run;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod unet;
 mod watermark;
 
 pub use decode::DecodeSettings;
+pub use infer::InferSettings;
 pub use layers::Layers;
 use layers::{explain, read_file, shown, to_dict};
 pub use run::RunSettings;

@@ -17,7 +17,7 @@ fn help_names_every_command() {
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     for command in [
-        "train", "advise", "plan", "monitor", "bench", "test", "golden", "check", "tidy",
+        "train", "infer", "advise", "plan", "monitor", "bench", "test", "golden", "check", "tidy",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -82,6 +82,29 @@ fn plan_needs_a_budget_a_size_and_a_batch_and_says_how_they_are_written() {
     refused(&with("1GiB", "8", "1"), "256x256");
     refused(&with("1GiB", "8x0", "1"), "256x256");
     refused(&with("1GiB", "8x8", "0"), "at least 1");
+}
+
+#[test]
+fn infer_needs_its_files_and_wrong_values_are_answered_at_once() {
+    let files = ["--model", "a", "--input", "b", "--output", "c"];
+    let cases: [(&[&str], &str); 5] = [
+        (&[], "--model"),
+        (&["--chunk-size", "few"], "auto or a whole number"),
+        (&["--exact", "--overlap", "0.5"], "--exact"),
+        (&["--memory-threshold", "1.5"], "at most 1"),
+        (&["--budget", "all"], "6GiB"),
+    ];
+    for (args, word) in cases {
+        let files = if args.is_empty() { &[] } else { &files[..] };
+        let output = xtask(&[&["infer", "unet"], files, args].concat());
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+    let help = xtask(&["infer", "unet", "--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for word in ["TIFF", "PNG", "65535", "The default is auto", "goes on"] {
+        assert!(help.contains(word), "{word} is missing in {help}");
+    }
 }
 
 #[test]

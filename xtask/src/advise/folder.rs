@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 /// The kinds of files that data sets are made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum FileKind {
+pub(crate) enum FileKind {
     Tiff,
     Image,
     Video,
@@ -17,7 +17,7 @@ pub(super) enum FileKind {
 
 impl FileKind {
     /// The kind that a file's name promises.
-    pub(super) fn of_name(path: &Path) -> Self {
+    pub(crate) fn of_name(path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name = name.to_ascii_lowercase();
         let ends_with = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
@@ -38,7 +38,7 @@ impl FileKind {
 }
 
 /// The files of a folder that are named as `kind`, by name.
-pub(super) fn files_of(kind: FileKind, folder: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn files_of(kind: FileKind, folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in entries(folder)? {
         let path = entry?;

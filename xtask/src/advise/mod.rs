@@ -1,6 +1,6 @@
 //! `advise`: how to load a data set on this machine, and why.
 
-mod folder;
+pub(crate) mod folder;
 mod machine;
 mod report;
 mod source;

@@ -25,6 +25,14 @@ pub fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Reads a share of a whole, which may be all of it.
+pub fn share_to_use(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share <= 1.0 => Ok(share),
+        _ => Err("must be above 0 and at most 1".into()),
+    }
+}
+
 /// Checks the form of an amount of memory; the runner reads it.
 pub fn amount(text: &str) -> Result<String, String> {
     match text

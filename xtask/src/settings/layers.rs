@@ -9,6 +9,7 @@ use figment::providers::{Format, Json, Serialized, Toml, Yaml};
 use figment::value::{Dict, Value};
 use figment::{Figment, Provider};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::{Alternatives, ModelSettings, Settings, UsageError};
 use crate::run_dir::{MODEL_KEY, VERSION_KEY};
@@ -64,6 +65,16 @@ impl Layers {
         Ok(self.laid_on(base, &self.given).try_into()?)
     }
 
+    /// As [`extract`](Self::extract), for the settings of another command.
+    ///
+    /// # Errors
+    /// As [`extract`](Self::extract).
+    pub fn extract_onto<S: Serialize + DeserializeOwned>(&self, defaults: &S) -> Result<S> {
+        let all = self.laid_on(to_dict(defaults)?, &self.given);
+        let settings = Figment::from(Serialized::defaults(all)).extract();
+        settings.map_err(|error| UsageError(explain(&error)).into())
+    }
+
     /// `base` where `layer` says nothing.
     fn laid_on(&self, mut base: Dict, layer: &Dict) -> Dict {
         for [one, other] in &self.alternatives {
@@ -106,7 +117,10 @@ fn names(layer: &Dict, keys: &[&str]) -> bool {
 
 /// Says what is wrong with a settings file, naming the key.
 pub fn explain(error: &figment::Error) -> String {
-    format!("{}: {}", error.path.join("."), error.kind)
+    match error.path.is_empty() {
+        true => error.kind.to_string(),
+        false => format!("{}: {}", error.path.join("."), error.kind),
+    }
 }
 
 /// Reads a settings file of `model` by its extension.

@@ -1,0 +1,196 @@
+//! Where the windows of a page lie.
+
+use std::ops::ControlFlow;
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+use burn_memopt::chunked::{
+    Blend, ChunkedError, ExactTiles, ImageSource, Progress, RowSink, SlidingWindow, tiles,
+};
+
+use super::exact::Margin;
+use super::forward::Forward;
+use super::model::Trained;
+use super::room::Room;
+use crate::choices::{BlendChoice, ChunkSizeChoice};
+use crate::settings::{InferSettings, UsageError};
+
+/// Chooses windows for pages of any size.
+pub struct Cutter<'a> {
+    settings: &'a InferSettings,
+    stride: usize,
+    /// What exact tiles need, if these are wanted.
+    margin: Option<Margin>,
+    /// What memory allows, if that is asked for.
+    room: Option<Room<'a>>,
+}
+
+/// How pages of one size are cut.
+pub struct Cut {
+    /// Height and width of the windows; of exact tiles, what they keep.
+    pub window: [usize; 2],
+    /// Windows of a page.
+    pub num_windows: usize,
+    kind: Kind,
+}
+
+enum Kind {
+    Windows(SlidingWindow),
+    Tiles(ExactTiles),
+}
+
+impl<'a> Cutter<'a> {
+    /// Chooses by `settings`.
+    ///
+    /// # Errors
+    /// If exact tiles are wanted and cannot be, or windows are too small for the model.
+    pub fn new(settings: &'a InferSettings, model: &'a Trained, device: &Device) -> Result<Self> {
+        let is_auto = settings.chunk_size == ChunkSizeChoice::Auto;
+        let margin = settings.exact.then(|| Margin::measure(model, device));
+        let wants_room = is_auto || settings.budget.is_some();
+        let room = wants_room.then(|| Room::measure(settings, model, device));
+        let cutter = Self {
+            settings,
+            stride: model.stride(),
+            margin: margin.transpose()?,
+            room: room.transpose()?,
+        };
+        cutter.check()?;
+        Ok(cutter)
+    }
+
+    /// Refuses windows that the model would halve to nothing, or that are all margin.
+    fn check(&self) -> Result<()> {
+        let least = self.least();
+        if let ChunkSizeChoice::Pixels(side) = self.settings.chunk_size
+            && side < least
+        {
+            let why = match self.margin {
+                Some(margin) => format!("which has a margin of {} on each side", margin.halo),
+                None => "which halves an image until so many pixels are one".into(),
+            };
+            bail!(UsageError(format!(
+                "--chunk-size must be at least {least} for this model, {why}, got {side}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Pixels around what is kept of a window.
+    fn halo(&self) -> usize {
+        self.margin.map_or(0, |margin| margin.halo)
+    }
+
+    /// The smallest side of what the model gets.
+    fn least(&self) -> usize {
+        self.stride + 2 * self.halo()
+    }
+
+    /// Chooses windows for pages of `size`, height and width; of exact tiles, what they keep.
+    ///
+    /// # Errors
+    /// If memory, or the budget, has no room for them.
+    pub fn window(&mut self, size: [usize; 2]) -> Result<[usize; 2]> {
+        // A page that is smaller needs no window around it, but as much as the model halves.
+        let whole = match self.margin {
+            Some(margin) => size.map(|len| len.next_multiple_of(margin.stride) + 2 * margin.halo),
+            None => size.map(|len| len.max(self.stride)),
+        };
+        let least = self.least();
+        let window = match (self.settings.chunk_size, &mut self.room) {
+            (ChunkSizeChoice::Pixels(side), _) => whole.map(|len| len.min(side)),
+            (ChunkSizeChoice::Auto, Some(room)) => room.window(whole, least)?,
+            (ChunkSizeChoice::Auto, None) => whole,
+        };
+        if let Some(room) = &self.room {
+            room.check(whole, window)?;
+        }
+        Ok(match self.margin {
+            Some(margin) => {
+                window.map(|side| (side - 2 * margin.halo) / margin.stride * margin.stride)
+            }
+            None => window,
+        })
+    }
+
+    /// Windows that the model may get at once by the budget, if there is one.
+    pub fn windows_at_once(&self, size: [usize; 2], window: [usize; 2]) -> Option<usize> {
+        self.room.as_ref()?.windows_at_once(size, window)
+    }
+
+    /// Cuts pages of `size` into these windows, of which the model gets so many at once.
+    ///
+    /// # Errors
+    /// If the pages are too small for exact tiles.
+    pub fn cut(&self, size: [usize; 2], window: [usize; 2], at_once: usize) -> Result<Cut> {
+        match self.margin {
+            Some(margin) => self.tiles(margin, size, window),
+            None => Ok(self.windows(size, window, at_once)),
+        }
+    }
+
+    fn windows(&self, size: [usize; 2], window: [usize; 2], at_once: usize) -> Cut {
+        let blend = match self.settings.blend {
+            BlendChoice::Constant => Blend::Constant,
+            BlendChoice::Gaussian => Blend::GAUSSIAN,
+        };
+        let windows = SlidingWindow::new(window)
+            .with_overlap([self.settings.overlap; 2])
+            .with_blend(blend)
+            .with_batch_size(at_once);
+        Cut {
+            window,
+            num_windows: windows.grid(size[0], size[1]).num_windows(),
+            kind: Kind::Windows(windows),
+        }
+    }
+
+    fn tiles(&self, margin: Margin, size: [usize; 2], core: [usize; 2]) -> Result<Cut> {
+        let [height, width] = size;
+        if height.min(width) < self.stride {
+            bail!(
+                "the model halves an image until {} pixels are one, so that it must have as many on \
+                 each side, got {height}×{width}; leave out --exact to have it padded",
+                self.stride
+            );
+        }
+        let Margin { halo, stride } = margin;
+        let count = |axis: usize| tiles(size[axis], core[axis], halo, stride).len();
+        Ok(Cut {
+            window: core,
+            num_windows: count(0) * count(1),
+            kind: Kind::Tiles(ExactTiles::with_halo(core, halo, stride)),
+        })
+    }
+}
+
+impl Cut {
+    /// Pages that may run together: of those that are one window each, as many as windows.
+    pub fn pages_at_once(&self, windows_at_once: usize) -> usize {
+        match (&self.kind, self.num_windows) {
+            (Kind::Windows(_), 1) => windows_at_once,
+            _ => 1,
+        }
+    }
+
+    /// Runs a model on pages.
+    ///
+    /// # Errors
+    /// As [`SlidingWindow::stream`].
+    pub fn run(
+        &self,
+        pages: &impl ImageSource,
+        result: &mut dyn RowSink,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+        model: &mut Forward,
+    ) -> Result<(), ChunkedError> {
+        match &self.kind {
+            Kind::Tiles(tiles) => {
+                tiles.stream_placed(pages, result, progress, |tile| Ok(model.tile(tile)))
+            }
+            Kind::Windows(windows) => windows.stream(pages, [result], progress, |windows| {
+                Ok([model.windows(windows.pixels)?])
+            }),
+        }
+    }
+}

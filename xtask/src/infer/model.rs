@@ -1,0 +1,172 @@
+//! A trained model, as an artifact folder holds it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use burn::module::Module;
+use burn::tensor::{Device, FloatDType, Tensor};
+use burn_memopt::batch::{BatchRunner, Predictor};
+use burn_memopt::chunked::{BoxError, PlacedTile, global_layers};
+use burn_memopt::precision::{Autocast, Precision};
+use burn_memopt_datasets::normalization::Normalization;
+use burn_memopt_models::unet::UNet;
+
+use super::identity::FileIdentity;
+use crate::choices::LossChoice;
+use crate::run_dir::{RunDir, SavedState};
+use crate::settings::{
+    ModelSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError, WatermarkSettings,
+};
+use crate::train::{MODEL_FILE, NORMALIZATION_FILE, Task, build_unet};
+
+/// A U-Net and what its numbers stand for.
+pub struct Trained {
+    network: UNet,
+    /// The same in the precision that it computes in.
+    view: UNet,
+    autocast: Autocast,
+    task: Task,
+    settings: UNetNetworkSettings,
+    /// Channels of its images: 1 for frames, 3 for colours.
+    pub channels: usize,
+    /// How pixels of frames were normalised in training; colours are 0 to 1 as they are.
+    pub normalization: Option<Normalization>,
+    /// The file of its weights.
+    pub identity: FileIdentity,
+}
+
+impl Trained {
+    /// Loads the last save of a run.
+    ///
+    /// # Errors
+    /// If the folder holds no run of a U-Net, nothing was saved yet, or a file is damaged.
+    pub fn load(root: &Path, precision: Precision, device: &Device) -> Result<Self> {
+        let (dir, settings, loss) = read_settings(root)?;
+        let state = last_save(&dir)?;
+        let task = Task::new(loss);
+        let normalization = match task.counts() {
+            true => Some(read_normalization(root)?),
+            false => None,
+        };
+        let channels = if task.counts() { 1 } else { 3 };
+        let network = build_unet(&settings, [channels, task.out_channels()], 0, device)?;
+        let path = state.dir.join(MODEL_FILE);
+        let network = network.try_load_file(&path).with_context(|| {
+            let path = path.display();
+            format!("cannot use the weights in {path}; choose another --model, or train anew")
+        })?;
+        let autocast = Autocast::new(precision);
+        Ok(Self {
+            view: autocast.view(&network),
+            network,
+            autocast,
+            task,
+            settings,
+            channels,
+            normalization,
+            identity: FileIdentity::of(&path)?,
+        })
+    }
+
+    /// Densities or probabilities, `[batch_size, 1, height, width]` in f32.
+    ///
+    /// # Shapes
+    /// - images: `[batch_size, channels, height, width]`
+    pub fn run(&self, images: Tensor<4>) -> Tensor<4> {
+        let output = self.view.forward(self.autocast.cast(images));
+        read(self.task, output)
+    }
+
+    /// As [`run`](Self::run), of a part of an image as of its place in the whole.
+    pub fn run_tile(&self, mut tile: PlacedTile) -> Tensor<4> {
+        tile.pixels = self.autocast.cast(tile.pixels);
+        read(self.task, self.view.forward_tile(tile))
+    }
+
+    /// Runs the network in batches.
+    ///
+    /// # Errors
+    /// If the device lacks the precision.
+    pub fn predictor(&self, runner: BatchRunner, device: &Device) -> Result<Predictor<UNet, 4>> {
+        let task = self.task;
+        let forward = move |network: &UNet, images| read(task, network.forward(images));
+        let predictor = Predictor::new(|path| Err(no_file(path)), forward, device);
+        let predictor = predictor.with_precision(self.precision())?;
+        Ok(predictor.with_runner(runner).with_model(&self.network))
+    }
+
+    /// The network.
+    pub fn network(&self) -> &UNet {
+        &self.network
+    }
+
+    /// Pixels that the network makes one of, and the shortest side of an image.
+    pub fn stride(&self) -> usize {
+        1 << self.settings.depth
+    }
+
+    /// The precision that it computes in.
+    pub fn precision(&self) -> Precision {
+        self.autocast.precision()
+    }
+
+    /// Whether a layer is known whose result depends on the whole image.
+    pub fn sees_everything(&self) -> bool {
+        !global_layers(&self.network).is_empty()
+    }
+}
+
+/// What the network's output says, in f32.
+fn read(task: Task, output: Tensor<4>) -> Tensor<4> {
+    task.read(output.cast(FloatDType::F32))
+}
+
+/// The network is in memory, so that nobody asks for its file.
+fn no_file(path: &Path) -> BoxError {
+    format!("{} is not to be loaded", path.display()).into()
+}
+
+/// The run in a folder, the shape of its network, and its loss.
+fn read_settings(root: &Path) -> Result<(RunDir, UNetNetworkSettings, LossChoice)> {
+    let model = RunDir::model_in(root)?;
+    let (dir, mut network, loss) = match model.as_str() {
+        UNetSettings::MODEL => {
+            let (dir, settings): (_, Settings<UNetSettings>) = RunDir::open(root, &model)?;
+            (dir, settings.model.network, settings.model.data.loss)
+        }
+        WatermarkSettings::MODEL => {
+            let (dir, settings): (_, Settings<WatermarkSettings>) = RunDir::open(root, &model)?;
+            (dir, settings.model.network, LossChoice::BceDice)
+        }
+        _ => bail!(UsageError(format!(
+            "{} holds a run of the model {model}, which is no U-Net; give one of train unet or train \
+             watermark",
+            root.display()
+        ))),
+    };
+    // What the network started from is of no interest any more.
+    network.weights = None;
+    Ok((dir, network, loss))
+}
+
+fn last_save(dir: &RunDir) -> Result<SavedState> {
+    dir.latest()?.with_context(|| {
+        let root = dir.root().display();
+        format!(
+            "the run in {root} saved nothing yet; train it until it has, or choose another --model"
+        )
+    })
+}
+
+fn read_normalization(root: &Path) -> Result<Normalization> {
+    let path: PathBuf = root.join(NORMALIZATION_FILE);
+    if fs::exists(&path).is_ok_and(|exists| !exists) {
+        bail!(
+            "{} does not say how its frames were normalised, as it was trained by an earlier build; go \
+             on with it for one step, with cargo xtask train unet --resume, and it will",
+            root.display()
+        );
+    }
+    Ok(Normalization::load(path)?)
+}

@@ -1,0 +1,142 @@
+//! The result of a file: rows that are written as they become final.
+
+use std::fs;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use burn_memopt::chunked::{BoxError, RowSink};
+use burn_memopt_datasets::tiff::{TiffStack, TiffStackError, TiffStackWriter};
+use image::{ImageBuffer, ImageFormat, Luma};
+
+use super::target::Target;
+use super::unfinished::Unfinished;
+use crate::run_dir::write_file;
+
+/// How often rows are brought to the disk for certain. What is computed in between is lost if the
+/// process is ended.
+const SYNC_EVERY: Duration = Duration::from_millis(100);
+/// What stands for 1 in a PNG file.
+const PNG_ONE: f32 = 65535.0;
+
+/// A result that is being written, under a name of its own until it is whole.
+///
+/// The rows go to a TIFF stack, of which a PNG file is made at the end: so both can be gone on with.
+pub struct Output {
+    target: Target,
+    part: PathBuf,
+    writer: TiffStackWriter,
+    state: Unfinished,
+    height: u64,
+    /// Row, of all pages, that the pages which run now start with.
+    first_row: u64,
+    synced: Instant,
+}
+
+impl Output {
+    /// Goes on with `state`, or begins if it has no row.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or holds fewer rows.
+    pub fn open(
+        target: &Target,
+        state: Unfinished,
+        size: [usize; 2],
+    ) -> Result<Self, TiffStackError> {
+        let part = Unfinished::part_of(&target.output);
+        let whole = match target.is_tiff() {
+            true => &target.output,
+            false => &part,
+        };
+        let [height, width] = size;
+        let rows = state.rows_done;
+        let writer = TiffStackWriter::go_on::<f32>(whole, &part, height, width, rows)?;
+        Ok(Self {
+            target: target.clone(),
+            part,
+            writer,
+            state,
+            height: height as u64,
+            first_row: 0,
+            synced: Instant::now(),
+        })
+    }
+
+    /// Rows that were written, of all pages.
+    pub fn rows_done(&self) -> u64 {
+        self.writer.num_rows()
+    }
+
+    /// Takes the rows of pages from `page` on.
+    pub fn start(&mut self, page: usize) {
+        self.first_row = page as u64 * self.height;
+    }
+
+    /// Brings all rows to the disk and notes them down as done.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn sync(&mut self) -> Result<()> {
+        self.writer.sync()?;
+        self.state.rows_done = self.writer.num_rows();
+        self.state.save(&self.target.output)?;
+        self.synced = Instant::now();
+        Ok(())
+    }
+
+    /// Gives the result its name. Answers how many pixels a PNG file could not show, as they are below
+    /// 0 or above 1.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn finish(mut self) -> Result<u64> {
+        self.sync()?;
+        self.writer.finish()?;
+        let mut num_clipped = 0;
+        if !self.target.is_tiff() {
+            num_clipped = write_png(&self.part, &self.target.output)?;
+            fs::remove_file(&self.part)
+                .with_context(|| format!("cannot remove {}", self.part.display()))?;
+        }
+        Unfinished::forget(&self.target.output)?;
+        Ok(num_clipped)
+    }
+}
+
+impl RowSink for Output {
+    fn begin(&mut self, _dims: [usize; 4]) -> Result<usize, BoxError> {
+        Ok((self.writer.num_rows() - self.first_row) as usize)
+    }
+
+    /// Several pages come with all of their rows, so that they lie one behind the other.
+    fn write(&mut self, _rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError> {
+        self.writer.write_rows(pixels)?;
+        if self.synced.elapsed() >= SYNC_EVERY {
+            self.sync().map_err(Into::<BoxError>::into)?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a PNG file of the only page of a stack.
+fn write_png(stack: &Path, target: &Path) -> Result<u64> {
+    let stack = TiffStack::open(stack)?;
+    let page = stack.page(0)?;
+    let [height, width] = [stack.height(), stack.width()];
+    let mut num_clipped = 0;
+    let mut pixels = Vec::with_capacity(height * width);
+    for row in 0..height {
+        for value in page.patch(row..row + 1, 0..width) {
+            num_clipped += u64::from(!(0.0..=1.0).contains(&value));
+            pixels.push((value.clamp(0.0, 1.0) * PNG_ONE).round() as u16);
+        }
+    }
+    let image = ImageBuffer::<Luma<u16>, _>::from_raw(width as u32, height as u32, pixels)
+        .context("the image has too many pixels for a PNG file")?;
+    write_file(target, |path| {
+        Ok(image.save_with_format(path, ImageFormat::Png)?)
+    })
+    .with_context(|| format!("cannot write {}", target.display()))?;
+    Ok(num_clipped)
+}

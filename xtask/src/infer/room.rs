@@ -1,0 +1,205 @@
+//! How large a window the memory allows.
+
+use anyhow::{Result, bail};
+use burn::tensor::{Device, Tensor};
+use burn_memopt::chunked::WindowCost;
+use burn_memopt::memory::{Bytes, MemoryMonitor, PeakMeter, live_on};
+
+use super::model::Trained;
+use crate::settings::InferSettings;
+
+/// The largest side of a window that is chosen, in pixels: so that a large image has rows of windows, of
+/// which those that are done are kept when the run is interrupted.
+const LARGEST: usize = 1024;
+/// The smallest side that is chosen: of smaller ones, most would be margin.
+const SMALLEST: usize = 64;
+/// Side of a window where nothing is known of the memory.
+const UNKNOWN: usize = 512;
+/// Share of a budget that windows are chosen for: what is measured is not exact.
+const SHARE_OF_BUDGET: f64 = 0.9;
+/// Times that a window is run to find its peaks.
+const NUM_RUNS: usize = 4;
+
+/// What windows cost, and what there is for them.
+pub struct Room<'a> {
+    model: &'a Trained,
+    device: Device,
+    budget: Option<Bytes>,
+    threshold: f64,
+    /// Windows at once.
+    num_windows: usize,
+    /// The largest windows that were measured.
+    measured: Measured,
+    /// `None` if the device does not tell.
+    cost: Option<WindowCost>,
+}
+
+/// The peaks of runs of a window: buffers of threads come and go, so that they differ.
+#[derive(Clone, Copy, Default)]
+struct Measured {
+    side: usize,
+    lowest: Bytes,
+    highest: Bytes,
+}
+
+impl<'a> Room<'a> {
+    /// Measures what windows of a model cost, as many as run at once.
+    ///
+    /// # Errors
+    /// If the budget is no amount.
+    pub fn measure(settings: &InferSettings, model: &'a Trained, device: &Device) -> Result<Self> {
+        let mut room = Self {
+            model,
+            device: device.clone(),
+            budget: settings.budget()?,
+            threshold: settings.memory_threshold,
+            num_windows: match (settings.exact, settings.auto_batch_size) {
+                (true, _) => 1,
+                (false, true) => settings.min_batch_size,
+                (false, false) => settings.batch_size,
+            },
+            measured: Measured::default(),
+            cost: None,
+        };
+        let side = SMALLEST.next_multiple_of(model.stride());
+        room.add(side);
+        room.add(2 * side);
+        Ok(room)
+    }
+
+    /// The largest window for an image of `size`, height and width, of which the model gets at least
+    /// `least` pixels a side.
+    ///
+    /// # Errors
+    /// If there is no room for any.
+    pub fn window(&mut self, size: [usize; 2], least: usize) -> Result<[usize; 2]> {
+        let least = size.map(|side| side.min(SMALLEST).max(least));
+        let most = [0, 1].map(|axis: usize| size[axis].min(LARGEST).max(least[axis]));
+        self.refine(size, most);
+        let (Some(cost), Some((free, share))) = (self.cost(size), self.free()) else {
+            return Ok([0, 1].map(|axis: usize| most[axis].min(UNKNOWN.max(least[axis]))));
+        };
+        if cost.bytes(most) <= part(free, share) {
+            return Ok(most);
+        }
+        let stride = self.model.stride();
+        // A side that is no multiple of the stride may be cut down to one.
+        let is_large = |axis: usize, side: usize| side >= least[axis] / stride * stride;
+        let largest = cost.largest(free, share, most, stride);
+        match largest.filter(|&[height, width]| is_large(0, height) && is_large(1, width)) {
+            Some(window) => Ok(window),
+            None => self.refuse(cost, least),
+        }
+    }
+
+    /// Refuses windows that the budget has no room for.
+    ///
+    /// # Errors
+    /// If there is a budget, and they are too large.
+    pub fn check(&self, size: [usize; 2], window: [usize; 2]) -> Result<()> {
+        match (self.budget, self.cost(size), self.free()) {
+            (Some(_), Some(cost), Some((free, share)))
+                if cost.bytes(window) > part(free, share) =>
+            {
+                self.refuse(cost, window).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Windows that the budget has room for at once; `None` without one.
+    pub fn windows_at_once(&self, size: [usize; 2], window: [usize; 2]) -> Option<usize> {
+        let ((free, share), _) = (self.free()?, self.budget?);
+        let most = part(free, share).get() / self.cost(size)?.bytes(window).get().max(1);
+        Some((most as usize).max(1) * self.num_windows)
+    }
+
+    /// Measures larger windows as long as they are no larger than those that are wanted, and there is
+    /// much room for them, but not so much that it does not matter.
+    fn refine(&mut self, size: [usize; 2], most: [usize; 2]) {
+        while let (Some(cost), Some((free, share))) = (self.cost(size), self.free()) {
+            let (side, room) = (2 * self.measured.side, part(free, share));
+            let is_ample = cost.bytes(most) <= part(room, 0.25);
+            if is_ample || side > most[0].max(most[1]) || cost.bytes([side; 2]) > part(room, 0.5) {
+                return;
+            }
+            self.add(side);
+        }
+    }
+
+    /// Measures windows of this side, the largest so far.
+    fn add(&mut self, side: usize) {
+        let small = self.measured;
+        let large = self.peaks(side);
+        // The steepest line that the peaks allow: no larger window takes more.
+        self.cost = large.map(|large| {
+            let pixels = |side: usize| side * side;
+            let (low, high) = (small.lowest, large.highest);
+            WindowCost::through((pixels(small.side), low), (pixels(side), high))
+        });
+        self.measured = large.unwrap_or(small);
+    }
+
+    fn peaks(&self, side: usize) -> Option<Measured> {
+        let shape = [self.num_windows, self.model.channels, side, side];
+        let run = || {
+            self.model
+                .run(Tensor::zeros(shape, &self.device))
+                .into_data()
+        };
+        // What stays for ever is there after the first time.
+        run();
+        let peak = || {
+            let meter = PeakMeter::start(&self.device);
+            run();
+            meter.finish().peak
+        };
+        let peaks = (0..NUM_RUNS).map(|_| peak()).collect::<Option<Vec<_>>>()?;
+        Some(Measured {
+            side,
+            lowest: peaks.iter().copied().min()?,
+            highest: peaks.iter().copied().max()?,
+        })
+    }
+
+    /// What a window costs, with the sums of its rows over the whole width of the image: those that
+    /// windows touch, and those that are being written.
+    fn cost(&self, size: [usize; 2]) -> Option<WindowCost> {
+        let row = Bytes::new((2 * size[1] * size_of::<f32>()) as u64);
+        self.cost.map(|cost| cost.with_row(row))
+    }
+
+    /// What is free for windows, and the share of it that may be used; `None` if unknown.
+    fn free(&self) -> Option<(Bytes, f64)> {
+        if let Some(budget) = self.budget {
+            return Some((budget - live_on(&self.device)?, SHARE_OF_BUDGET));
+        }
+        let snapshot = MemoryMonitor::new([self.device.clone()]).snapshot();
+        let free = match snapshot.devices.first() {
+            Some(device) => device.free,
+            None => snapshot.host_available,
+        };
+        free.map(|free| (free, self.threshold))
+    }
+
+    fn refuse(&self, cost: WindowCost, window: [usize; 2]) -> Result<[usize; 2]> {
+        let [height, width] = window;
+        let share = self.budget.map_or(self.threshold, |_| SHARE_OF_BUDGET);
+        let needed = Bytes::new((cost.bytes(window).get() as f64 / share).ceil() as u64);
+        match self.budget {
+            Some(budget) => bail!(
+                "a window of {height}×{width} pixels needs a --budget of {}, with what is in memory \
+                 already, got {budget}; give more, or --precision f16",
+                live_on(&self.device).map_or(needed, |live| needed + live),
+            ),
+            None => bail!(
+                "a window of {height}×{width} pixels, the smallest that is chosen, needs {needed} of free \
+                 memory, as --memory-threshold is {share}; free some, or give --precision f16"
+            ),
+        }
+    }
+}
+
+fn part(bytes: Bytes, share: f64) -> Bytes {
+    Bytes::new((bytes.get() as f64 * share) as u64)
+}
