@@ -9,7 +9,6 @@
 //! | [`BatchRunner`] | runs one batch after the other and learns how large one may be |
 //! | [`BatchSize`], [`BatchSizeConfig`] | which size comes next |
 //! | [`HostEstimate`] | whether a batch fits into the host's memory, before it runs |
-//! | [`Pressure`] | whether batches should not grow |
 //! | [`Failure`] | tells lack of memory from every other failure |
 //! | [`Child`], [`serve`] | batches in a process of their own, which may die |
 //! | [`BatchReport`] | what happened |
@@ -32,7 +31,6 @@ mod failure;
 mod host_estimate;
 mod model_cache;
 mod predictor;
-mod pressure;
 mod report;
 mod runner;
 mod size;
@@ -45,7 +43,6 @@ pub use failure::Failure;
 pub use host_estimate::HostEstimate;
 pub use model_cache::{ModelCache, ModelError};
 pub use predictor::Predictor;
-pub use pressure::Pressure;
 pub use report::BatchReport;
 pub(crate) use report::list;
 pub use runner::BatchRunner;

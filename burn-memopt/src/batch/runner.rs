@@ -2,12 +2,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use burn::tensor::Device;
 
-use super::{BatchError, BatchReport, BatchSize, BatchSizeConfig, Failure, HostEstimate, Pressure};
+use super::{BatchError, BatchReport, BatchSize, BatchSizeConfig, Failure, HostEstimate};
 use crate::chunked::BoxError;
-use crate::memory::{PeakMeter, on_host};
-
-/// Share of the memory in use from which on batches do not grow.
-const DEFAULT_THRESHOLD: f64 = 0.8;
+use crate::memory::{MemoryManager, PeakMeter, PressureConfig, on_host};
 
 /// Runs batches, each as large as memory allows, and learns from each how large that is.
 ///
@@ -56,9 +53,9 @@ impl BatchRunner {
     }
 
     /// Begins with the configured size on `device`: it gives back what it does not use before a
-    /// smaller batch runs, and batches grow while less than 0.8 of the memory is in use. If its
-    /// tensors are in the memory of the host, each size is estimated before it is run, by
-    /// [`HostEstimate::default`].
+    /// smaller batch runs, and batches grow while memory is not scarce, by
+    /// [`PressureConfig::default`]. If its tensors are in the memory of the host, each size is
+    /// estimated before it is run, by [`HostEstimate::default`].
     ///
     /// # Panics
     /// If the sizes of `config` contradict each other.
@@ -66,12 +63,12 @@ impl BatchRunner {
         let mut runner = Self::new(config);
         runner.device = Some(device.clone());
         runner.estimate = on_host(device).then(HostEstimate::default);
-        runner.with_pressure(Pressure::new(DEFAULT_THRESHOLD, [device.clone()]))
+        runner.with_memory_manager(MemoryManager::new(device, PressureConfig::default()))
     }
 
-    /// Lets batches grow only while memory is not under this pressure.
-    pub fn with_pressure(self, mut pressure: Pressure) -> Self {
-        self.with_room(move || !pressure.is_high())
+    /// Lets batches grow only while memory is not scarce, and gives it back where it is.
+    pub fn with_memory_manager(self, mut manager: MemoryManager) -> Self {
+        self.with_room(move || !manager.check().is_high)
     }
 
     /// Asks `has_room` before batches grow: whether memory is not under pressure.

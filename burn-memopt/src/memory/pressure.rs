@@ -23,6 +23,19 @@ impl Default for PressureConfig {
     }
 }
 
+impl PressureConfig {
+    /// Memory is scarce above this share of the total, and not any more 0.05 below it, or at half of
+    /// it if that is more.
+    pub fn above(threshold: f64) -> Self {
+        let config = Self::default();
+        Self {
+            threshold,
+            relief: config.relief.min(threshold / 2.0),
+            ..config
+        }
+    }
+}
+
 /// How many times the interval doubles.
 const MAX_DOUBLINGS: u32 = 4;
 

@@ -2,11 +2,9 @@
 
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::batch::{
-    BatchReport, BatchRunner, BatchSizeConfig, HostEstimate, Predictor, Pressure,
-};
+use burn_memopt::batch::{BatchReport, BatchRunner, BatchSizeConfig, HostEstimate, Predictor};
 use burn_memopt::chunked::{BoxError, PlacedTile};
-use burn_memopt::memory::{Bytes, on_host};
+use burn_memopt::memory::{Bytes, MemoryManager, PressureConfig, on_host};
 use burn_memopt_models::unet::UNet;
 
 use super::model::Trained;
@@ -93,8 +91,8 @@ fn runner(settings: &InferSettings, device: &Device) -> BatchRunner {
     (config.floor, config.ceiling) = (floor, ceiling);
     config.start = config.start.clamp(floor, ceiling);
     let threshold = settings.memory_threshold;
-    let runner = BatchRunner::on(config, device);
-    let runner = runner.with_pressure(Pressure::new(threshold, [device.clone()]));
+    let manager = MemoryManager::new(device, PressureConfig::above(threshold));
+    let runner = BatchRunner::on(config, device).with_memory_manager(manager);
     match on_host(device) {
         true => runner.with_host_estimate(HostEstimate::default().with_share(threshold)),
         false => runner,
