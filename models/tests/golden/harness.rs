@@ -146,6 +146,15 @@ impl Case {
         Tensor::from_data(data, device)
     }
 
+    /// Stored 8-bit frames `[frames, height, width, 3]` on `device`, as a clip in [-1, 1]:
+    /// `[1, frames, 3, height, width]`.
+    pub fn clip(&self, name: &str, device: &Device) -> Tensor<5> {
+        let bytes = self.ints(name).iter().map(|&byte| byte as f32);
+        let data = TensorData::new(bytes.collect(), self.shape(name));
+        let frames = Tensor::<4>::from_data(data, device).permute([0, 3, 1, 2]);
+        (frames / 255.0 * 2.0 - 1.0).unsqueeze()
+    }
+
     /// The tolerance of a tensor relative to its largest stored value.
     pub fn tolerance(&self, name: &str) -> f64 {
         let own = self.description["tensors"][name]["tolerance"].as_f64();
@@ -179,6 +188,7 @@ fn chunks<const N: usize, T>(bytes: &[u8], convert: impl Fn([u8; N]) -> T) -> Ve
 /// Collects the deviations of one case, so that a failure names every tensor that is off.
 pub struct Comparison<'a> {
     case: &'a Case,
+    times: f64,
     compared: usize,
     worst: (f64, String),
     failures: Vec<String>,
@@ -187,8 +197,14 @@ pub struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     /// Starts with no tensor compared.
     pub fn new(case: &'a Case) -> Self {
+        Self::within(case, 1.0)
+    }
+
+    /// Starts with no tensor compared, and allows every tolerance `times` over.
+    pub fn within(case: &'a Case, times: f64) -> Self {
         Self {
             case,
+            times,
             compared: 0,
             worst: (0.0, String::new()),
             failures: Vec::new(),
@@ -221,7 +237,7 @@ impl<'a> Comparison<'a> {
         let scale = stored
             .iter()
             .fold(0.0, |max: f64, &v| max.max(v.abs().into()));
-        let tolerance = self.case.tolerance(name);
+        let tolerance = self.times * self.case.tolerance(name);
         let deviation = deviation(mine, stored);
         let share = match deviation == 0.0 {
             true => 0.0,

@@ -27,14 +27,30 @@ pub fn filled_unet(case: &Case, device: &Device) -> UNet {
 
 /// Fills all parameters and statistics of a network.
 pub fn filled<M: StateDict>(network: M, case: &Case) -> M {
+    filled_below(network, case, "")
+}
+
+/// Fills a network whose names begin with `prefix` where the case takes it from.
+pub fn filled_below<M: StateDict>(network: M, case: &Case, prefix: &str) -> M {
     let fill = Fill::new(case.gain_table(), case.salt());
-    let state: Vec<_> = entries(&network)
-        .into_iter()
-        .map(|entry| {
-            let values = fill.values(&entry.name, &entry.shape);
-            (entry.name, TensorData::new(values, entry.shape))
-        })
-        .collect();
+    filled_by(network, &fill, prefix)
+}
+
+/// Fills the floats of a network and leaves its integers, which are constants.
+pub fn filled_by<M: StateDict>(network: M, fill: &Fill, prefix: &str) -> M {
+    let tensors = network.collect(None, None, true);
+    let state = tensors.into_iter().map(|tensor| {
+        let name = M::state_dict_name(&tensor.name);
+        let data = match tensor.dtype.is_float() {
+            true => {
+                let values = fill.values(&format!("{prefix}{name}"), &tensor.shape);
+                TensorData::new(values, tensor.shape.to_vec())
+            }
+            false => bridge::to_data(&tensor).expect("the data is at hand"),
+        };
+        (name, data)
+    });
+    let state: Vec<_> = state.collect();
     network
         .load_state_dict(state)
         .expect("the names and shapes fit")
@@ -81,7 +97,9 @@ pub fn gradients<M: StateDict>(network: &M, grads: &GradientsParams) -> HashMap<
     for entry in entries(network) {
         let data = match entry.shape.len() {
             1 => grads.get::<1>(entry.id).map(|grad| grad.into_data()),
+            2 => grads.get::<2>(entry.id).map(|grad| grad.into_data()),
             4 => grads.get::<4>(entry.id).map(|grad| grad.into_data()),
+            5 => grads.get::<5>(entry.id).map(|grad| grad.into_data()),
             rank => panic!("{}: parameters of rank {rank} are not read yet", entry.name),
         };
         if let Some(data) = data {
