@@ -6,6 +6,8 @@ mod autocast;
 mod decode;
 #[path = "golden/fill.rs"]
 mod fill;
+#[path = "golden/flow_completion.rs"]
+mod flow_completion;
 #[path = "golden/forward.rs"]
 mod forward;
 #[path = "golden/harness.rs"]
@@ -16,7 +18,11 @@ mod manifest;
 mod network;
 #[path = "golden/optimizer.rs"]
 mod optimizer;
+#[path = "golden/propainter.rs"]
+mod propainter;
 #[path = "golden/sliding_window.rs"]
 mod sliding_window;
 #[path = "golden/training.rs"]
 mod training;
+#[path = "golden/video_operators.rs"]
+mod video_operators;

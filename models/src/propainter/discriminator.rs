@@ -1,0 +1,78 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::PaddingConfig3d;
+use burn::nn::conv::{Conv3d, Conv3dConfig};
+use burn::tensor::activation::leaky_relu;
+use burn::tensor::{Device, Tensor};
+
+use super::spectral_norm::SpectralConv3d;
+
+/// Channels before, between and behind the layers.
+const CHANNELS: [usize; 7] = [3, 32, 64, 128, 128, 128, 128];
+
+/// What a [`Discriminator`] sees at a time.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum View {
+    /// Clips: kernels reach over three frames.
+    Clip,
+    /// Every frame alone.
+    Frame,
+}
+
+/// Tells real clips from completed ones, patch by patch.
+///
+/// # References
+/// Chang et al. 2019, "Free-form Video Inpainting with 3D Gated Convolution and Temporal PatchGAN",
+/// arXiv:1904.10247, section 3.2; layers and names follow `sczhou/ProPainter`, whose code is not
+/// used here.
+#[derive(Module, Debug)]
+pub struct Discriminator {
+    /// The normalized layers, each followed by a leaky ReLU.
+    pub conv: Vec<SpectralConv3d>,
+    /// To the verdicts.
+    pub last: Conv3d,
+}
+
+impl Discriminator {
+    /// Builds the network on `device`.
+    pub fn new(view: View, device: &Device) -> Self {
+        let stride = [1, 2, 2];
+        let kernel = match view {
+            View::Clip => [3, 5, 5],
+            View::Frame => [1, 5, 5],
+        };
+        let padding = |layer: usize| match (view, layer) {
+            (View::Clip, 0) => [1, 1, 1],
+            (View::Clip, _) => [1, 2, 2],
+            (View::Frame, _) => [0, 2, 2],
+        };
+        let last = CHANNELS.len() - 2;
+        let channels = |layer: usize| [CHANNELS[layer], CHANNELS[layer + 1]];
+        let conv = |layer: usize| {
+            SpectralConv3d::new(channels(layer), kernel, stride, padding(layer), device)
+        };
+        let [frames, height, width] = padding(last);
+        let plain = Conv3dConfig::new(channels(last), kernel)
+            .with_stride(stride)
+            .with_padding(PaddingConfig3d::Explicit(frames, height, width));
+        Self {
+            conv: (0..last).map(conv).collect(),
+            last: plain.init(device),
+        }
+    }
+
+    /// Judges clips: above 0 for real, below for completed.
+    ///
+    /// On an autodiff device every pass moves the estimates of the spectral norms, as
+    /// [`SpectralConv3d`] says.
+    ///
+    /// # Shapes
+    /// - clips: `[batch_size, frames, 3, height, width]`, in [-1, 1]
+    /// - output: `[batch_size, frames, 128, height / 64, width / 64]`, rounded up or down
+    pub fn forward(&self, clips: Tensor<5>) -> Tensor<5> {
+        let x = clips.swap_dims(1, 2);
+        let layers = self.conv.iter();
+        let x = layers.fold(x, |x, conv| leaky_relu(conv.forward(x), 0.2));
+        self.last.forward(x).swap_dims(1, 2)
+    }
+}

@@ -1,0 +1,161 @@
+use burn::module::Module;
+use burn::nn::conv::Conv2d;
+use burn::tensor::{Device, Tensor};
+
+use super::deform_align::DeformAlign;
+use super::direction::Direction;
+use super::layers::{chain, clip, conv3x3, frame, frames};
+use super::warp::{Sampling, consistency, in_dtype, warp};
+
+/// The largest offset from the flow, in pixels.
+const REACH: f64 = 3.0;
+/// Channels of the mask: the hole, and what is still unknown of it.
+const MASKS: usize = 2;
+
+/// Carries features along completed flows, backward and then forward in time, and aligns them by
+/// deformable convolutions.
+///
+/// # References
+/// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.3 (feature propagation).
+#[derive(Module, Debug)]
+pub struct FeaturePropagation {
+    /// Against the direction of time.
+    pub backward: FeaturePass,
+    /// In the direction of time.
+    pub forward: FeaturePass,
+    /// From the results of both passes and the mask to features.
+    pub fuse: Vec<Conv2d>,
+}
+
+/// One direction of [`FeaturePropagation`].
+#[derive(Module, Debug)]
+pub struct FeaturePass {
+    /// Brings the features of the frame before to this one.
+    pub deform_align: DeformAlign,
+    /// Adds what follows from both.
+    pub backbone: Vec<Conv2d>,
+}
+
+/// Flows between neighbouring frames at the size of what is propagated.
+#[derive(Clone, Debug)]
+pub struct Flows {
+    /// From each frame to the next: `[batch_size, frames - 1, 2, height, width]`, in pixels.
+    pub forward: Tensor<5>,
+    /// From each frame but the first to the one before.
+    pub backward: Tensor<5>,
+}
+
+impl Flows {
+    /// The flow from frame `from` to its neighbour `to`, and the opposite one.
+    pub(super) fn between(&self, from: usize, to: usize) -> [Tensor<4>; 2] {
+        let forward = frame(&self.forward, from.min(to));
+        let backward = frame(&self.backward, from.min(to));
+        match from < to {
+            true => [forward, backward],
+            false => [backward, forward],
+        }
+    }
+}
+
+impl FeaturePropagation {
+    /// Builds the propagation for features of `channels` on `device`.
+    pub fn new(channels: usize, device: &Device) -> Self {
+        Self {
+            backward: FeaturePass::new(channels, device),
+            forward: FeaturePass::new(channels, device),
+            fuse: vec![
+                conv3x3([2 * channels + MASKS, channels], device),
+                conv3x3([channels, channels], device),
+            ],
+        }
+    }
+
+    /// Propagates through all frames.
+    ///
+    /// # Shapes
+    /// - x and output: `[batch_size, frames, channels, height, width]`
+    /// - flows: at this height and width, in its pixels
+    /// - masks: `[batch_size, frames, 2, height, width]`
+    pub fn forward(&self, x: Tensor<5>, flows: &Flows, masks: Tensor<5>) -> Tensor<5> {
+        let (x, masks) = (frames(x), frames(masks));
+        let [backward, forward] = self.passes(x.clone(), flows, &masks);
+        let both = backward.into_iter().zip(forward);
+        let fused = both.zip(masks).zip(x).map(|(((b, f), mask), x)| {
+            chain(&self.fuse, 0.2, Tensor::cat(vec![b, f, mask], 1)) + x
+        });
+        clip(fused.collect())
+    }
+
+    /// The results of the backward and of the forward pass, frame by frame.
+    pub fn passes(
+        &self,
+        x: Vec<Tensor<4>>,
+        flows: &Flows,
+        masks: &[Tensor<4>],
+    ) -> [Vec<Tensor<4>>; 2] {
+        let backward = self.backward.run(Direction::Backward, &x, flows, masks);
+        let forward = self
+            .forward
+            .run(Direction::Forward, &backward, flows, masks);
+        [backward, forward]
+    }
+}
+
+impl FeaturePass {
+    fn new(channels: usize, device: &Device) -> Self {
+        // Features here and there, the flow, where it can be trusted, and the masks.
+        let condition = 2 * channels + 2 + 1 + MASKS;
+        Self {
+            deform_align: DeformAlign::new([channels; 2], condition, REACH, device),
+            backbone: vec![
+                conv3x3([2 * channels + MASKS, channels], device),
+                conv3x3([channels, channels], device),
+            ],
+        }
+    }
+
+    fn run(
+        &self,
+        direction: Direction,
+        x: &[Tensor<4>],
+        flows: &Flows,
+        masks: &[Tensor<4>],
+    ) -> Vec<Tensor<4>> {
+        direction.run(x.len(), |at, before: Option<(usize, &Tensor<4>)>| {
+            let (current, mask) = (x[at].clone(), masks[at].clone());
+            let carried = match before {
+                None => current.clone(),
+                Some((from, carried)) => {
+                    let flow = flows.between(at, from);
+                    self.align(carried.clone(), current.clone(), flow, mask.clone())
+                }
+            };
+            let seen = Tensor::cat(vec![current, carried.clone(), mask], 1);
+            carried + chain(&self.backbone, 0.2, seen)
+        })
+    }
+
+    /// Brings `carried` to where the `current` features are.
+    fn align(
+        &self,
+        carried: Tensor<4>,
+        current: Tensor<4>,
+        [flow, opposite]: [Tensor<4>; 2],
+        mask: Tensor<4>,
+    ) -> Tensor<4> {
+        let dtype = current.dtype();
+        let warped = warp(carried.clone(), flow.clone(), Sampling::Bilinear);
+        let valid = consistency(flow.clone(), opposite);
+        let condition = Tensor::cat(
+            vec![
+                current,
+                warped,
+                in_dtype(flow.clone(), dtype),
+                in_dtype(valid, dtype),
+                mask,
+            ],
+            1,
+        );
+        self.deform_align.forward(carried, condition, Some(flow))
+    }
+}

@@ -1,0 +1,210 @@
+use burn::module::Module;
+use burn::nn::PaddingConfig3d;
+use burn::nn::conv::{Conv2d, Conv3d, Conv3dConfig};
+use burn::tensor::activation::leaky_relu;
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Device, Tensor};
+
+use super::edge_detector::EdgeDetector;
+use super::feature_propagation::Flows;
+use super::flow_propagation::FlowPropagation;
+use super::layers::{as_batch, as_frames, conv3x3};
+use super::p3d::PseudoConv3d;
+use super::upsampling_conv::UpsamplingConv;
+
+/// Spatial dilations of the layers in the middle.
+const DILATIONS: [usize; 3] = [3, 2, 1];
+
+/// Completes optical flow inside holes, from the flow around them and from other frames.
+///
+/// # References
+/// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.2 (recurrent flow completion); layers
+/// and names follow `sczhou/ProPainter`, whose code is not used here.
+#[derive(Module, Debug)]
+pub struct FlowCompletion {
+    /// To half the sides.
+    pub downsample: Conv3d,
+    /// To a quarter.
+    pub encoder1: Vec<PseudoConv3d>,
+    /// To an eighth.
+    pub encoder2: Vec<PseudoConv3d>,
+    /// Widens what each pixel sees.
+    pub mid_dilation: Vec<Conv3d>,
+    /// Carries features through time.
+    pub feat_prop_module: FlowPropagation,
+    /// To a quarter.
+    pub decoder2: UpStage,
+    /// To half.
+    pub decoder1: UpStage,
+    /// To flow at the full sides.
+    pub upsample: UpStage,
+    /// Finds the edges of the completed flow.
+    pub edge_detector: EdgeDetector,
+}
+
+/// A convolution and one that doubles the sides.
+#[derive(Module, Debug)]
+pub struct UpStage {
+    /// At the sides given.
+    pub conv: Conv2d,
+    /// To twice the sides.
+    pub up: UpsamplingConv,
+}
+
+impl UpStage {
+    fn new([inputs, outputs]: [usize; 2], device: &Device) -> Self {
+        Self {
+            conv: conv3x3([inputs, inputs], device),
+            up: UpsamplingConv::new([inputs, outputs], device),
+        }
+    }
+
+    /// Convolves and doubles the sides.
+    ///
+    /// # Shapes
+    /// - x: `[batch_size, channels, height, width]`
+    /// - output: `[batch_size, channels, 2 * height, 2 * width]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.up.forward(leaky_relu(self.conv.forward(x), 0.2))
+    }
+}
+
+impl FlowCompletion {
+    /// Builds the network on `device`.
+    pub fn new(device: &Device) -> Self {
+        let encoder = |inputs: usize, outputs: usize| {
+            vec![
+                PseudoConv3d::new([inputs, inputs], 1, device),
+                PseudoConv3d::new([inputs, outputs], 2, device),
+            ]
+        };
+        let dilated = |dilation: usize| {
+            Conv3dConfig::new([128, 128], [1, 3, 3])
+                .with_dilation([1, dilation, dilation])
+                .with_padding(PaddingConfig3d::Explicit(0, dilation, dilation))
+                .init(device)
+        };
+        let downsample = Conv3dConfig::new([3, 32], [1, 5, 5]).with_stride([1, 2, 2]);
+        Self {
+            downsample: downsample.init(device),
+            encoder1: encoder(32, 64),
+            encoder2: encoder(64, 128),
+            mid_dilation: DILATIONS.map(dilated).into(),
+            feat_prop_module: FlowPropagation::new(128, device),
+            decoder2: UpStage::new([128, 64], device),
+            decoder1: UpStage::new([64, 32], device),
+            upsample: UpStage::new([32, 2], device),
+            edge_detector: EdgeDetector::new(device),
+        }
+    }
+
+    /// Predicts the flow everywhere, in one direction.
+    ///
+    /// # Shapes
+    /// - flows and output: `[batch_size, pairs, 2, height, width]`, 0 in the holes, in pixels
+    /// - masks: `[batch_size, pairs, 1, height, width]`, 1 in the holes
+    ///
+    /// # Panics
+    /// If a side is no multiple of 8.
+    pub fn forward(&self, flows: Tensor<5>, masks: Tensor<5>) -> Tensor<5> {
+        let [batch_size, _, _, height, width] = flows.dims();
+        assert!(
+            height.is_multiple_of(8) && width.is_multiple_of(8),
+            "flow sides must be multiples of 8 pixels, got {height}×{width}"
+        );
+        let x = Tensor::cat(vec![flows, masks], 2).swap_dims(1, 2);
+        let quarter = self.encode(self.halve(x));
+        let x = self.dilate(self.encode_further(quarter.clone()));
+        let x = as_batch(self.feat_prop_module.forward(x.swap_dims(1, 2)));
+        let x = leaky_relu(self.decoder2.forward(x), 0.2);
+        let x = x + as_batch(quarter.swap_dims(1, 2));
+        let x = leaky_relu(self.decoder1.forward(x), 0.2);
+        as_frames(self.upsample.forward(x), batch_size)
+    }
+
+    /// To half the sides; the input goes on beyond its edges as it ends.
+    ///
+    /// # Shapes
+    /// - x: `[batch_size, 3, pairs, height, width]`, flow and mask
+    /// - output: `[batch_size, 32, pairs, height / 2, width / 2]`
+    pub fn halve(&self, x: Tensor<5>) -> Tensor<5> {
+        let x = x.pad([(2, 2), (2, 2)], PadMode::Edge);
+        leaky_relu(self.downsample.forward(x), 0.2)
+    }
+
+    /// From half to a quarter of the sides, 64 channels.
+    pub fn encode(&self, x: Tensor<5>) -> Tensor<5> {
+        encode(&self.encoder1, x)
+    }
+
+    /// From a quarter to an eighth of the sides, 128 channels.
+    pub fn encode_further(&self, x: Tensor<5>) -> Tensor<5> {
+        encode(&self.encoder2, x)
+    }
+
+    /// The dilated convolutions at an eighth of the sides.
+    pub fn dilate(&self, x: Tensor<5>) -> Tensor<5> {
+        let convs = self.mid_dilation.iter();
+        convs.fold(x, |x, conv| leaky_relu(conv.forward(x), 0.2))
+    }
+
+    /// Says how likely each pixel of a flow lies on one of its edges.
+    ///
+    /// # Shapes
+    /// - flows: `[batch_size, pairs, 2, height, width]`
+    /// - output: `[batch_size, pairs, 1, height, width]`
+    pub fn edges(&self, flows: Tensor<5>) -> Tensor<5> {
+        let batch_size = flows.dims()[0];
+        as_frames(self.edge_detector.forward(as_batch(flows)), batch_size)
+    }
+
+    /// Predicts the flows of both directions everywhere; the values given inside the holes are not
+    /// looked at.
+    ///
+    /// # Shapes
+    /// - flows and output: `[batch_size, frames - 1, 2, height, width]` each way
+    /// - masks: `[batch_size, frames, 1, height, width]`, 1 in the holes
+    pub fn predict(&self, flows: Flows, masks: &Tensor<5>) -> Flows {
+        let [there, back] = masks_of_pairs(masks);
+        let known = |flow: Tensor<5>, mask: &Tensor<5>| flow * mask.clone().neg().add_scalar(1.0);
+        let forward = self.forward(known(flows.forward, &there), there);
+        let backward = known(flows.backward, &back).flip([1]);
+        let backward = self.forward(backward, back.flip([1])).flip([1]);
+        Flows { forward, backward }
+    }
+
+    /// Completes flows: what is predicted inside the holes, what is given outside.
+    ///
+    /// # Shapes
+    /// As [`predict`](Self::predict).
+    pub fn complete(&self, flows: Flows, masks: &Tensor<5>) -> Flows {
+        combine(self.predict(flows.clone(), masks), flows, masks)
+    }
+}
+
+/// Takes `inside` where the masks are 1 and `outside` where they are 0.
+///
+/// # Shapes
+/// As [`FlowCompletion::predict`].
+pub fn combine(inside: Flows, outside: Flows, masks: &Tensor<5>) -> Flows {
+    let [there, back] = masks_of_pairs(masks);
+    let chosen = |inside: Tensor<5>, outside: Tensor<5>, mask: Tensor<5>| {
+        inside * mask.clone() + outside * mask.neg().add_scalar(1.0)
+    };
+    Flows {
+        forward: chosen(inside.forward, outside.forward, there),
+        backward: chosen(inside.backward, outside.backward, back),
+    }
+}
+
+/// The masks of the frames that the forward and the backward flows begin in.
+pub fn masks_of_pairs(masks: &Tensor<5>) -> [Tensor<5>; 2] {
+    let pairs = masks.dims()[1] - 1;
+    [0, 1].map(|first| masks.clone().narrow(1, first, pairs))
+}
+
+fn encode(convs: &[PseudoConv3d], x: Tensor<5>) -> Tensor<5> {
+    convs
+        .iter()
+        .fold(x, |x, conv| leaky_relu(conv.forward(x), 0.2))
+}

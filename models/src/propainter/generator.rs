@@ -1,0 +1,289 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::module::{interpolate, max_pool2d};
+use burn::tensor::ops::{InterpolateMode, InterpolateOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, s};
+
+use super::decoder::{self, Decoder};
+use super::encoder::{self, Encoder};
+use super::feature_propagation::{FeaturePropagation, Flows};
+use super::holes::Holes;
+use super::in_parts::in_parts;
+use super::layers::{as_batch, as_frames};
+use super::soft_split::{SoftComposition, SoftSplit};
+use super::transformer::SparseTransformer;
+use super::warp::in_dtype;
+
+/// Channels of the features.
+const CHANNELS: usize = 128;
+/// Width of a token.
+const TOKEN_WIDTH: usize = 512;
+/// Values of a patch between the linear layers of a block.
+const HIDDEN: usize = 1960;
+/// How much smaller features are than frames.
+const SCALE: usize = 4;
+
+/// Settings of an [`InpaintGenerator`].
+#[derive(Config, Debug, PartialEq, Eq)]
+pub struct InpaintGeneratorConfig {
+    /// Blocks of the transformer. The default is `8`, that of the published weights.
+    #[config(default = 8)]
+    pub depth: usize,
+    /// Heads of the attention. The default is `4`, that of the published weights.
+    #[config(default = 4)]
+    pub heads: usize,
+    /// What a layer may allocate at a time beside its input and output, in bytes, where its work
+    /// can be divided: attention, patches, encoder and decoder. A single window or frame is always
+    /// done at once. The default is `268435456`, 256 MiB.
+    #[config(default = 268_435_456)]
+    pub working_bytes: usize,
+}
+
+impl InpaintGeneratorConfig {
+    /// Builds the network on `device`.
+    pub fn init(&self, device: &Device) -> InpaintGenerator {
+        InpaintGenerator {
+            encoder: Encoder::new(device),
+            decoder: Decoder::new(CHANNELS, device),
+            ss: SoftSplit::new(CHANNELS, TOKEN_WIDTH, device),
+            sc: SoftComposition::new(CHANNELS, TOKEN_WIDTH, device),
+            feat_prop_module: FeaturePropagation::new(CHANNELS, device),
+            transformers: SparseTransformer::new(
+                self.depth,
+                TOKEN_WIDTH,
+                self.heads,
+                HIDDEN,
+                device,
+            ),
+            working_bytes: self.working_bytes,
+        }
+    }
+}
+
+/// The frames of one call of an [`InpaintGenerator`]: local ones, neighbours in time, first, and
+/// reference frames from elsewhere in the video after them.
+#[derive(Clone, Debug)]
+pub struct GeneratorInput {
+    /// Frames with what image propagation filled in: `[batch_size, frames, 3, height, width]`, in
+    /// [-1, 1], 0 where unknown.
+    pub frames: Tensor<5>,
+    /// Completed flows between the local frames, at full size.
+    pub flows: Flows,
+    /// 1 in the hole: `[batch_size, frames, 1, height, width]`.
+    pub masks: Tensor<5>,
+    /// 1 where image propagation left a pixel unknown, of the same shape.
+    pub updated_masks: Tensor<5>,
+    /// How many of the frames are local.
+    pub num_local: usize,
+}
+
+/// Completes frames whose holes are filled as far as pixels could be found elsewhere.
+///
+/// # Exactness
+/// Work is divided to bound memory; frames and windows do not see each other's share, so that the
+/// bound changes results by no more than the rounding of differently shaped products.
+///
+/// # References
+/// Zhou et al. 2023, "ProPainter: Improving Propagation and Transformer for Video Inpainting",
+/// arXiv:2309.03897, section 3; layers and names follow `sczhou/ProPainter`, whose code is not used
+/// here.
+#[derive(Module, Debug)]
+pub struct InpaintGenerator {
+    /// From frames to features.
+    pub encoder: Encoder,
+    /// From features to frames.
+    pub decoder: Decoder,
+    /// From features to tokens.
+    pub ss: SoftSplit,
+    /// From tokens to features.
+    pub sc: SoftComposition,
+    /// Carries the features of local frames along the flows.
+    pub feat_prop_module: FeaturePropagation,
+    /// Exchanges tokens between frames.
+    pub transformers: SparseTransformer,
+    working_bytes: usize,
+}
+
+/// Which frames are completed, and say where windows have a hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    Local,
+    All,
+}
+
+impl InpaintGenerator {
+    /// Completes the local frames.
+    ///
+    /// # Shapes
+    /// - output: `[batch_size, num_local, 3, height, width]`, in [-1, 1]
+    ///
+    /// # Panics
+    /// If a side is no multiple of 4, or there is no local frame.
+    pub fn forward(&self, input: GeneratorInput) -> Tensor<5> {
+        self.run(input, Output::Local)
+    }
+
+    /// Completes all frames, as in training.
+    ///
+    /// # Shapes
+    /// - output: `[batch_size, frames, 3, height, width]`, in [-1, 1]
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
+    pub fn forward_all(&self, input: GeneratorInput) -> Tensor<5> {
+        self.run(input, Output::All)
+    }
+
+    fn run(&self, input: GeneratorInput, output: Output) -> Tensor<5> {
+        input.check();
+        let num_local = input.num_local;
+        let features = self.encode(
+            input.frames,
+            input.masks.clone(),
+            input.updated_masks.clone(),
+        );
+        let guides = Guides::new(input.flows, input.masks, input.updated_masks);
+        let features = self.propagate(features, &guides, num_local);
+        let num_output = match output {
+            Output::Local => num_local,
+            Output::All => features.dims()[1],
+        };
+        let holes = guides.holes(num_output);
+        let tokens = self.transform(self.split(features.clone()), &holes, &features);
+        let features = features.narrow(1, 0, num_output);
+        self.decode(features, tokens.narrow(1, 0, num_output))
+    }
+
+    /// Encodes frames, each alone: features can be kept for other calls.
+    ///
+    /// # Shapes
+    /// - frames, masks, updated_masks: see [`GeneratorInput`]
+    /// - output: `[batch_size, frames, 128, height / 4, width / 4]`
+    pub fn encode(
+        &self,
+        frames: Tensor<5>,
+        masks: Tensor<5>,
+        updated_masks: Tensor<5>,
+    ) -> Tensor<5> {
+        let [batch_size, _, _, height, width] = frames.dims();
+        let x = as_batch(Tensor::cat(vec![frames, masks, updated_masks], 2));
+        let each = encoder::frame_bytes(height, width);
+        let features = in_parts(x, each, self.working_bytes, |x| self.encoder.forward(x));
+        as_frames(features, batch_size)
+    }
+
+    /// Carries the features of the first `num_local` frames along the flows.
+    pub fn propagate(&self, features: Tensor<5>, guides: &Guides, num_local: usize) -> Tensor<5> {
+        let count = features.dims()[1];
+        let masks = guides.masks.clone().narrow(1, 0, num_local);
+        let local = features.clone().narrow(1, 0, num_local);
+        let local = self.feat_prop_module.forward(local, &guides.flows, masks);
+        match count > num_local {
+            false => local,
+            true => {
+                let references = features.narrow(1, num_local, count - num_local);
+                Tensor::cat(vec![local, references], 1)
+            }
+        }
+    }
+
+    /// Makes tokens of features.
+    ///
+    /// # Shapes
+    /// - output: `[batch_size, frames, rows, columns, 512]`
+    pub fn split(&self, features: Tensor<5>) -> Tensor<5> {
+        let batch_size = features.dims()[0];
+        let tokens = self.ss.forward(as_batch(features), self.working_bytes);
+        as_frames(tokens, batch_size)
+    }
+
+    /// Runs the transformer on the tokens of `features`.
+    pub fn transform(&self, tokens: Tensor<5>, holes: &Holes, features: &Tensor<5>) -> Tensor<5> {
+        let [_, _, _, height, width] = features.dims();
+        self.transformers
+            .forward(tokens, holes, [height, width], self.working_bytes)
+    }
+
+    /// Makes frames of features and what the transformer says about them.
+    ///
+    /// # Shapes
+    /// - features: `[batch_size, frames, 128, height, width]`
+    /// - tokens: `[batch_size, frames, rows, columns, 512]`
+    /// - output: `[batch_size, frames, 3, 4 * height, 4 * width]`
+    pub fn decode(&self, features: Tensor<5>, tokens: Tensor<5>) -> Tensor<5> {
+        let [batch_size, _, _, height, width] = features.dims();
+        let composed = self
+            .sc
+            .forward(as_batch(tokens), [height, width], self.working_bytes);
+        let features = as_batch(features) + composed;
+        let each = decoder::frame_bytes(SCALE * height, SCALE * width);
+        let frames = in_parts(features, each, self.working_bytes, |x| {
+            self.decoder.forward(x)
+        });
+        as_frames(frames, batch_size)
+    }
+}
+
+impl GeneratorInput {
+    fn check(&self) {
+        let [_, count, _, height, width] = self.frames.dims();
+        assert!(
+            height.is_multiple_of(SCALE) && width.is_multiple_of(SCALE),
+            "frame sides must be multiples of {SCALE} pixels, got {height}×{width}"
+        );
+        assert!(
+            (1..=count).contains(&self.num_local),
+            "local frames must be 1 to all {count}, got {}",
+            self.num_local
+        );
+    }
+}
+
+/// Flows and masks at the size of the features.
+#[derive(Clone, Debug)]
+pub struct Guides {
+    /// Flows, in pixels of that size.
+    pub flows: Flows,
+    /// Mask of the hole and of what is still unknown:
+    /// `[batch_size, frames, 2, height / 4, width / 4]`.
+    pub masks: Tensor<5>,
+}
+
+impl Guides {
+    /// Shrinks flows and masks to a quarter; see [`GeneratorInput`] for their shapes.
+    pub fn new(flows: Flows, masks: Tensor<5>, updated_masks: Tensor<5>) -> Self {
+        let masks = Tensor::cat(vec![masks, updated_masks], 2);
+        Self {
+            flows: Flows {
+                forward: shrunk(flows.forward),
+                backward: shrunk(flows.backward),
+            },
+            masks: masks.slice(s![.., .., .., ..;4, ..;4]),
+        }
+    }
+
+    /// Finds the windows where one of the first `frames` frames has a hole.
+    pub fn holes(&self, frames: usize) -> Holes {
+        let batch_size = self.masks.dims()[0];
+        let holes = self.masks.clone().narrow(1, 0, frames).narrow(2, 0, 1);
+        let options = MaxPoolOptions::new([7, 7])
+            .with_stride([3, 3])
+            .with_padding([3, 3]);
+        let tokens = as_frames(max_pool2d(as_batch(holes), options), batch_size);
+        Holes::find(tokens.squeeze_dim(2))
+    }
+}
+
+fn shrunk(flow: Tensor<5>) -> Tensor<5> {
+    let [batch_size, pairs, _, height, width] = flow.dims();
+    let size = [height / SCALE, width / SCALE];
+    if pairs == 0 {
+        return flow.slice(s![.., .., .., 0..size[0], 0..size[1]]);
+    }
+    let options = InterpolateOptions::new(InterpolateMode::Bilinear)
+        .with_align_corners(false)
+        .with_output_size(size);
+    let dtype = flow.dtype();
+    let small = interpolate(as_batch(flow), options).div_scalar(SCALE as f64);
+    in_dtype(as_frames(small, batch_size), dtype)
+}

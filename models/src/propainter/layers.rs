@@ -1,0 +1,45 @@
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::tensor::activation::leaky_relu;
+use burn::tensor::{Device, Tensor};
+
+/// A convolution of 3×3 pixels with one pixel of zeros around.
+pub(super) fn conv3x3(channels: [usize; 2], device: &Device) -> Conv2d {
+    Conv2dConfig::new(channels, [3, 3])
+        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+        .init(device)
+}
+
+/// Runs convolutions with a leaky ReLU between them.
+pub(super) fn chain(convs: &[Conv2d], slope: f64, x: Tensor<4>) -> Tensor<4> {
+    let mut convs = convs.iter();
+    let first = convs.next().map_or(x.clone(), |conv| conv.forward(x));
+    convs.fold(first, |x, conv| conv.forward(leaky_relu(x, slope)))
+}
+
+/// Frames as items of a batch: `[batch_size, frames, ..]` to `[batch_size * frames, ..]`.
+pub(super) fn as_batch(x: Tensor<5>) -> Tensor<4> {
+    x.flatten(0, 1)
+}
+
+/// Items of a batch as frames again.
+pub(super) fn as_frames(x: Tensor<4>, batch_size: usize) -> Tensor<5> {
+    let [items, channels, height, width] = x.dims();
+    x.reshape([batch_size, items / batch_size, channels, height, width])
+}
+
+/// The frames of a clip one by one.
+pub(super) fn frames(x: Tensor<5>) -> Vec<Tensor<4>> {
+    let count = x.dims()[1];
+    (0..count).map(|at| frame(&x, at)).collect()
+}
+
+/// One frame of a clip.
+pub(super) fn frame(x: &Tensor<5>, at: usize) -> Tensor<4> {
+    x.clone().narrow(1, at, 1).squeeze_dim(1)
+}
+
+/// A clip of single frames.
+pub(super) fn clip(frames: Vec<Tensor<4>>) -> Tensor<5> {
+    Tensor::stack(frames, 1)
+}

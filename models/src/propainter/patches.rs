@@ -1,0 +1,122 @@
+//! Overlapping patches of a feature map and their sum: the tokens of the transformer.
+
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Device, Int, Tensor};
+
+/// Pixels in a row of a patch.
+const KERNEL: usize = 7;
+/// Pixels from one patch to the next.
+const STRIDE: usize = 3;
+/// Zeros before the first pixel.
+const PADDING: usize = 3;
+/// Pixels of a patch.
+pub(super) const PATCH_LEN: usize = KERNEL * KERNEL;
+/// How many strides a patch covers, the last one in part.
+const SHIFTS: usize = KERNEL.div_ceil(STRIDE);
+
+/// Number of patches that begin in `size` pixels, along each axis.
+pub fn token_grid(size: [usize; 2]) -> [usize; 2] {
+    size.map(|len| (len + 2 * PADDING - KERNEL) / STRIDE + 1)
+}
+
+/// Cuts a feature map into overlapping patches of 7×7 pixels, one every 3.
+///
+/// # Shapes
+/// - x: `[batch_size, channels, height, width]`
+/// - output: `[batch_size, rows * columns, channels * 49]`, channels outermost
+///
+/// # Exactness
+/// Values are copied. Slices of the map seen in steps of the stride make up the patches, so that
+/// both passes are copies on every backend; burn's `unfold4d` with padding is a convolution with
+/// one weight per pair of channels.
+pub fn unfold(x: Tensor<4>) -> Tensor<3> {
+    let [batch_size, channels, height, width] = x.dims();
+    let [rows, columns] = token_grid([height, width]);
+    let lens = [rows, columns].map(|patches| STRIDE * (patches + SHIFTS - 1));
+    let after = [lens[0] - PADDING - height, lens[1] - PADDING - width];
+    let x = x.pad(
+        [(PADDING, after[0]), (PADDING, after[1])],
+        PadMode::Constant(0.0),
+    );
+    let strips = x.reshape([batch_size, channels, lens[0] / STRIDE, STRIDE, lens[1]]);
+    let shifted = (0..SHIFTS).map(|shift| {
+        let strip = strips.clone().narrow(2, shift, rows);
+        strip.narrow(3, 0, part_len(shift))
+    });
+    let x = Tensor::cat(shifted.collect(), 3);
+    let strips = x.reshape([batch_size, channels, rows, KERNEL, lens[1] / STRIDE, STRIDE]);
+    let shifted = (0..SHIFTS).map(|shift| {
+        let strip = strips.clone().narrow(4, shift, columns);
+        strip.narrow(5, 0, part_len(shift))
+    });
+    let patches = Tensor::cat(shifted.collect(), 5);
+    let patches = patches.permute([0, 2, 4, 1, 3, 5]);
+    patches.reshape([batch_size, rows * columns, channels * PATCH_LEN])
+}
+
+/// Sums patches where they overlap: the adjoint of [`unfold`].
+///
+/// # Shapes
+/// - patches: `[batch_size, rows * columns, channels * 49]`
+/// - output: `[batch_size, channels, height, width]`
+///
+/// # Panics
+/// If the number of patches is not that of an image of `size`.
+pub fn fold(patches: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
+    let [batch_size, count, values] = patches.dims();
+    let [rows, columns] = token_grid(size);
+    assert!(
+        count == rows * columns,
+        "patches must be the {rows}×{columns} of the image, got {count}"
+    );
+    let channels = values / PATCH_LEN;
+    let patches = patches.reshape([batch_size, rows, columns, channels, KERNEL, KERNEL]);
+    let patches = patches.permute([0, 3, 1, 4, 2, 5]);
+    let x = sum_of_shifts(|shift| {
+        let part = patches.clone().narrow(5, STRIDE * shift, part_len(shift));
+        let part = part.pad([(0, STRIDE - part_len(shift))], PadMode::Constant(0.0));
+        part.reshape([batch_size, channels, rows, KERNEL, columns * STRIDE])
+    });
+    let x = x.narrow(4, PADDING, size[1]);
+    let x = sum_of_shifts(|shift| {
+        let part = x.clone().narrow(3, STRIDE * shift, part_len(shift));
+        let missing = STRIDE - part_len(shift);
+        let part = part.pad([(0, missing), (0, 0)], PadMode::Constant(0.0));
+        let part = part.reshape([batch_size, channels, rows * STRIDE, size[1]]);
+        part.swap_dims(2, 3)
+    });
+    x.narrow(3, PADDING, size[0]).swap_dims(2, 3)
+}
+
+/// In how many patches each pixel lies.
+///
+/// # Shapes
+/// - output: `[1, 1, height, width]`
+pub fn overlaps(size: [usize; 2], device: &Device) -> Tensor<4> {
+    let along = |len: usize, patches: usize| {
+        let count = (0..len).map(|pixel| {
+            let starts = (0..patches).map(|patch| STRIDE * patch);
+            let covers = |&start: &usize| (start..start + KERNEL).contains(&(pixel + PADDING));
+            starts.filter(covers).count() as i64
+        });
+        let count: Vec<i64> = count.collect();
+        Tensor::<1, Int>::from_data(&count[..], device).float()
+    };
+    let [rows, columns] = token_grid(size);
+    let rows = along(size[0], rows).reshape([1, 1, size[0], 1]);
+    rows * along(size[1], columns).reshape([1, 1, 1, size[1]])
+}
+
+/// How many pixels of the stride after `shift` strides belong to the patch.
+fn part_len(shift: usize) -> usize {
+    STRIDE.min(KERNEL - STRIDE * shift)
+}
+
+/// Sums parts along the last axis, each moved on by its number of strides.
+fn sum_of_shifts<const D: usize>(part: impl Fn(usize) -> Tensor<D>) -> Tensor<D> {
+    let moved = |shift: usize| {
+        let around = (STRIDE * shift, STRIDE * (SHIFTS - 1 - shift));
+        part(shift).pad([around], PadMode::Constant(0.0))
+    };
+    (1..SHIFTS).fold(moved(0), |sum, shift| sum + moved(shift))
+}

@@ -1,0 +1,116 @@
+use burn::tensor::ops::{GridSampleOptions, GridSamplePaddingMode, InterpolateMode};
+use burn::tensor::{DType, FloatDType, Int, Tensor};
+use burn_memopt::precision::ops::full;
+
+/// What [`warp`] takes between pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sampling {
+    /// The weighted mean of the four pixels around.
+    Bilinear,
+    /// The closest pixel; halves go to the even one. No gradient reaches the flow.
+    Nearest,
+}
+
+/// Moves every pixel of `x` from where `flow` points to, zero where that is outside.
+///
+/// Positions are computed in f32, whatever the types; the result has the type of `x`.
+///
+/// # Shapes
+/// - x: `[batch_size, channels, height, width]`
+/// - flow: `[batch_size, 2, height, width]`, to the right and down, in pixels
+/// - output: that of `x`
+///
+/// # References
+/// Jaderberg et al. 2015, arXiv:1506.02025, eq. 5 (bilinear sampling).
+pub fn warp(x: Tensor<4>, flow: Tensor<4>, sampling: Sampling) -> Tensor<4> {
+    let dtype = x.dtype();
+    let warped = match sampling {
+        Sampling::Bilinear => {
+            let options = GridSampleOptions::new(InterpolateMode::Bilinear)
+                .with_padding_mode(GridSamplePaddingMode::Zeros)
+                .with_align_corners(true);
+            full(x).grid_sample_2d(sampling_grid(flow), options)
+        }
+        Sampling::Nearest => closest(x, flow),
+    };
+    in_dtype(warped, dtype)
+}
+
+/// The positions that `flow` points to, as burn's grid sampling takes them: -1 and 1 are the
+/// centres of the first and the last pixel.
+///
+/// # Shapes
+/// - flow: `[batch_size, 2, height, width]`
+/// - output: `[batch_size, height, width, 2]`
+pub fn sampling_grid(flow: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = flow.dims();
+    let normalized = |position: Tensor<4>, len: usize| {
+        position.mul_scalar(2.0 / len.saturating_sub(1).max(1) as f64) - 1.0
+    };
+    let [x, y] = positions(flow);
+    let grid = Tensor::cat(vec![normalized(x, width), normalized(y, height)], 1);
+    grid.permute([0, 2, 3, 1])
+}
+
+/// Where a flow and the opposite flow cancel out: 1, elsewhere 0.
+///
+/// With `w` the opposite flow at the end of `flow`, that is where
+/// `|flow + w|² < 0.01 (|flow|² + |w|²) + 0.5`.
+///
+/// # Shapes
+/// - flow, opposite: `[batch_size, 2, height, width]`, in pixels
+/// - output: `[batch_size, 1, height, width]`
+///
+/// # References
+/// Sundaram et al. 2010, "Dense point trajectories by GPU-accelerated large displacement optical
+/// flow", eq. 5; Zhou et al. 2023, arXiv:2309.03897, section 3.2.
+pub fn consistency(flow: Tensor<4>, opposite: Tensor<4>) -> Tensor<4> {
+    let flow = full(flow);
+    let back = warp(full(opposite), flow.clone(), Sampling::Bilinear);
+    let squared = |flow: Tensor<4>| flow.square().sum_dim(1);
+    let difference = squared(flow.clone() + back.clone());
+    let bound = (squared(flow) + squared(back)).mul_scalar(0.01) + 0.5;
+    difference.lower(bound).float()
+}
+
+/// `tensor` in `dtype`; nothing is recorded where it is so already.
+pub(super) fn in_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    match tensor.dtype() == dtype {
+        true => tensor,
+        false => tensor.cast(FloatDType::from(dtype)),
+    }
+}
+
+/// Columns and rows that the flow points to, in pixels.
+fn positions(flow: Tensor<4>) -> [Tensor<4>; 2] {
+    let [_, _, height, width] = flow.dims();
+    let flow = full(flow);
+    let device = flow.device();
+    let pixels = |len: usize, shape: [usize; 4]| {
+        let pixels = Tensor::<1, Int>::arange(0..len as i64, &device).float();
+        in_dtype(pixels, DType::F32).reshape(shape)
+    };
+    [
+        flow.clone().narrow(1, 0, 1) + pixels(width, [1, 1, 1, width]),
+        flow.narrow(1, 1, 1) + pixels(height, [1, 1, height, 1]),
+    ]
+}
+
+fn closest(x: Tensor<4>, flow: Tensor<4>) -> Tensor<4> {
+    let [batch_size, channels, height, width] = x.dims();
+    let [column, row] = positions(flow.detach()).map(Tensor::round);
+    let outside = |position: &Tensor<4>, len: usize| {
+        let before = position.clone().lower_elem(0);
+        before.bool_or(position.clone().greater_elem((len - 1) as f64))
+    };
+    let hidden = outside(&column, width).bool_or(outside(&row, height));
+    let index = |position: Tensor<4>, len: usize| position.clamp(0.0, (len - 1) as f64).int();
+    let index = index(row, height).mul_scalar(width as i64) + index(column, width);
+    let pixels = height * width;
+    let index = index
+        .reshape([batch_size, 1, pixels])
+        .expand([batch_size, channels, pixels]);
+    let moved = x.reshape([batch_size, channels, pixels]).gather(2, index);
+    let moved = moved.reshape([batch_size, channels, height, width]);
+    moved.mask_fill(hidden.expand([batch_size, channels, height, width]), 0.0)
+}

@@ -1,0 +1,221 @@
+//! The inpainting generator, its parts, and the discriminators.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use burn_memopt_models::propainter::{
+    Discriminator, FeaturePropagation, Filled, Flows, GeneratorInput, Guides, Holes,
+    ImagePropagation, InpaintGenerator, InpaintGeneratorConfig, Sampling, SparseTransformer, View,
+};
+use rstest::rstest;
+
+use crate::flow_completion::flows;
+use crate::harness::{Case, Comparison};
+use crate::network;
+
+#[test]
+fn golden_feature_propagation() {
+    golden_feature_propagation_on(&Device::flex(), 1.0);
+}
+
+pub fn golden_feature_propagation_on(device: &Device, times: f64) {
+    let case = Case::open("propainter_feat_propagation");
+    let mut comparison = Comparison::within(&case, times);
+    let network = network::filled(FeaturePropagation::new(128, device), &case);
+    let (x, masks) = (
+        case.tensor::<5>("x", device),
+        case.tensor::<5>("mask", device),
+    );
+    let flows = flows(&case, device);
+    let frames = |x: &Tensor<5>| -> Vec<Tensor<4>> {
+        let frames = x.clone().iter_dim(1);
+        frames.map(|frame| frame.squeeze_dim(1)).collect()
+    };
+    let passes = network.passes(frames(&x), &flows, &frames(&masks));
+    for (direction, pass) in ["backward", "forward"].into_iter().zip(passes) {
+        let features: Tensor<5> = Tensor::stack(pass, 1);
+        let name = format!("{direction}_features_ch0_31");
+        comparison.tensor(&name, features.narrow(2, 0, 32));
+    }
+    comparison.tensor("fused", network.forward(x, &flows, masks));
+    comparison.finish();
+}
+
+#[rstest]
+#[case::nearest("nearest", Sampling::Nearest)]
+#[case::bilinear("bilinear", Sampling::Bilinear)]
+fn golden_image_propagation(#[case] name: &str, #[case] sampling: Sampling) {
+    golden_image_propagation_on(&Device::flex(), name, sampling, 1.0);
+}
+
+pub fn golden_image_propagation_on(device: &Device, name: &str, sampling: Sampling, times: f64) {
+    let case = Case::open("propainter_img_propagation");
+    let mut comparison = Comparison::within(&case, times);
+    let (clip, masks) = (
+        case.clip("frames_u8", device),
+        case.tensor::<5>("mask", device),
+    );
+    let flows = flows(&case, device);
+    let known = clip * (masks.ones_like() - masks.clone());
+    let frames = |x: &Tensor<5>| -> Vec<Tensor<4>> {
+        let frames = x.clone().iter_dim(1);
+        frames.map(|frame| frame.squeeze_dim(1)).collect()
+    };
+    let propagation = ImagePropagation { sampling };
+    let given = Filled {
+        images: frames(&known),
+        masks: frames(&masks),
+    };
+    let backward = propagation.backward(given, &flows);
+    let backward: Tensor<5> = Tensor::stack(backward.images, 1);
+    comparison.tensor(&format!("after_backward_pass_{name}"), backward);
+    let (images, left) = propagation.forward(known, &flows, masks);
+    comparison.tensor(&format!("prop_frames_{name}"), images);
+    comparison.tensor(&format!("updated_mask_{name}"), left);
+    comparison.finish();
+}
+
+/// All windows at once, and one at a time.
+#[rstest]
+fn golden_sparse_transformer(
+    #[values("propainter_transformer_exact", "propainter_transformer_padded")] name: &str,
+    #[values(usize::MAX, 1)] bytes: usize,
+) {
+    golden_transformer_on(&Device::flex(), name, bytes, 1.0);
+}
+
+pub fn golden_transformer_on(device: &Device, name: &str, bytes: usize, times: f64) {
+    let case = Case::open(name);
+    let mut comparison = Comparison::within(&case, times);
+    let number = |name: &str| case.require(name) as usize;
+    let size = [number("fold_size/0"), number("fold_size/1")];
+    let transformer = SparseTransformer::new(
+        number("depth"),
+        number("dim"),
+        number("heads"),
+        number("ffn_hidden"),
+        device,
+    );
+    let transformer = network::filled(transformer, &case);
+    let tokens = case.tensor::<5>("tokens", device);
+    let holes = Holes::find(case.tensor::<5>("local_mask", device).squeeze_dim(4));
+    let first = &transformer.transformer[0];
+    let normal = first.norm1.forward(tokens.clone());
+    let attended = first.attention.forward(normal, &holes, 0, bytes);
+    comparison.tensor("attention_block0", attended);
+    let y = transformer.forward(tokens, &holes, size, bytes);
+    comparison.tensor("y", y);
+    comparison.finish();
+}
+
+fn generator(case: &Case, bytes: usize, device: &Device) -> InpaintGenerator {
+    let config = InpaintGeneratorConfig::new().with_working_bytes(bytes);
+    network::filled(config.init(device), case)
+}
+
+fn input(case: &Case, device: &Device) -> GeneratorInput {
+    let masks = case.tensor::<5>("mask", device);
+    let updated_masks = match case.names("updated_mask").is_empty() {
+        true => masks.zeros_like(),
+        false => case.tensor("updated_mask", device),
+    };
+    GeneratorInput {
+        frames: case.clip("frames_u8", device) * (masks.ones_like() - masks.clone()),
+        flows: flows(case, device),
+        masks,
+        updated_masks,
+        num_local: case.require("num_local_frames") as usize,
+    }
+}
+
+/// The whole network with all intermediates, and again in small portions.
+#[test]
+fn golden_generator_with_reference_frames() {
+    let case = Case::open("propainter_forward");
+    let mut comparison = Comparison::new(&case);
+    let device = Device::flex();
+    let network = generator(&case, usize::MAX, &device);
+    let given = input(&case, &device);
+    let encoded = network.encode(
+        given.frames.clone(),
+        given.masks.clone(),
+        given.updated_masks.clone(),
+    );
+    comparison.tensor(
+        "encoder_ch0_15",
+        encoded.clone().narrow(2, 0, 16).squeeze_dim::<4>(0),
+    );
+    let guides = Guides::new(
+        given.flows.clone(),
+        given.masks.clone(),
+        given.updated_masks.clone(),
+    );
+    let features = network.propagate(encoded, &guides, 3);
+    let local = features.clone().narrow(1, 0, 3);
+    comparison.tensor("feat_prop_ch0_15", local.narrow(2, 0, 16));
+    let tokens = network.split(features.clone());
+    comparison.tensor("soft_split_ch0_31", tokens.clone().narrow(4, 0, 32));
+    let tokens = network.transform(tokens, &guides.holes(3), &features);
+    comparison.tensor("transformer_ch0_31", tokens.clone().narrow(4, 0, 32));
+    let [_, _, _, height, width] = features.dims();
+    let composed = network
+        .sc
+        .forward(tokens.squeeze_dim(0), [height, width], usize::MAX);
+    comparison.tensor("soft_comp_ch0_15", composed.narrow(1, 0, 16));
+    let network = generator(&case, 1, &device);
+    comparison.tensor("output", network.forward(given));
+    comparison.finish();
+}
+
+#[test]
+fn golden_generator_without_reference_frames() {
+    let case = Case::open("propainter_forward_no_ref");
+    let mut comparison = Comparison::new(&case);
+    let device = Device::flex();
+    let network = generator(&case, 1 << 20, &device);
+    let given = input(&case, &device);
+    comparison.tensor("output", network.forward(given.clone()));
+    let whole = GeneratorInput {
+        frames: case.clip("frames_u8", &device),
+        masks: given.masks.zeros_like(),
+        ..given
+    };
+    comparison.tensor("output_no_hole", network.forward(whole));
+    comparison.finish();
+}
+
+#[rstest]
+#[case::clips("d3", View::Clip)]
+#[case::frames("d2", View::Frame)]
+fn golden_discriminator(#[case] name: &str, #[case] view: View) {
+    let case = Case::open("propainter_discriminators");
+    let mut comparison = Comparison::new(&case);
+    let device = Device::flex().autodiff();
+    let network = network::filled(Discriminator::new(view, &device), &case);
+    let clip = case.clip("frames_u8", &device);
+    comparison.tensor(&format!("{name}_train"), network.forward(clip.clone()));
+    comparison.tensor(&format!("{name}_train_second"), network.forward(clip));
+    let clip = case.clip("frames_u8", &Device::flex());
+    comparison.tensor(&format!("{name}_eval"), network.valid().forward(clip));
+    comparison.finish();
+}
+
+#[test]
+fn a_single_frame_is_completed_from_itself() {
+    let device = Device::flex();
+    let network = InpaintGeneratorConfig::new().with_depth(2).init(&device);
+    let pairs = Tensor::zeros([1, 0, 2, 16, 24], &device);
+    let masks = Tensor::<5>::ones([1, 1, 1, 16, 24], &device);
+    let completed = network.forward(GeneratorInput {
+        frames: Tensor::zeros([1, 1, 3, 16, 24], &device),
+        flows: Flows {
+            forward: pairs.clone(),
+            backward: pairs,
+        },
+        updated_masks: masks.clone(),
+        masks,
+        num_local: 1,
+    });
+    assert_eq!(completed.dims(), [1, 1, 3, 16, 24]);
+    let values: Vec<f32> = completed.into_data().iter().collect();
+    assert!(values.iter().all(|value| value.is_finite()));
+}
