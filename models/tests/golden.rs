@@ -26,3 +26,5 @@ mod sliding_window;
 mod training;
 #[path = "golden/video_operators.rs"]
 mod video_operators;
+#[path = "golden/video_training.rs"]
+mod video_training;

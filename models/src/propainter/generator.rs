@@ -8,6 +8,7 @@ use super::decoder::{self, Decoder};
 use super::encoder::{self, Encoder};
 use super::feature_propagation::{FeaturePropagation, Flows};
 use super::holes::Holes;
+use super::image_propagation::ImagePropagation;
 use super::in_parts::in_parts;
 use super::layers::{as_batch, as_frames};
 use super::soft_split::{SoftComposition, SoftSplit};
@@ -225,6 +226,41 @@ impl InpaintGenerator {
 }
 
 impl GeneratorInput {
+    /// Fills the holes of the local frames with pixels of each other first, and blanks what is
+    /// left of the holes of all.
+    ///
+    /// # Shapes
+    /// - frames: `[batch_size, frames, 3, height, width]`, in [-1, 1], the local ones first
+    /// - flows: completed, between the local frames
+    /// - masks: `[batch_size, frames, 1, height, width]`, 1 in the hole
+    pub fn propagated(
+        frames: Tensor<5>,
+        flows: Flows,
+        masks: Tensor<5>,
+        num_local: usize,
+        propagation: ImagePropagation,
+    ) -> Self {
+        let count = frames.dims()[1];
+        let known = frames * masks.clone().neg().add_scalar(1.0);
+        let local = |x: &Tensor<5>| x.clone().narrow(1, 0, num_local);
+        let (filled, left) = propagation.forward(local(&known), &flows, local(&masks));
+        let filled = local(&known) + filled * local(&masks);
+        let with_references = |local: Tensor<5>, all: Tensor<5>| match count > num_local {
+            false => local,
+            true => {
+                let references = all.narrow(1, num_local, count - num_local);
+                Tensor::cat(vec![local, references], 1)
+            }
+        };
+        Self {
+            frames: with_references(filled, known),
+            updated_masks: with_references(left, masks.clone()),
+            flows,
+            masks,
+            num_local,
+        }
+    }
+
     fn check(&self) {
         let [_, count, _, height, width] = self.frames.dims();
         assert!(

@@ -6,6 +6,7 @@
 //! | [`ImagePropagation`] | fills holes with pixels of other frames, along the completed flow |
 //! | [`InpaintGenerator`] | completes what is left, from features of neighbouring and far frames |
 //! | [`Discriminator`] | tells real clips from completed ones, for training |
+//! | [`loss`] | what they learn from |
 //! | [`warp`], [`consistency`] | follow a flow, and say where it can be trusted |
 //!
 //! Layers and names in a checkpoint are those of ProPainter, so that its weights load through
@@ -37,6 +38,7 @@ mod holes;
 mod image_propagation;
 mod in_parts;
 mod layers;
+pub mod loss;
 mod p3d;
 mod patches;
 mod projection;

@@ -142,14 +142,41 @@ pub fn compare_gradients<M: StateDict>(
     network: &M,
     grads: &GradientsParams,
 ) {
+    compare_gradients_of("grad", comparison, case, network, grads);
+}
+
+/// Compares the gradients stored as `<label>:<name>` and `<label>_norms`.
+pub fn compare_gradients_of<M: StateDict>(
+    label: &str,
+    comparison: &mut Comparison<'_>,
+    case: &Case,
+    network: &M,
+    grads: &GradientsParams,
+) {
     let grads = gradients(network, grads);
-    for stored in case.names("grad:") {
-        comparison.values(stored, &grads[stored.trim_start_matches("grad:")]);
+    let prefix = format!("{label}:");
+    for stored in case.names(&prefix) {
+        comparison.values(stored, &grads[stored.trim_start_matches(&prefix)]);
     }
-    let names = case.note_list("grad_norms");
+    let norms = format!("{label}_norms");
+    let names = case.note_list(&norms);
     assert_eq!(names.len(), grads.len(), "parameters with a gradient");
-    let norms: Vec<f32> = names.iter().map(|name| norm(&grads[name]) as f32).collect();
-    comparison.values("grad_norms", &norms);
+    let mine: Vec<f32> = names.iter().map(|name| norm(&grads[name]) as f32).collect();
+    comparison.values(&norms, &mine);
+}
+
+/// Compares the parameters stored as `<label>:<name>`.
+pub fn compare_values<M: StateDict>(
+    label: &str,
+    comparison: &mut Comparison<'_>,
+    case: &Case,
+    network: &M,
+) {
+    let values = values(network);
+    let prefix = format!("{label}:");
+    for stored in case.names(&prefix) {
+        comparison.values(stored, &values[stored.trim_start_matches(&prefix)]);
+    }
 }
 
 /// The Euclidean norm, summed in f64.
