@@ -20,10 +20,15 @@ mod network;
 mod optimizer;
 #[path = "golden/propainter.rs"]
 mod propainter;
+#[path = "golden/published.rs"]
+mod published;
 #[path = "golden/sliding_window.rs"]
 mod sliding_window;
 #[path = "golden/training.rs"]
 mod training;
+#[cfg(feature = "wgpu")]
+#[path = "golden/video_on_gpu.rs"]
+mod video_on_gpu;
 #[path = "golden/video_operators.rs"]
 mod video_operators;
 #[path = "golden/video_training.rs"]

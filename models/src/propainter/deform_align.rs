@@ -4,6 +4,7 @@ use burn::nn::conv::{Conv2d, DeformConv2d, DeformConv2dConfig};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 
+use super::deformable::deformable;
 use super::layers::{chain, conv3x3};
 use super::warp::in_dtype;
 
@@ -79,6 +80,6 @@ impl DeformAlign {
             }
         };
         let weights = sigmoid(predicted.narrow(1, 2 * POINTS, POINTS));
-        self.deform.forward(x, offset, Some(weights))
+        deformable(&self.deform, x, offset, weights)
     }
 }

@@ -25,6 +25,7 @@
 mod attention;
 mod decoder;
 mod deform_align;
+mod deformable;
 mod direction;
 mod discriminator;
 mod edge_detector;

@@ -48,8 +48,9 @@ pub fn sampling_grid(flow: Tensor<4>) -> Tensor<4> {
         position.mul_scalar(2.0 / len.saturating_sub(1).max(1) as f64) - 1.0
     };
     let [x, y] = positions(flow);
-    let grid = Tensor::cat(vec![normalized(x, width), normalized(y, height)], 1);
-    grid.permute([0, 2, 3, 1])
+    let [x, y] = [normalized(x, width), normalized(y, height)];
+    // Not permuted: burn 0.22.1 takes both coordinates for neighbours in memory on CubeCL devices.
+    Tensor::stack(vec![x.squeeze_dim::<3>(1), y.squeeze_dim::<3>(1)], 3)
 }
 
 /// Where a flow and the opposite flow cancel out: 1, elsewhere 0.

@@ -64,10 +64,10 @@ fn compare_both(
 #[case::inference(Device::flex())]
 #[case::training(Device::flex().autodiff())]
 fn golden_flow_completion_of_two_frames(#[case] device: Device) {
-    golden_two_frames_on(&device, 1.0);
+    two_frames(&device, 1.0);
 }
 
-pub fn golden_two_frames_on(device: &Device, times: f64) {
+pub fn two_frames(device: &Device, times: f64) {
     let case = Case::open("flowcomp_two_frames");
     let mut comparison = Comparison::within(&case, times);
     let network = network::filled(FlowCompletion::new(device), &case);

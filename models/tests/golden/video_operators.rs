@@ -97,11 +97,11 @@ fn golden_warp_follows_a_flow_and_its_gradients() {
         x.grid_sample_2d(sampling_grid(flow), border),
     );
     comparison.finish();
-    golden_warp_on(&Device::flex(), 1.0);
+    warps(&Device::flex(), 1.0);
 }
 
 /// What inference uses, on any device.
-pub fn golden_warp_on(device: &Device, times: f64) {
+pub fn warps(device: &Device, times: f64) {
     let case = Case::open("prim_flow_warp");
     let mut comparison = Comparison::within(&case, times);
     let x = case.tensor::<4>("x", device);
@@ -147,12 +147,12 @@ fn golden_grid_sampling_of_burn() {
 
 #[test]
 fn golden_patches_are_cut_summed_and_mixed() {
-    golden_patches_on(&Device::flex(), 1.0);
-    golden_patches_on(&Device::flex().autodiff(), 1.0);
+    patches(&Device::flex(), 1.0);
+    patches(&Device::flex().autodiff(), 1.0);
 }
 
 /// Patches and the layers between them, with gradients where the device has them.
-pub fn golden_patches_on(device: &Device, times: f64) {
+pub fn patches(device: &Device, times: f64) {
     let case = Case::open("prim_fold_unfold");
     let mut comparison = Comparison::within(&case, times);
     let x = case.tensor::<4>("x", device);
