@@ -35,7 +35,7 @@ fn clip(frames: usize, num_local: usize, [height, width]: [usize; 2]) -> Generat
 }
 
 fn small() -> InpaintGenerator {
-    let config = InpaintGeneratorConfig::new().with_depth(2);
+    let config = InpaintGeneratorConfig::new().with_depth(1);
     config.init(&Device::flex())
 }
 
@@ -49,7 +49,9 @@ fn off<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
 fn a_single_frame_is_completed_from_itself() {
     let mut input = clip(1, 1, [16, 24]);
     input.frames = input.frames.zeros_like();
-    let completed = small().forward(input);
+    // The second block takes keys from every other frame, beginning with the second.
+    let generator = InpaintGeneratorConfig::new().with_depth(2);
+    let completed = generator.init(&Device::flex()).forward(input);
     assert_eq!(completed.dims(), [1, 1, 3, 16, 24]);
     let values: Vec<f32> = completed.into_data().iter().collect();
     assert!(values.iter().all(|value| value.is_finite()));
@@ -58,10 +60,10 @@ fn a_single_frame_is_completed_from_itself() {
 #[test]
 fn the_bound_on_working_memory_does_not_change_the_result() {
     let generator = small();
-    let input = clip(4, 3, [48, 64]);
+    let input = clip(3, 2, [32, 48]);
     let bounded = |bytes: usize| {
         let config = InpaintGeneratorConfig::new()
-            .with_depth(2)
+            .with_depth(1)
             .with_working_bytes(bytes);
         let record = generator.clone();
         let network = config.init(&Device::flex());

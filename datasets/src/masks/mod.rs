@@ -7,6 +7,7 @@ mod error;
 mod growth;
 pub(crate) mod moving;
 mod random;
+mod reshape;
 mod source;
 
 pub use error::MaskError;

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use super::deform_align::DeformAlign;
 use super::direction::Direction;
 use super::layers::{chain, clip, conv3x3, frame, frames};
+use super::stage::{apart, stage};
 use super::warp::{Sampling, consistency, in_dtype, warp};
 
 /// The largest offset from the flow, in pixels.
@@ -25,6 +26,8 @@ pub struct FeaturePropagation {
     pub forward: FeaturePass,
     /// From the results of both passes and the mask to features.
     pub fuse: Vec<Conv2d>,
+    /// Whether the backward pass of training runs every step again.
+    pub(super) recompute: bool,
 }
 
 /// One direction of [`FeaturePropagation`].
@@ -67,6 +70,7 @@ impl FeaturePropagation {
                 conv3x3([2 * channels + MASKS, channels], device),
                 conv3x3([channels, channels], device),
             ],
+            recompute: false,
         }
     }
 
@@ -81,7 +85,10 @@ impl FeaturePropagation {
         let [backward, forward] = self.passes(x.clone(), flows, &masks);
         let both = backward.into_iter().zip(forward);
         let fused = both.zip(masks).zip(x).map(|(((b, f), mask), x)| {
-            chain(&self.fuse, 0.2, Tensor::cat(vec![b, f, mask], 1)) + x
+            let inputs = (vec![b, f, mask], x);
+            stage(self.recompute, &self.fuse, inputs, |fuse, (all, x)| {
+                chain(fuse, 0.2, Tensor::cat(all, 1)) + x
+            })
         });
         clip(fused.collect())
     }
@@ -93,10 +100,14 @@ impl FeaturePropagation {
         flows: &Flows,
         masks: &[Tensor<4>],
     ) -> [Vec<Tensor<4>>; 2] {
-        let backward = self.backward.run(Direction::Backward, &x, flows, masks);
-        let forward = self
-            .forward
-            .run(Direction::Forward, &backward, flows, masks);
+        let run = |pass: &FeaturePass, direction: Direction, x: &[Tensor<4>]| {
+            pass.run(direction, x, flows, masks, self.recompute)
+        };
+        let backward = run(&self.backward, Direction::Backward, &x);
+        // Besides the next step of its own pass, each has two more uses: two sums of two gradients
+        // are the same in any order.
+        let backward: Vec<Tensor<4>> = backward.into_iter().map(apart).collect();
+        let forward = run(&self.forward, Direction::Forward, &backward);
         [backward, forward]
     }
 }
@@ -120,19 +131,33 @@ impl FeaturePass {
         x: &[Tensor<4>],
         flows: &Flows,
         masks: &[Tensor<4>],
+        recompute: bool,
     ) -> Vec<Tensor<4>> {
         direction.run(x.len(), |at, before: Option<(usize, &Tensor<4>)>| {
-            let (current, mask) = (x[at].clone(), masks[at].clone());
-            let carried = match before {
-                None => current.clone(),
-                Some((from, carried)) => {
-                    let flow = flows.between(at, from);
-                    self.align(carried.clone(), current.clone(), flow, mask.clone())
-                }
-            };
-            let seen = Tensor::cat(vec![current, carried.clone(), mask], 1);
-            carried + chain(&self.backbone, 0.2, seen)
+            let before = before.map(|(from, carried)| (carried.clone(), flows.between(at, from)));
+            let inputs = (x[at].clone(), masks[at].clone(), before);
+            stage(recompute, self, inputs, |pass, (current, mask, before)| {
+                pass.step(current, mask, before)
+            })
         })
+    }
+
+    /// The result of a frame from that of the frame before it and the flows between them.
+    fn step(
+        &self,
+        current: Tensor<4>,
+        mask: Tensor<4>,
+        before: Option<(Tensor<4>, [Tensor<4>; 2])>,
+    ) -> Tensor<4> {
+        let current = apart(current);
+        let carried = match before {
+            None => current.clone(),
+            Some((carried, flow)) => {
+                self.align(apart(carried), current.clone(), flow, mask.clone())
+            }
+        };
+        let seen = Tensor::cat(vec![current, carried.clone(), mask], 1);
+        carried + chain(&self.backbone, 0.2, seen)
     }
 
     /// Brings `carried` to where the `current` features are.
@@ -144,7 +169,7 @@ impl FeaturePass {
         mask: Tensor<4>,
     ) -> Tensor<4> {
         let dtype = current.dtype();
-        let warped = warp(carried.clone(), flow.clone(), Sampling::Bilinear);
+        let warped = warp(apart(carried.clone()), flow.clone(), Sampling::Bilinear);
         let valid = consistency(flow.clone(), opposite);
         let condition = Tensor::cat(
             vec![

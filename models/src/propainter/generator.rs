@@ -12,6 +12,7 @@ use super::image_propagation::ImagePropagation;
 use super::in_parts::in_parts;
 use super::layers::{as_batch, as_frames};
 use super::soft_split::{SoftComposition, SoftSplit};
+use super::stage::stage;
 use super::transformer::SparseTransformer;
 use super::warp::in_dtype;
 
@@ -57,6 +58,7 @@ impl InpaintGeneratorConfig {
                 device,
             ),
             working_bytes: self.working_bytes,
+            recompute: false,
         }
     }
 }
@@ -103,6 +105,7 @@ pub struct InpaintGenerator {
     /// Exchanges tokens between frames.
     pub transformers: SparseTransformer,
     working_bytes: usize,
+    recompute: bool,
 }
 
 /// Which frames are completed, and say where windows have a hole.
@@ -113,6 +116,21 @@ enum Output {
 }
 
 impl InpaintGenerator {
+    /// Whether training recomputes activations in the backward pass instead of keeping them: every
+    /// step of the propagation, every block, and encoder, tokens and decoder in the portions that
+    /// [`working_bytes`](InpaintGeneratorConfig::working_bytes) makes.
+    ///
+    /// The default is `false`. Inference is the same either way.
+    ///
+    /// # Exactness
+    /// Gradients are those of plain training.
+    #[must_use]
+    pub fn with_grad_checkpoint(mut self, recompute: bool) -> Self {
+        self.recompute = recompute;
+        self.feat_prop_module.recompute = recompute;
+        self
+    }
+
     /// Completes the local frames.
     ///
     /// # Shapes
@@ -169,7 +187,9 @@ impl InpaintGenerator {
         let [batch_size, _, _, height, width] = frames.dims();
         let x = as_batch(Tensor::cat(vec![frames, masks, updated_masks], 2));
         let each = encoder::frame_bytes(height, width);
-        let features = in_parts(x, each, self.working_bytes, |x| self.encoder.forward(x));
+        let features = in_parts(x, each, self.working_bytes, |x| {
+            stage(self.recompute, &self.encoder, x, Encoder::forward)
+        });
         as_frames(features, batch_size)
     }
 
@@ -194,15 +214,27 @@ impl InpaintGenerator {
     /// - output: `[batch_size, frames, rows, columns, 512]`
     pub fn split(&self, features: Tensor<5>) -> Tensor<5> {
         let batch_size = features.dims()[0];
-        let tokens = self.ss.forward(as_batch(features), self.working_bytes);
+        let bytes = self.working_bytes;
+        let tokens = stage(
+            self.recompute,
+            &self.ss,
+            as_batch(features),
+            move |ss, x| ss.forward(x, bytes),
+        );
         as_frames(tokens, batch_size)
     }
 
     /// Runs the transformer on the tokens of `features`.
     pub fn transform(&self, tokens: Tensor<5>, holes: &Holes, features: &Tensor<5>) -> Tensor<5> {
         let [_, _, _, height, width] = features.dims();
-        self.transformers
-            .forward(tokens, holes, [height, width], self.working_bytes)
+        let (size, bytes) = ([height, width], self.working_bytes);
+        let blocks = self.transformers.transformer.iter().enumerate();
+        blocks.fold(tokens, |tokens, (number, block)| {
+            let holes = holes.clone();
+            stage(self.recompute, block, tokens, move |block, tokens| {
+                block.forward(tokens, &holes, number, size, bytes)
+            })
+        })
     }
 
     /// Makes frames of features and what the transformer says about them.
@@ -213,13 +245,14 @@ impl InpaintGenerator {
     /// - output: `[batch_size, frames, 3, 4 * height, 4 * width]`
     pub fn decode(&self, features: Tensor<5>, tokens: Tensor<5>) -> Tensor<5> {
         let [batch_size, _, _, height, width] = features.dims();
-        let composed = self
-            .sc
-            .forward(as_batch(tokens), [height, width], self.working_bytes);
+        let (size, bytes) = ([height, width], self.working_bytes);
+        let composed = stage(self.recompute, &self.sc, as_batch(tokens), move |sc, x| {
+            sc.forward(x, size, bytes)
+        });
         let features = as_batch(features) + composed;
         let each = decoder::frame_bytes(SCALE * height, SCALE * width);
-        let frames = in_parts(features, each, self.working_bytes, |x| {
-            self.decoder.forward(x)
+        let frames = in_parts(features, each, bytes, |x| {
+            stage(self.recompute, &self.decoder, x, Decoder::forward)
         });
         as_frames(frames, batch_size)
     }

@@ -16,7 +16,8 @@
 //!
 //! # Memory
 //! Attention runs in batches of windows, and patches, encoder and decoder in batches of frames, all
-//! bounded in bytes by [`InpaintGeneratorConfig::working_bytes`].
+//! bounded in bytes by [`InpaintGeneratorConfig::working_bytes`]. For training,
+//! [`InpaintGenerator::with_grad_checkpoint`] recomputes every stage of a step and every block.
 //!
 //! # References
 //! Zhou et al. 2023, "ProPainter: Improving Propagation and Transformer for Video Inpainting",
@@ -45,6 +46,7 @@ mod patches;
 mod projection;
 mod soft_split;
 mod spectral_norm;
+mod stage;
 mod transformer;
 mod upsampling_conv;
 mod warp;

@@ -2,12 +2,13 @@
 //! times their tolerances.
 
 use burn::tensor::{Device, DeviceKind, Tensor};
-use burn_memopt_models::propainter::Sampling;
 use rstest::rstest;
 
 use crate::{flow_completion, propainter, video_operators};
 
 const TIMES: f64 = 5.0;
+/// The variable that asks for the cases that take minutes.
+const ALL: &str = "BURN_MEMOPT_GOLDEN_GPU";
 
 fn gpu() -> Option<Device> {
     let open = || {
@@ -24,18 +25,30 @@ fn gpu() -> Option<Device> {
     }
 }
 
+fn check(case: fn(&Device, f64)) {
+    if let Some(device) = gpu() {
+        case(&device, TIMES);
+    }
+}
+
 #[rstest]
 #[case::warp(video_operators::warps)]
 #[case::patches(video_operators::patches)]
 #[case::flow_completion(flow_completion::two_frames)]
+#[case::nearest_images(propainter::nearest_images)]
+#[case::bilinear_images(propainter::bilinear_images)]
+fn golden_on_a_gpu(#[case] case: fn(&Device, f64)) {
+    check(case);
+}
+
+/// Minutes each in software, for the many kernels to be compiled.
+#[rstest]
 #[case::feature_propagation(propainter::feature_propagation)]
-#[case::nearest_images(|device: &Device, times: f64| propainter::image_propagation(device, "nearest", Sampling::Nearest, times))]
-#[case::bilinear_images(|device: &Device, times: f64| propainter::image_propagation(device, "bilinear", Sampling::Bilinear, times))]
-#[case::transformer(|device: &Device, times: f64| propainter::transformer(device, "propainter_transformer_padded", usize::MAX, times))]
-#[case::transformer_window_by_window(|device: &Device, times: f64| propainter::transformer(device, "propainter_transformer_padded", 1, times))]
+#[case::transformer(propainter::padded_transformer)]
 #[case::generator(propainter::generator_without_references)]
-fn golden_on_a_gpu(#[case] check: fn(&Device, f64)) {
-    if let Some(device) = gpu() {
-        check(&device, TIMES);
+fn golden_whole_networks_on_a_gpu(#[case] case: fn(&Device, f64)) {
+    match std::env::var_os(ALL) {
+        Some(_) => check(case),
+        None => eprintln!("skipped: takes minutes in software; set {ALL} to run it"),
     }
 }
