@@ -21,6 +21,17 @@ pub enum View {
 
 /// Tells real clips from completed ones, patch by patch.
 ///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt_models::propainter::{Discriminator, View};
+///
+/// let device = Device::flex();
+/// let judge = Discriminator::new(View::Clip, &device);
+/// let clip = Tensor::zeros([1, 2, 3, 64, 64], &device);
+/// assert_eq!(judge.forward(clip).dims(), [1, 2, 128, 1, 1]);
+/// ```
+///
 /// # References
 /// Chang et al. 2019, "Free-form Video Inpainting with 3D Gated Convolution and Temporal PatchGAN",
 /// arXiv:1904.10247, section 3.2; layers and names follow `sczhou/ProPainter`, whose code is not

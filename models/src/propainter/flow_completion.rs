@@ -17,6 +17,22 @@ const DILATIONS: [usize; 3] = [3, 2, 1];
 
 /// Completes optical flow inside holes, from the flow around them and from other frames.
 ///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt_models::propainter::{FlowCompletion, Flows};
+///
+/// let device = Device::flex();
+/// let network = FlowCompletion::new(&device);
+/// // Three frames of 16×16 pixels: two flows each way.
+/// let flow = Tensor::<5>::ones([1, 2, 2, 16, 16], &device);
+/// let flows = Flows { forward: flow.clone(), backward: flow };
+/// let masks = Tensor::zeros([1, 3, 1, 16, 16], &device);
+/// let completed = network.complete(flows.clone(), &masks);
+/// // Without a hole nothing changes.
+/// assert_eq!(completed.forward.into_data(), flows.forward.into_data());
+/// ```
+///
 /// # References
 /// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.2 (recurrent flow completion); layers
 /// and names follow `sczhou/ProPainter`, whose code is not used here.

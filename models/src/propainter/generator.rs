@@ -82,6 +82,25 @@ pub struct GeneratorInput {
 
 /// Completes frames whose holes are filled as far as pixels could be found elsewhere.
 ///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt_models::propainter::{
+///     Flows, GeneratorInput, ImagePropagation, InpaintGeneratorConfig, Sampling,
+/// };
+///
+/// let device = Device::flex();
+/// let generator = InpaintGeneratorConfig::new().with_depth(1).init(&device);
+/// // Two neighbours and a frame from elsewhere, all of them unknown.
+/// let frames = Tensor::<5>::zeros([1, 3, 3, 16, 16], &device);
+/// let masks = Tensor::ones([1, 3, 1, 16, 16], &device);
+/// let flow = Tensor::zeros([1, 1, 2, 16, 16], &device);
+/// let flows = Flows { forward: flow.clone(), backward: flow };
+/// let propagation = ImagePropagation { sampling: Sampling::Nearest };
+/// let input = GeneratorInput::propagated(frames, flows, masks, 2, propagation);
+/// assert_eq!(generator.forward(input).dims(), [1, 2, 3, 16, 16]);
+/// ```
+///
 /// # Exactness
 /// Work is divided to bound memory; frames and windows do not see each other's share, so that the
 /// bound changes results by no more than the rounding of differently shaped products.

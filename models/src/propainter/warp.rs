@@ -20,6 +20,19 @@ pub enum Sampling {
 /// - flow: `[batch_size, 2, height, width]`, to the right and down, in pixels
 /// - output: that of `x`
 ///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt_models::propainter::{Sampling, warp};
+///
+/// let device = Device::flex();
+/// let x = Tensor::<4>::from_floats([[[[1.0, 2.0, 3.0]]]], &device);
+/// // Every pixel takes what lies one to its right.
+/// let right = Tensor::<4>::from_floats([[[[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]]]], &device);
+/// let moved = warp(x, right, Sampling::Nearest).into_data();
+/// assert_eq!(moved.iter::<f32>().collect::<Vec<_>>(), [2.0, 3.0, 0.0]);
+/// ```
+///
 /// # References
 /// Jaderberg et al. 2015, arXiv:1506.02025, eq. 5 (bilinear sampling).
 pub fn warp(x: Tensor<4>, flow: Tensor<4>, sampling: Sampling) -> Tensor<4> {
