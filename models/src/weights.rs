@@ -1,5 +1,6 @@
 //! Weights in files, by the names that PyTorch gives them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -119,6 +120,14 @@ pub trait StateDict: Module {
         name.ends_with(".num_batches_tracked")
     }
 
+    /// The state-dict name of an entry of a published checkpoint, whose names may have a prefix or
+    /// stand for the same tensor. An entry that has the name itself goes before one that is renamed.
+    ///
+    /// The default is that names are published as they are.
+    fn published_name(name: &str) -> Cow<'_, str> {
+        name.into()
+    }
+
     /// Loads a PyTorch checkpoint (`.pth`, `.pt`): a state dict.
     ///
     /// Half-precision tensors are widened to f32.
@@ -199,11 +208,7 @@ fn load_tensors<M: StateDict>(
     origin: &str,
     tensors: Vec<StoredTensor>,
 ) -> Result<M, WeightsError> {
-    let mut given: BTreeMap<String, StoredTensor> = tensors
-        .into_iter()
-        .filter(|tensor| !M::is_bookkeeping(&tensor.name))
-        .map(|tensor| (tensor.name.clone(), tensor))
-        .collect();
+    let mut given = by_name::<M>(tensors);
     // Settles pending updates of running statistics, which would replace the loaded ones.
     drop(model.valid());
     let mut mismatch = Mismatch::default();
@@ -238,6 +243,18 @@ fn load_tensors<M: StateDict>(
             source: Box::new(source),
         }),
     }
+}
+
+/// The tensors of a file by their names in the state dict.
+fn by_name<M: StateDict>(tensors: Vec<StoredTensor>) -> BTreeMap<String, StoredTensor> {
+    let tensors = tensors.into_iter();
+    let mut tensors: Vec<_> = tensors
+        .map(|tensor| (M::published_name(&tensor.name).into_owned(), tensor))
+        .filter(|(name, _)| !M::is_bookkeeping(name))
+        .collect();
+    // The last one of a name stays: those that have it themselves.
+    tensors.sort_by_key(|(name, tensor)| tensor.name.ends_with(name.as_str()));
+    tensors.into_iter().collect()
 }
 
 /// Names tensors as the state dict does when they are saved.

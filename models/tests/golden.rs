@@ -18,10 +18,14 @@ mod manifest;
 mod network;
 #[path = "golden/optimizer.rs"]
 mod optimizer;
+#[path = "golden/part.rs"]
+mod part;
 #[path = "golden/propainter.rs"]
 mod propainter;
 #[path = "golden/published.rs"]
 mod published;
+#[path = "golden/raft.rs"]
+mod raft;
 #[path = "golden/sliding_window.rs"]
 mod sliding_window;
 #[path = "golden/training.rs"]

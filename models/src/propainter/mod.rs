@@ -7,6 +7,7 @@
 //! | [`InpaintGenerator`] | completes what is left, from features of neighbouring and far frames |
 //! | [`Discriminator`] | tells real clips from completed ones, for training |
 //! | [`loss`] | what they learn from |
+//! | [`raft`] | the optical flow between two frames |
 //! | [`warp`], [`consistency`] | follow a flow, and say where it can be trusted |
 //!
 //! Layers and names in a checkpoint are those of ProPainter, so that its weights load through
@@ -44,6 +45,7 @@ pub mod loss;
 mod p3d;
 mod patches;
 mod projection;
+pub mod raft;
 mod soft_split;
 mod spectral_norm;
 mod stage;

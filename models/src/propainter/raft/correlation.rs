@@ -1,0 +1,222 @@
+use burn::tensor::module::avg_pool2d;
+use burn::tensor::ops::AvgPoolOptions;
+use burn::tensor::{Int, Tensor};
+use burn_memopt::memory::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::window::Windows;
+
+/// Levels of the pyramid, each at half the resolution of the one before.
+pub(super) const NUM_LEVELS: usize = 4;
+
+/// Cells that are looked at to each side of a position, in each level.
+pub(super) const RADIUS: usize = 4;
+
+/// Values that are looked up for a pixel.
+pub(super) const NUM_VALUES: usize = NUM_LEVELS * (2 * RADIUS + 1) * (2 * RADIUS + 1);
+
+/// How features of two frames are compared.
+///
+/// # Exactness
+/// Both are the same up to rounding, about 1e-6 of the largest value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Correlation {
+    /// All pixels with all pixels, once: the fastest. Memory grows with the square of the number
+    /// of pixels: 1.1 GB for a pair of 1280×720.
+    #[default]
+    AllPairs,
+    /// Only what is looked at, in every iteration anew: memory grows with the number of pixels.
+    OnDemand {
+        /// Most memory for the features that are compared at a time.
+        max_bytes: Bytes,
+    },
+}
+
+impl Correlation {
+    /// [`OnDemand`](Self::OnDemand) with 32 MiB.
+    pub const ON_DEMAND: Self = Self::OnDemand {
+        max_bytes: Bytes::mib(32),
+    };
+}
+
+/// The comparison of two frames' features, to look values up in.
+///
+/// A value is the dot product of two features divided by the root of their length. A level's cells
+/// are the means of four of the level before; the last row or column of an odd number is dropped.
+#[derive(Debug, Clone)]
+pub struct CorrelationField {
+    source: Source,
+    /// Size of the second frame's map in each level.
+    sizes: Vec<[usize; 2]>,
+}
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// `[batch_size * num_pixels, cells]` for each level.
+    Volume(Vec<Tensor<2>>),
+    /// Features, one row a pixel.
+    Features {
+        /// `[batch_size, num_pixels, channels]`, divided by the root of their length.
+        first: Tensor<3>,
+        /// `[batch_size, cells, channels]` for each level.
+        second: Vec<Tensor<3>>,
+        max_bytes: Bytes,
+    },
+}
+
+impl CorrelationField {
+    /// Prepares the comparison of `first` with `second`.
+    ///
+    /// # Shapes
+    /// - first, second: `[batch_size, channels, height, width]`
+    ///
+    /// # Panics
+    /// If the shapes differ, or a side has fewer than 8 cells, which leaves nothing of the coarsest
+    /// level.
+    pub fn new(first: Tensor<4>, second: Tensor<4>, correlation: Correlation) -> Self {
+        let [batch_size, channels, height, width] = first.dims();
+        assert_eq!(
+            first.dims(),
+            second.dims(),
+            "features of both frames must have one shape"
+        );
+        let least = 1 << (NUM_LEVELS - 1);
+        assert!(
+            height >= least && width >= least,
+            "sides of the features must have at least {least} cells, got {height}×{width}"
+        );
+        let num_pixels = height * width;
+        let first = rows(first).div_scalar((channels as f64).sqrt());
+        let levels = match correlation {
+            Correlation::AllPairs => {
+                let volume = first.clone().matmul(rows(second).swap_dims(1, 2));
+                pyramid(volume.reshape([batch_size * num_pixels, 1, height, width]))
+            }
+            // A mean of dot products is the dot product with a mean.
+            Correlation::OnDemand { .. } => pyramid(second),
+        };
+        let sizes = levels.iter().map(|level| {
+            let [_, _, height, width] = level.dims();
+            [height, width]
+        });
+        let sizes = sizes.collect();
+        let source = match correlation {
+            Correlation::AllPairs => {
+                let flat = |level: Tensor<4>| level.flatten::<3>(2, 3).squeeze_dim::<2>(1);
+                Source::Volume(levels.into_iter().map(flat).collect())
+            }
+            Correlation::OnDemand { max_bytes } => Source::Features {
+                first,
+                second: levels.into_iter().map(rows).collect(),
+                max_bytes,
+            },
+        };
+        Self { source, sizes }
+    }
+
+    /// Looks up the windows around `coords`: 9×9 values of each of 4 levels, sampled bilinearly,
+    /// zero outside. Channel `81 * level + 9 * i + j` is the value `i - 4` cells to the right of the
+    /// position and `j - 4` below.
+    ///
+    /// # Shapes
+    /// - coords: `[batch_size, 2, height, width]`, x then y, in pixels of the features
+    /// - output: `[batch_size, 324, height, width]`
+    pub fn lookup(&self, coords: Tensor<4>) -> Tensor<4> {
+        let [batch_size, _, height, width] = coords.dims();
+        let num_windows = batch_size * height * width;
+        let axis = |axis| coords.clone().narrow(1, axis, 1).reshape([num_windows]);
+        let (x, y) = (axis(0), axis(1));
+        let levels = self.sizes.iter().enumerate().map(|(level, &size)| {
+            let scale = f64::from(1 << level);
+            let (x, y) = (x.clone().div_scalar(scale), y.clone().div_scalar(scale));
+            let windows = Windows::around(x, y, size, RADIUS);
+            let values = self.values(level, windows.cells());
+            windows.sample(values)
+        });
+        Tensor::cat(levels.collect(), 1)
+            .reshape([batch_size, height, width, NUM_VALUES])
+            .permute([0, 3, 1, 2])
+    }
+
+    /// The level's values at `cells`.
+    ///
+    /// # Shapes
+    /// - cells, output: `[batch_size * num_pixels, num_cells]`
+    fn values(&self, level: usize, cells: Tensor<2, Int>) -> Tensor<2> {
+        match &self.source {
+            Source::Volume(levels) => levels[level].clone().gather(1, cells),
+            Source::Features {
+                first,
+                second,
+                max_bytes,
+            } => dot_products(first, &second[level], cells, *max_bytes),
+        }
+    }
+
+    /// The values of a level as a map, where they are kept.
+    ///
+    /// # Shapes
+    /// - output: `[batch_size * num_pixels, 1, height, width]`
+    pub fn level(&self, level: usize) -> Option<Tensor<4>> {
+        let [height, width] = *self.sizes.get(level)?;
+        match &self.source {
+            Source::Volume(levels) => {
+                let values = levels[level].clone();
+                let num_windows = values.dims()[0];
+                Some(values.reshape([num_windows, 1, height, width]))
+            }
+            Source::Features { .. } => None,
+        }
+    }
+}
+
+/// The products of each pixel's feature with those of its cells, as many pixels at a time as
+/// `max_bytes` hold.
+fn dot_products(
+    first: &Tensor<3>,
+    second: &Tensor<3>,
+    cells: Tensor<2, Int>,
+    max_bytes: Bytes,
+) -> Tensor<2> {
+    let [batch_size, num_pixels, channels] = first.dims();
+    let [_, num_cells] = cells.dims();
+    let bytes_per_pixel = (num_cells * channels * first.dtype().size()) as u64;
+    let chunk_len = (max_bytes.get() / bytes_per_pixel).max(1) as usize;
+    let mut chunks = Vec::new();
+    for item in 0..batch_size {
+        let first = first.clone().narrow(0, item, 1).squeeze_dim::<2>(0);
+        let second = second.clone().narrow(0, item, 1).squeeze_dim::<2>(0);
+        for start in (0..num_pixels).step_by(chunk_len) {
+            let len = chunk_len.min(num_pixels - start);
+            let cells = cells.clone().narrow(0, item * num_pixels + start, len);
+            let looked_at = second.clone().select(0, cells.reshape([len * num_cells]));
+            let looked_at = looked_at.reshape([len, num_cells, channels]);
+            let pixels = first.clone().narrow(0, start, len).unsqueeze_dim::<3>(2);
+            chunks.push(looked_at.matmul(pixels).squeeze_dim::<2>(2));
+        }
+    }
+    Tensor::cat(chunks, 0)
+}
+
+/// One row a pixel.
+///
+/// # Shapes
+/// - map: `[batch_size, channels, height, width]`
+/// - output: `[batch_size, height * width, channels]`
+fn rows(map: Tensor<4>) -> Tensor<3> {
+    map.flatten::<3>(2, 3).swap_dims(1, 2)
+}
+
+/// The map and its halvings.
+fn pyramid(map: Tensor<4>) -> Vec<Tensor<4>> {
+    let mut levels = vec![map];
+    while levels.len() < NUM_LEVELS {
+        let last = levels[levels.len() - 1].clone();
+        let options = AvgPoolOptions::new([2, 2]);
+        levels.push(avg_pool2d(last, options));
+    }
+    levels
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,31 @@
+//! RAFT, the large variant: the optical flow between two frames by repeated small corrections.
+//!
+//! Features of all pixels of both frames, at an eighth of the resolution, are compared with each
+//! other; a recurrent cell looks at the comparisons around where a pixel is thought to be now, and
+//! moves it. The comparisons are kept as one volume, which grows with the *square* of the number
+//! of pixels, or computed when they are looked at, which does not: see [`Correlation`].
+//!
+//! # References
+//! Teed and Deng 2020, arXiv:2003.12039, §3 and figure 3.
+
+mod convex;
+mod correlation;
+mod encoder;
+mod gru;
+mod model;
+mod motion;
+mod norm;
+mod residual;
+mod update;
+mod weights;
+mod window;
+
+pub use convex::upsample_flow;
+pub use correlation::{Correlation, CorrelationField};
+pub use encoder::Encoder;
+pub use gru::SepConvGru;
+pub use model::{Raft, RaftConfig, RaftContext, RaftFlow, RaftSteps};
+pub use motion::MotionEncoder;
+pub use norm::Norm;
+pub use residual::{Downsample, ResidualBlock};
+pub use update::{FlowHead, MaskHead, UpdateBlock};

@@ -1,0 +1,210 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::activation::relu;
+use burn::tensor::{Device, Tensor};
+
+use super::convex::{FACTOR, upsample_flow};
+use super::correlation::{Correlation, CorrelationField};
+use super::encoder::Encoder;
+use super::norm::NormKind;
+use super::update::{HIDDEN, UpdateBlock};
+
+/// Channels of the features that are compared.
+const FEATURES: usize = 256;
+
+/// How to build [`Raft`].
+#[derive(Config, Debug)]
+pub struct RaftConfig {
+    /// How the features of two frames are compared. The default is all pixels with all pixels.
+    #[config(default = "Correlation::AllPairs")]
+    pub correlation: Correlation,
+}
+
+impl RaftConfig {
+    /// Builds the network with random parameters on `device`.
+    pub fn init(&self, device: &Device) -> Raft {
+        Raft {
+            fnet: Encoder::new(FEATURES, NormKind::Instance, device),
+            cnet: Encoder::new(2 * HIDDEN, NormKind::Batch, device),
+            update_block: UpdateBlock::new(device),
+            correlation: self.correlation,
+        }
+    }
+}
+
+/// The optical flow between two frames.
+///
+/// Statistics of normalizations never change: this is a network to be used, with the weights of
+/// others, beside the one that trains.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Distribution, Tensor};
+/// use burn_memopt_models::propainter::raft::{Correlation, RaftConfig};
+///
+/// let device = Device::flex();
+/// let raft = RaftConfig::new()
+///     .with_correlation(Correlation::ON_DEMAND)
+///     .init(&device);
+/// let frame = || Tensor::<4>::random([1, 3, 64, 72], Distribution::Uniform(-1.0, 1.0), &device);
+/// let flow = raft.forward(frame(), frame(), 2);
+/// assert_eq!(flow.full.dims(), [1, 2, 64, 72]);
+/// ```
+#[derive(Module, Debug)]
+pub struct Raft {
+    /// Features to compare, of both frames.
+    pub fnet: Encoder,
+    /// The first hidden state and the input of every correction, of the first frame.
+    pub cnet: Encoder,
+    /// A correction of the flow.
+    pub update_block: UpdateBlock,
+    #[module(skip)]
+    correlation: Correlation,
+}
+
+/// What [`Raft`] takes from the first frame alone.
+#[derive(Debug, Clone)]
+pub struct RaftContext {
+    /// The first hidden state, `[batch_size, 128, height / 8, width / 8]`.
+    pub hidden: Tensor<4>,
+    /// The input of every correction, `[batch_size, 128, height / 8, width / 8]`.
+    pub input: Tensor<4>,
+}
+
+/// A flow in both resolutions; channel 0 points to the right, channel 1 down.
+#[derive(Debug, Clone)]
+pub struct RaftFlow {
+    /// `[batch_size, 2, height / 8, width / 8]`, in pixels of that size.
+    pub low: Tensor<4>,
+    /// `[batch_size, 2, height, width]`, in pixels of the frames.
+    pub full: Tensor<4>,
+}
+
+impl Raft {
+    /// Computes the flow from `first` to `second` by `iterations` corrections.
+    ///
+    /// # Shapes
+    /// - first, second: `[batch_size, 3, height, width]`, RGB from -1 to 1
+    ///
+    /// # Panics
+    /// If the shapes differ, or a side is not a multiple of 8 or below 64.
+    pub fn forward(&self, first: Tensor<4>, second: Tensor<4>, iterations: usize) -> RaftFlow {
+        let context = self.context(first.clone());
+        let mut steps = self.steps(self.features(first), self.features(second), context);
+        (0..iterations).for_each(|_| steps.step());
+        steps.flow()
+    }
+
+    /// The features of frames, which are compared. Of use for the flow from and to each of them.
+    ///
+    /// # Shapes
+    /// - frames: `[batch_size, 3, height, width]`
+    /// - output: `[batch_size, 256, height / 8, width / 8]`
+    ///
+    /// # Panics
+    /// If a side is not a multiple of 8.
+    pub fn features(&self, frames: Tensor<4>) -> Tensor<4> {
+        check_sides(&frames);
+        self.fnet.forward(frames)
+    }
+
+    /// What is taken from frames from which the flow starts.
+    ///
+    /// # Shapes
+    /// - frames: `[batch_size, 3, height, width]`
+    ///
+    /// # Panics
+    /// If a side is not a multiple of 8.
+    pub fn context(&self, frames: Tensor<4>) -> RaftContext {
+        check_sides(&frames);
+        let [hidden, input] = self
+            .cnet
+            .forward(frames)
+            .split(HIDDEN, 1)
+            .try_into()
+            .expect(
+                "invariant: the encoder's channels are those of the hidden state and of the input",
+            );
+        RaftContext {
+            hidden: hidden.tanh(),
+            input: relu(input),
+        }
+    }
+
+    /// Begins with no flow between the frames whose features are `first` and `second`; `context` is
+    /// the first one's.
+    ///
+    /// # Panics
+    /// If the features' shapes differ or a side is below 8.
+    pub fn steps(
+        &self,
+        first: Tensor<4>,
+        second: Tensor<4>,
+        context: RaftContext,
+    ) -> RaftSteps<'_> {
+        let [batch_size, _, height, width] = first.dims();
+        let flow = Tensor::zeros([batch_size, 2, height, width], &first.device());
+        let grid = grid(height, width, &first.device());
+        RaftSteps {
+            block: &self.update_block,
+            field: CorrelationField::new(first, second, self.correlation),
+            context,
+            grid,
+            flow,
+        }
+    }
+}
+
+/// A flow that is corrected step by step.
+#[derive(Debug)]
+pub struct RaftSteps<'a> {
+    block: &'a UpdateBlock,
+    field: CorrelationField,
+    context: RaftContext,
+    grid: Tensor<4>,
+    flow: Tensor<4>,
+}
+
+impl RaftSteps<'_> {
+    /// Corrects the flow once. Gradients do not pass from one correction to the next by the flow.
+    pub fn step(&mut self) {
+        let flow = self.flow.clone().detach();
+        let correlation = self.field.lookup(self.grid.clone() + flow.clone());
+        let RaftContext { hidden, input } = self.context.clone();
+        let hidden = self.block.forward(hidden, input, correlation, flow.clone());
+        self.flow = flow + self.block.flow_head.forward(hidden.clone());
+        self.context.hidden = hidden;
+    }
+
+    /// The flow so far.
+    pub fn flow(&self) -> RaftFlow {
+        let weights = self.block.mask.forward(self.context.hidden.clone());
+        RaftFlow {
+            low: self.flow.clone(),
+            full: upsample_flow(self.flow.clone(), weights),
+        }
+    }
+}
+
+/// The position of each pixel, x then y.
+///
+/// # Shapes
+/// - output: `[1, 2, height, width]`
+fn grid(height: usize, width: usize, device: &Device) -> Tensor<4> {
+    let axis = |len: usize| Tensor::arange(0..len as i64, device).float();
+    let x = axis(width).reshape([1, 1, 1, width]);
+    let y = axis(height).reshape([1, 1, height, 1]);
+    let shape = [1, 1, height, width];
+    Tensor::cat(vec![x.expand(shape), y.expand(shape)], 1)
+}
+
+fn check_sides(frames: &Tensor<4>) {
+    let [_, _, height, width] = frames.dims();
+    assert!(
+        height.is_multiple_of(FACTOR) && width.is_multiple_of(FACTOR),
+        "sides of frames must be multiples of {FACTOR}, got {height}×{width}"
+    );
+}
+
+#[cfg(test)]
+mod tests;

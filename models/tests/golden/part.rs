@@ -1,0 +1,17 @@
+//! Parts of networks that cases fill by their own names, as if they were networks.
+
+use burn::module::{Module, ModuleDisplay};
+use burn_memopt_models::weights::StateDict;
+
+/// A part whose parameters have the names they have within it.
+#[derive(Module, Debug)]
+pub struct Part<M: Module> {
+    pub part: M,
+}
+
+impl<M: Module + ModuleDisplay> StateDict for Part<M> {
+    fn state_dict_name(path: &str) -> String {
+        let name = path.strip_prefix("part.");
+        name.expect("every parameter is the part's").into()
+    }
+}

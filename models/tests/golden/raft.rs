@@ -1,0 +1,135 @@
+//! RAFT: its pieces, its encoders, every correction and the flow.
+
+use burn::tensor::{Device, Tensor};
+use burn_memopt_models::propainter::raft::{
+    Correlation, CorrelationField, MotionEncoder, Raft, RaftConfig, SepConvGru, upsample_flow,
+};
+use rstest::rstest;
+
+use crate::harness::{Case, Comparison};
+use crate::network;
+use crate::part::Part;
+
+#[test]
+fn golden_raft_correlation_lookup() {
+    let case = Case::open("prim_raft_corr_lookup");
+    let mut comparison = Comparison::new(&case);
+    let device = Device::flex();
+    let field = |correlation| {
+        let [first, second] = ["fmap1", "fmap2"].map(|name| case.tensor::<4>(name, &device));
+        CorrelationField::new(first, second, correlation)
+    };
+    let coords = || case.tensor::<4>("coords", &device);
+    let all_pairs = field(Correlation::AllPairs);
+    let level = |level| all_pairs.level(level).expect("levels are kept");
+    comparison.tensor("level1_first_queries", level(1).narrow(0, 0, 8));
+    comparison.tensor("level3", level(3));
+    comparison.tensor("lookup", all_pairs.lookup(coords()));
+    comparison.tensor("lookup", field(Correlation::ON_DEMAND).lookup(coords()));
+    comparison.finish();
+}
+
+#[test]
+fn golden_raft_convex_upsampling_with_gradients() {
+    let case = Case::open("prim_raft_convex_upsample");
+    let mut comparison = Comparison::new(&case);
+    let device = Device::flex().autodiff();
+    let [flow, mask] = ["flow", "mask"].map(|name| case.tensor::<4>(name, &device).require_grad());
+    let upsampled = upsample_flow(flow.clone(), mask.clone());
+    comparison.tensor("flow_up", upsampled.clone());
+    let grads = (upsampled * case.tensor("cotangent", &device))
+        .sum()
+        .backward();
+    comparison.tensor("grad_flow", flow.grad(&grads).expect("a gradient"));
+    let grad = mask.grad(&grads).expect("a gradient");
+    comparison.tensor("grad_mask_ch0_63", grad.narrow(1, 0, 64));
+    comparison.finish();
+}
+
+#[test]
+fn golden_raft_cell_and_motion_encoder() {
+    let case = Case::open("prim_raft_gru_motion");
+    let mut comparison = Comparison::new(&case);
+    let device = Device::flex();
+    let input = |name| case.tensor::<4>(name, &device);
+    let [hidden, inputs] = ["h", "x"].map(|name| case.shape(name)[1]);
+    let part = SepConvGru::new(hidden, inputs, &device);
+    let gru = network::filled(Part { part }, &case).part;
+    comparison.tensor("gru", gru.forward(input("h"), input("x")));
+    let part = MotionEncoder::new(&device);
+    let motion = network::filled(Part { part }, &case).part;
+    comparison.tensor("motion", motion.forward(input("flow"), input("corr")));
+    comparison.finish();
+}
+
+#[rstest]
+#[case::all_pairs(Correlation::AllPairs)]
+#[case::on_demand(Correlation::ON_DEMAND)]
+fn golden_raft_encoders_and_every_correction(#[case] correlation: Correlation) {
+    let case = Case::open("raft_iters4");
+    let mut comparison = Comparison::new(&case);
+    let raft = filled_raft(&case, correlation);
+    let [first, second] = frames(&case);
+    let features = [&first, &second].map(|frame| raft.features(frame.clone()));
+    for (name, features) in ["fnet_frame1_ch0_15", "fnet_frame2_ch0_15"]
+        .iter()
+        .zip(&features)
+    {
+        comparison.tensor(name, features.clone().narrow(1, 0, 16));
+    }
+    let context = raft.cnet.forward(first.clone());
+    comparison.tensor("cnet_ch0_15", context.clone().narrow(1, 0, 16));
+    comparison.tensor("cnet_ch128_143", context.narrow(1, 128, 16));
+
+    let [first_features, second_features] = features;
+    let mut steps = raft.steps(first_features, second_features, raft.context(first));
+    for iteration in 0..case.require("iters") as usize {
+        steps.step();
+        let stored = format!("flow_up_iter{iteration}_stride4");
+        if case.names(&stored).contains(&stored.as_str()) {
+            comparison.tensor(&stored, every_fourth(steps.flow().full));
+        }
+    }
+    let flow = steps.flow();
+    comparison.tensor("flow_low", flow.low);
+    comparison.tensor("flow_up", flow.full);
+    comparison.finish();
+}
+
+#[rstest]
+#[case::all_pairs(Correlation::AllPairs)]
+#[case::on_demand(Correlation::ON_DEMAND)]
+fn golden_raft_flow_to_and_fro(#[case] correlation: Correlation) {
+    let case = Case::open("raft_iters20");
+    let mut comparison = Comparison::new(&case);
+    let raft = filled_raft(&case, correlation);
+    let iterations = case.require("iters") as usize;
+    let [first, second] = frames(&case);
+    let forward = raft.forward(first.clone(), second.clone(), iterations);
+    comparison.tensor("flow_low", forward.low);
+    comparison.tensor("flow_up", forward.full);
+    let backward = raft.forward(second, first, iterations);
+    comparison.tensor("flow_low_backward", backward.low);
+    comparison.finish();
+}
+
+fn filled_raft(case: &Case, correlation: Correlation) -> Raft {
+    let config = RaftConfig::new().with_correlation(correlation);
+    network::filled(config.init(&Device::flex()), case)
+}
+
+/// The two frames as the network takes them.
+fn frames(case: &Case) -> [Tensor<4>; 2] {
+    let frames = case.int_tensor::<4>("frames_u8", &Device::flex()).float();
+    let frames = frames.div_scalar(255.0).mul_scalar(2.0).sub_scalar(1.0);
+    let frames = frames.permute([0, 3, 1, 2]);
+    [0, 1].map(|frame| frames.clone().narrow(0, frame, 1))
+}
+
+/// Every fourth pixel of both axes.
+fn every_fourth(x: Tensor<4>) -> Tensor<4> {
+    let [batch_size, channels, height, width] = x.dims();
+    let blocks = x.reshape([batch_size, channels, height / 4, 4, width / 4, 4]);
+    let corners = blocks.narrow(3, 0, 1).narrow(5, 0, 1);
+    corners.reshape([batch_size, channels, height / 4, width / 4])
+}
