@@ -30,8 +30,8 @@ pub enum WeightsError {
     },
     /// The names or shapes are not those of the network.
     #[error(
-        "{origin}: the weights do not fit this network; choose the channels, depth, norm and \
-         upsampling they were trained with:{mismatch}"
+        "{origin}: the weights do not fit this network; give its own, and choose the settings they \
+         were trained with:{mismatch}"
     )]
     Mismatch {
         /// The file, or "state dict".
