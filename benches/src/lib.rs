@@ -15,6 +15,7 @@ mod loader;
 mod measure;
 mod peak_bytes;
 mod planning;
+mod raft;
 mod row;
 mod tiff;
 mod unet;
@@ -74,7 +75,7 @@ fn loading() -> Vec<Case> {
     ]
 }
 
-/// Images that are worked through window by window.
+/// Images that are worked through window by window, and frames that are compared.
 fn inference() -> Vec<Case> {
     let case = Case::new;
     vec![
@@ -95,6 +96,14 @@ fn inference() -> Vec<Case> {
         ),
         case("chunked_8192", "the same on 8192×8192 pixels", |device| {
             chunked::flat(8192, device)
+        }),
+        case(
+            "raft_lookup256",
+            "features of two frames of 256×256, compared on demand against all pairs at once",
+            |_| raft::on_demand(256),
+        ),
+        case("raft_lookup512", "the same of 512×512", |_| {
+            raft::on_demand(512)
         }),
     ]
 }

@@ -2,8 +2,6 @@
 
 #[path = "golden/autocast.rs"]
 mod autocast;
-#[path = "golden/checkpoint.rs"]
-mod checkpoint;
 #[path = "golden/decode.rs"]
 mod decode;
 #[path = "golden/fill.rs"]

@@ -2,8 +2,8 @@
 
 use burn::tensor::Device;
 use burn_memopt_models::decode::SigmaMUNetConfig;
-use burn_memopt_models::propainter::{Discriminator, FlowCompletion, InpaintGeneratorConfig, View};
 use burn_memopt_models::propainter::raft::RaftConfig;
+use burn_memopt_models::propainter::{Discriminator, FlowCompletion, InpaintGeneratorConfig, View};
 use burn_memopt_models::unet::{UNetConfig, Upsample};
 use burn_memopt_models::weights::StateDict;
 use rstest::rstest;

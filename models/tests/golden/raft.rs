@@ -12,14 +12,18 @@ use crate::part::Part;
 
 #[test]
 fn golden_raft_correlation_lookup() {
+    lookups(&Device::flex(), 1.0);
+}
+
+/// Both ways to look values up, and the levels where they are kept, within `times` the tolerances.
+pub fn lookups(device: &Device, times: f64) {
     let case = Case::open("prim_raft_corr_lookup");
-    let mut comparison = Comparison::new(&case);
-    let device = Device::flex();
+    let mut comparison = Comparison::within(&case, times);
     let field = |correlation| {
-        let [first, second] = ["fmap1", "fmap2"].map(|name| case.tensor::<4>(name, &device));
+        let [first, second] = ["fmap1", "fmap2"].map(|name| case.tensor::<4>(name, device));
         CorrelationField::new(first, second, correlation)
     };
-    let coords = || case.tensor::<4>("coords", &device);
+    let coords = || case.tensor::<4>("coords", device);
     let all_pairs = field(Correlation::AllPairs);
     let level = |level| all_pairs.level(level).expect("levels are kept");
     comparison.tensor("level1_first_queries", level(1).narrow(0, 0, 8));
@@ -48,15 +52,19 @@ fn golden_raft_convex_upsampling_with_gradients() {
 
 #[test]
 fn golden_raft_cell_and_motion_encoder() {
+    cell_and_motion_encoder(&Device::flex(), 1.0);
+}
+
+/// The recurrent cell and the motion encoder, within `times` the tolerances.
+pub fn cell_and_motion_encoder(device: &Device, times: f64) {
     let case = Case::open("prim_raft_gru_motion");
-    let mut comparison = Comparison::new(&case);
-    let device = Device::flex();
-    let input = |name| case.tensor::<4>(name, &device);
+    let mut comparison = Comparison::within(&case, times);
+    let input = |name| case.tensor::<4>(name, device);
     let [hidden, inputs] = ["h", "x"].map(|name| case.shape(name)[1]);
-    let part = SepConvGru::new(hidden, inputs, &device);
+    let part = SepConvGru::new(hidden, inputs, device);
     let gru = network::filled(Part { part }, &case).part;
     comparison.tensor("gru", gru.forward(input("h"), input("x")));
-    let part = MotionEncoder::new(&device);
+    let part = MotionEncoder::new(device);
     let motion = network::filled(Part { part }, &case).part;
     comparison.tensor("motion", motion.forward(input("flow"), input("corr")));
     comparison.finish();
@@ -68,8 +76,8 @@ fn golden_raft_cell_and_motion_encoder() {
 fn golden_raft_encoders_and_every_correction(#[case] correlation: Correlation) {
     let case = Case::open("raft_iters4");
     let mut comparison = Comparison::new(&case);
-    let raft = filled_raft(&case, correlation);
-    let [first, second] = frames(&case);
+    let raft = filled_raft(&case, correlation, &Device::flex());
+    let [first, second] = frames(&case, &Device::flex());
     let features = [&first, &second].map(|frame| raft.features(frame.clone()));
     for (name, features) in ["fnet_frame1_ch0_15", "fnet_frame2_ch0_15"]
         .iter()
@@ -96,15 +104,14 @@ fn golden_raft_encoders_and_every_correction(#[case] correlation: Correlation) {
     comparison.finish();
 }
 
-#[rstest]
-#[case::all_pairs(Correlation::AllPairs)]
-#[case::on_demand(Correlation::ON_DEMAND)]
-fn golden_raft_flow_to_and_fro(#[case] correlation: Correlation) {
+#[test]
+fn golden_raft_flow_to_and_fro() {
     let case = Case::open("raft_iters20");
     let mut comparison = Comparison::new(&case);
-    let raft = filled_raft(&case, correlation);
+    let device = Device::flex();
+    let raft = filled_raft(&case, Correlation::AllPairs, &device);
     let iterations = case.require("iters") as usize;
-    let [first, second] = frames(&case);
+    let [first, second] = frames(&case, &device);
     let forward = raft.forward(first.clone(), second.clone(), iterations);
     comparison.tensor("flow_low", forward.low);
     comparison.tensor("flow_up", forward.full);
@@ -113,17 +120,28 @@ fn golden_raft_flow_to_and_fro(#[case] correlation: Correlation) {
     comparison.finish();
 }
 
-fn filled_raft(case: &Case, correlation: Correlation) -> Raft {
+/// The flow after four corrections on demand, within `times` the tolerances.
+#[cfg(feature = "wgpu")]
+pub fn flow(device: &Device, times: f64) {
+    let case = Case::open("raft_iters4");
+    let mut comparison = Comparison::within(&case, times);
+    let raft = filled_raft(&case, Correlation::ON_DEMAND, device);
+    let [first, second] = frames(&case, device);
+    let flow = raft.forward(first, second, case.require("iters") as usize);
+    comparison.tensor("flow_low", flow.low);
+    comparison.tensor("flow_up", flow.full);
+    comparison.finish();
+}
+
+fn filled_raft(case: &Case, correlation: Correlation, device: &Device) -> Raft {
     let config = RaftConfig::new().with_correlation(correlation);
-    network::filled(config.init(&Device::flex()), case)
+    network::filled(config.init(device), case)
 }
 
 /// The two frames as the network takes them.
-fn frames(case: &Case) -> [Tensor<4>; 2] {
-    let frames = case.int_tensor::<4>("frames_u8", &Device::flex()).float();
-    let frames = frames.div_scalar(255.0).mul_scalar(2.0).sub_scalar(1.0);
-    let frames = frames.permute([0, 3, 1, 2]);
-    [0, 1].map(|frame| frames.clone().narrow(0, frame, 1))
+fn frames(case: &Case, device: &Device) -> [Tensor<4>; 2] {
+    let clip = case.clip("frames_u8", device);
+    [0, 1].map(|frame| clip.clone().narrow(1, frame, 1).squeeze_dim(1))
 }
 
 /// Every fourth pixel of both axes.

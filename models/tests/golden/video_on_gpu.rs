@@ -4,7 +4,7 @@
 use burn::tensor::{Device, DeviceKind, Tensor};
 use rstest::rstest;
 
-use crate::{flow_completion, propainter, video_operators};
+use crate::{flow_completion, propainter, raft, video_operators};
 
 const TIMES: f64 = 5.0;
 /// The variable that asks for the cases that take minutes.
@@ -34,6 +34,8 @@ fn check(case: fn(&Device, f64)) {
 #[rstest]
 #[case::warp(video_operators::warps)]
 #[case::patches(video_operators::patches)]
+#[case::raft_lookups(raft::lookups)]
+#[case::raft_cell(raft::cell_and_motion_encoder)]
 #[case::flow_completion(flow_completion::two_frames)]
 #[case::nearest_images(propainter::nearest_images)]
 #[case::bilinear_images(propainter::bilinear_images)]
@@ -50,5 +52,16 @@ fn golden_whole_networks_on_a_gpu(#[case] case: fn(&Device, f64)) {
     match std::env::var_os(ALL) {
         Some(_) => check(case),
         None => eprintln!("skipped: takes minutes in software; set {ALL} to run it"),
+    }
+}
+
+/// Takes minutes on software Vulkan, hence only when asked for.
+#[test]
+fn golden_raft_flow_on_a_gpu() {
+    if std::env::var_os("BURN_MEMOPT_GOLDEN_GPU").is_none() {
+        return eprintln!("skipped: set BURN_MEMOPT_GOLDEN_GPU to run all of RAFT on a GPU");
+    }
+    if let Some(device) = gpu() {
+        raft::flow(&device, TIMES);
     }
 }

@@ -8,6 +8,7 @@ use super::correlation::{Correlation, CorrelationField};
 use super::encoder::Encoder;
 use super::norm::NormKind;
 use super::update::{HIDDEN, UpdateBlock};
+use crate::propainter::warp::in_dtype;
 
 /// Channels of the features that are compared.
 const FEATURES: usize = 256;
@@ -142,9 +143,9 @@ impl Raft {
         second: Tensor<4>,
         context: RaftContext,
     ) -> RaftSteps<'_> {
-        let [batch_size, _, height, width] = first.dims();
-        let flow = Tensor::zeros([batch_size, 2, height, width], &first.device());
-        let grid = grid(height, width, &first.device());
+        let [_, _, height, width] = first.dims();
+        let flow = first.clone().narrow(1, 0, 2).zeros_like();
+        let grid = in_dtype(grid(height, width, &first.device()), first.dtype());
         RaftSteps {
             block: &self.update_block,
             field: CorrelationField::new(first, second, self.correlation),

@@ -1,5 +1,7 @@
 use burn::tensor::{Device, Int, Tensor};
 
+use crate::propainter::warp::in_dtype;
+
 /// The square windows around positions in a map of cells, each sampled between the cells.
 ///
 /// All samples of a window lie equally far from the cells before them. So a window of side `s`
@@ -62,7 +64,8 @@ impl Windows {
     pub(super) fn sample(self, values: Tensor<2>) -> Tensor<2> {
         let side = self.side;
         let [num_windows, _] = values.dims();
-        let values = (values * self.inside).reshape([num_windows, side + 1, side + 1]);
+        let inside = in_dtype(self.inside, values.dtype());
+        let values = (values * inside).reshape([num_windows, side + 1, side + 1]);
         let (left, right) = (values.clone().narrow(2, 0, side), values.narrow(2, 1, side));
         let across = left.clone() + (right - left) * self.share_x;
         let (upper, lower) = (across.clone().narrow(1, 0, side), across.narrow(1, 1, side));
