@@ -4,9 +4,8 @@
 //! |---|---|
 //! | [`unet`] | the U-Net for images of any size; loads the well-known PyTorch weights |
 //! | [`decode`] | DECODE's localization networks, their targets, post-processing and evaluation |
-//! | [`propainter`] | ProPainter's networks for video inpainting |
 //! | [`loss`] | BCE + Dice, cross-entropy + Dice, the count loss of density maps, and DECODE's losses |
-//! | [`propainter`] | ProPainter's networks: flow completion, propagation, inpainting generator, discriminators |
+//! | [`propainter`] | ProPainter's networks, and completing videos of any length with them |
 //! | [`weights`] | files of weights by their names in PyTorch |
 //!
 //! Models take tensors, not data set items: where images come from is no business of this crate.

@@ -20,6 +20,8 @@ mod network;
 mod optimizer;
 #[path = "golden/part.rs"]
 mod part;
+#[path = "golden/pipeline.rs"]
+mod pipeline;
 #[path = "golden/propainter.rs"]
 mod propainter;
 #[path = "golden/published.rs"]

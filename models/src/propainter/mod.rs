@@ -7,6 +7,8 @@
 //! | [`InpaintGenerator`] | completes what is left, from features of neighbouring and far frames |
 //! | [`Discriminator`] | tells real clips from completed ones, for training |
 //! | [`loss`] | what they learn from |
+//! | [`ProPainter`] | the networks with their published weights |
+//! | [`inpaint`] | completes videos of any length in bounded memory |
 //! | [`raft`] | the optical flow between two frames |
 //! | [`warp`], [`consistency`] | follow a flow, and say where it can be trusted |
 //!
@@ -40,10 +42,13 @@ mod generator;
 mod holes;
 mod image_propagation;
 mod in_parts;
+pub mod inpaint;
 mod layers;
 pub mod loss;
+mod model;
 mod p3d;
 mod patches;
+mod procedural;
 mod projection;
 pub mod raft;
 mod soft_split;
@@ -68,6 +73,7 @@ pub use fusion::FusionFeedForward;
 pub use generator::{GeneratorInput, Guides, InpaintGenerator, InpaintGeneratorConfig};
 pub use holes::Holes;
 pub use image_propagation::{Filled, ImagePropagation};
+pub use model::ProPainter;
 pub use p3d::PseudoConv3d;
 pub use patches::{fold, overlaps, token_grid, unfold};
 pub use projection::Projection;

@@ -1,0 +1,153 @@
+use std::ops::Range;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_memopt::chunked::Tile;
+
+use super::store::FrameStore;
+use super::watch::Watch;
+use super::{Footage, InpaintError};
+
+/// The first stage: frames and masks, read once.
+pub(super) struct Frames<'a> {
+    footage: &'a mut dyn Footage,
+    pixels: FrameStore,
+    masks: FrameStore,
+    /// At least 2: a single frame is its own neighbour.
+    pub(super) num_frames: usize,
+    pub(super) size: [usize; 2],
+    pub(super) device: Device,
+}
+
+impl<'a> Frames<'a> {
+    /// Opens the stage.
+    pub(super) fn open(
+        footage: &'a mut dyn Footage,
+        root: &Path,
+        device: &Device,
+    ) -> Result<Self, InpaintError> {
+        let size = footage.size();
+        let area = size[0] * size[1];
+        Ok(Self {
+            pixels: FrameStore::open(root, "pixels", 3 * area)?,
+            masks: FrameStore::open(root, "masks", area)?,
+            num_frames: footage.num_frames().max(2),
+            footage,
+            size,
+            device: device.clone(),
+        })
+    }
+
+    /// Reads the frames before `end`.
+    pub(super) fn ensure(&mut self, end: usize, watch: &Watch) -> Result<(), InpaintError> {
+        // A mask is kept after its pixels, so what has a mask is whole.
+        while self.masks.next() < end {
+            let index = self.masks.next();
+            let failed = |what| {
+                let done = watch.done;
+                move |source| InpaintError::Read {
+                    what,
+                    index,
+                    done,
+                    source,
+                }
+            };
+            let given = index.min(self.footage.num_frames() - 1);
+            let pixels = self.footage.frame(given).map_err(failed("pixels"))?;
+            let mask = self.footage.mask(given).map_err(failed("mask"))?;
+            self.pixels.put(index, &pixels)?;
+            self.masks.put(index, &mask)?;
+        }
+        Ok(())
+    }
+
+    /// Red, green and blue of a frame: `[height, width, 3]`.
+    pub(super) fn pixels(&self, index: usize) -> Result<Vec<u8>, InpaintError> {
+        self.pixels.get(index)
+    }
+
+    /// The hole of a frame: `[height, width]` of 0 and 1.
+    pub(super) fn mask(&self, index: usize) -> Result<Vec<u8>, InpaintError> {
+        self.masks.get(index)
+    }
+
+    /// Frames from -1 to 1: `[1, frames, 3, height, width]`.
+    pub(super) fn images(&self, range: Range<usize>) -> Result<Tensor<5>, InpaintError> {
+        let [height, width] = self.size;
+        let mut values = Vec::with_capacity(range.len() * 3 * height * width);
+        for index in range.clone() {
+            let pixels = self.pixels(index)?;
+            for channel in 0..3 {
+                let of_channel = pixels.iter().skip(channel).step_by(3);
+                values.extend(of_channel.map(|&value| f32::from(value) / 255.0 * 2.0 - 1.0));
+            }
+        }
+        let data = TensorData::new(values, [1, range.len(), 3, height, width]);
+        Ok(Tensor::from_data(data, &self.device))
+    }
+
+    /// Holes of frames: `[1, frames, 1, height, width]`.
+    pub(super) fn holes(&self, range: Range<usize>) -> Result<Tensor<5>, InpaintError> {
+        let [height, width] = self.size;
+        let mut values = Vec::with_capacity(range.len() * height * width);
+        for index in range.clone() {
+            values.extend(self.mask(index)?.into_iter().map(f32::from));
+        }
+        let data = TensorData::new(values, [1, range.len(), 1, height, width]);
+        Ok(Tensor::from_data(data, &self.device))
+    }
+
+    /// What a later stage keeps: `[1, frames, channels, height, width]`.
+    pub(super) fn stored(
+        &self,
+        store: &FrameStore,
+        range: Range<usize>,
+    ) -> Result<Tensor<5>, InpaintError> {
+        let [height, width] = self.size;
+        let mut values: Vec<f32> = Vec::new();
+        for index in range.clone() {
+            values.extend(store.get::<f32>(index)?);
+        }
+        let channels = values.len() / (range.len() * height * width);
+        let data = TensorData::new(values, [1, range.len(), channels, height, width]);
+        Ok(Tensor::from_data(data, &self.device))
+    }
+
+    /// Forgets the frames before `index`.
+    pub(super) fn release_before(&mut self, index: usize) -> Result<(), InpaintError> {
+        self.pixels.release_before(index)?;
+        self.masks.release_before(index)
+    }
+}
+
+/// What `stage` made of the frames `tile.read`, read from the device: of those that are kept.
+pub(super) fn host_frames(
+    made: [Tensor<5>; 2],
+    tile: &Tile,
+    stage: &'static str,
+) -> Result<[Vec<f32>; 2], InpaintError> {
+    let first = tile.read.start;
+    let kept = tile.keep.start - first..tile.keep.end - first;
+    let [one, other] = made.map(|made| made.slice_dim(1, kept.clone()));
+    let values = |made| host_values(made, stage, tile.keep.start);
+    Ok([values(one)?, values(other)?])
+}
+
+/// The values that `stage` made of frame `index` and those after it.
+pub(super) fn host_values<const D: usize>(
+    made: Tensor<D>,
+    stage: &'static str,
+    index: usize,
+) -> Result<Vec<f32>, InpaintError> {
+    // On a GPU, a failure of what came before shows here.
+    let values = made.try_into_vec_as::<f32>();
+    let values = values.map_err(|source| InpaintError::Network {
+        stage,
+        index,
+        source: source.into(),
+    })?;
+    match values.iter().all(|value| value.is_finite()) {
+        true => Ok(values),
+        false => Err(InpaintError::NotFinite { stage, index }),
+    }
+}

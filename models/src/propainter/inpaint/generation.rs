@@ -1,0 +1,185 @@
+use std::path::Path;
+
+use burn::tensor::Tensor;
+use burn_memopt::clip::FrameWindow;
+
+use super::super::Flows;
+use super::compose::compose;
+use super::features::Features;
+use super::finished::Finished;
+use super::frames::{Frames, host_values};
+use super::propagation::Propagation;
+use super::watch::{Stage, Watch};
+use super::{FrameSink, InpaintConfig, InpaintError, Networks};
+
+/// The last stage: pixels that no frame shows, neighbourhood by neighbourhood.
+pub(super) struct Generation<'a> {
+    pub(super) propagation: Propagation<'a>,
+    finished: Finished,
+    features: Features,
+    windows: Vec<FrameWindow>,
+    /// Frames of the video, of which a neighbourhood may have one more.
+    total: usize,
+}
+
+impl<'a> Generation<'a> {
+    /// Opens the stage for a video of `total` frames.
+    pub(super) fn open(
+        propagation: Propagation<'a>,
+        root: &Path,
+        config: &InpaintConfig,
+        total: usize,
+    ) -> Result<Self, InpaintError> {
+        let frames = &propagation.completion.motion.frames;
+        Ok(Self {
+            finished: Finished::open(root, frames.size[0] * frames.size[1])?,
+            features: Features::new(config.feature_cache),
+            windows: config.windows().windows(frames.num_frames),
+            propagation,
+            total,
+        })
+    }
+
+    /// Frames that each stage has finished.
+    pub(super) fn finished(&self) -> [usize; 4] {
+        let completion = &self.propagation.completion;
+        [
+            completion.motion.finished(),
+            completion.finished(),
+            self.propagation.finished(),
+            self.done(),
+        ]
+    }
+
+    /// Frames that no neighbourhood changes any more.
+    fn done(&self) -> usize {
+        let next = self.windows.get(self.finished.next);
+        next.map_or(self.total, |next| next.local.start.min(self.total))
+    }
+
+    /// Completes the next neighbourhood and hands on the frames that are finished with it; `false`
+    /// if there is none.
+    pub(super) fn advance(
+        &mut self,
+        networks: &dyn Networks,
+        sink: &mut dyn FrameSink,
+        watch: &mut Watch,
+    ) -> Result<bool, InpaintError> {
+        let Some(window) = self.windows.get(self.finished.next).cloned() else {
+            return Ok(false);
+        };
+        let FrameWindow {
+            local, references, ..
+        } = &window;
+        let end = references
+            .last()
+            .map_or(local.end, |last| local.end.max(last + 1));
+        self.propagation.ensure(end, networks, watch)?;
+        watch.enter(Stage::Generation, window.center)?;
+        self.complete(&window, networks, watch)?;
+        self.finished.next += 1;
+        for (index, pixels) in self.finished.take_before(self.done()) {
+            let failed = |source| InpaintError::Write { index, source };
+            sink.write(index, &pixels).map_err(failed)?;
+        }
+        self.finished.save()?;
+        watch.done = self.done();
+        watch.leave(watch.done);
+        Ok(true)
+    }
+
+    /// Completes the frames of one neighbourhood.
+    fn complete(
+        &mut self,
+        window: &FrameWindow,
+        networks: &dyn Networks,
+        watch: &mut Watch,
+    ) -> Result<(), InpaintError> {
+        let local = window.local.clone();
+        let masks = local.clone().map(|index| self.frames().mask(index));
+        let masks = masks.collect::<Result<Vec<_>, _>>()?;
+        // Without a hole, frames stay what they are.
+        let predicted = match masks.iter().flatten().any(|&hole| hole != 0) {
+            true => self.generate(window, networks, watch)?,
+            false => Vec::new(),
+        };
+        let mut predicted = predicted.chunks(3 * self.frames().size.iter().product::<usize>());
+        for (index, mask) in local.zip(&masks) {
+            let pixels = self.frames().pixels(index)?;
+            let earlier = self.finished.get(index);
+            let predicted = predicted.next().unwrap_or_default();
+            let composed = compose(predicted, &pixels, mask, earlier);
+            self.finished.put(index, composed);
+        }
+        Ok(())
+    }
+
+    /// What the generator makes of the neighbourhood: `[frames, 3, height, width]`.
+    fn generate(
+        &mut self,
+        window: &FrameWindow,
+        networks: &dyn Networks,
+        watch: &mut Watch,
+    ) -> Result<Vec<f32>, InpaintError> {
+        let local = window.local.clone();
+        let indices = local.clone().chain(window.references.iter().copied());
+        let features = indices.map(|index| self.encode(index, networks, watch));
+        let features = features.collect::<Result<Vec<_>, _>>()?;
+        let Propagation {
+            completion, left, ..
+        } = &self.propagation;
+        let frames = self.frames();
+        let pairs = local.start..local.end - 1;
+        let flows = Flows {
+            forward: frames.stored(&completion.forward, pairs.clone())?,
+            backward: frames.stored(&completion.backward, pairs)?,
+        };
+        let holes = frames.holes(local.clone())?;
+        let left = frames.stored(left, local.clone())?;
+        // Devices compute when they are asked for what they have computed.
+        watch.network(|| {
+            let generated = networks.generate(features, flows, holes, left);
+            host_values(generated, "the generator", local.start)
+        })
+    }
+
+    /// The features of a frame, kept or anew.
+    fn encode(
+        &mut self,
+        index: usize,
+        networks: &dyn Networks,
+        watch: &mut Watch,
+    ) -> Result<Tensor<4>, InpaintError> {
+        if let Some(features) = self.features.get(index) {
+            return Ok(features);
+        }
+        let (one, Propagation { images, left, .. }) = (index..index + 1, &self.propagation);
+        let image = self.frames().stored(images, one.clone())?;
+        let left = self.frames().stored(left, one.clone())?;
+        let hole = self.frames().holes(one)?;
+        let features = watch.network(|| networks.encode(image, hole, left));
+        self.features.put(index, features.clone());
+        Ok(features)
+    }
+
+    /// Forgets what no later neighbourhood needs.
+    pub(super) fn release(&mut self) -> Result<(), InpaintError> {
+        let next = &self.windows[self.finished.next..];
+        let first = next.iter().map(first_read).min().unwrap_or(usize::MAX);
+        let local = next.first().map_or(usize::MAX, |window| window.local.start);
+        self.features.release_before(first);
+        self.propagation.release_before(first, local)
+    }
+
+    fn frames(&self) -> &Frames<'a> {
+        &self.propagation.completion.motion.frames
+    }
+}
+
+/// First frame that a neighbourhood reads.
+fn first_read(window: &FrameWindow) -> usize {
+    let reference = window.references.first().copied();
+    reference
+        .unwrap_or(window.local.start)
+        .min(window.local.start)
+}

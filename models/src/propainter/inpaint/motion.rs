@@ -1,0 +1,77 @@
+use std::path::Path;
+
+use burn_memopt::chunked::Tile;
+
+use super::super::Flows;
+use super::frames::{Frames, host_frames};
+use super::store::FrameStore;
+use super::watch::{Stage, Watch};
+use super::{InpaintConfig, InpaintError, Networks};
+
+/// The second stage: optical flow between neighbouring frames, both ways.
+pub(super) struct Motion<'a> {
+    pub(super) frames: Frames<'a>,
+    pub(super) forward: FrameStore,
+    pub(super) backward: FrameStore,
+    /// Pairs of frames whose flow is computed at once.
+    num_pairs: usize,
+    iterations: usize,
+}
+
+impl<'a> Motion<'a> {
+    /// Opens the stage.
+    pub(super) fn open(
+        frames: Frames<'a>,
+        root: &Path,
+        config: &InpaintConfig,
+    ) -> Result<Self, InpaintError> {
+        let bytes = 2 * 4 * frames.size[0] * frames.size[1];
+        Ok(Self {
+            forward: FrameStore::open(root, "flow-forward", bytes)?,
+            backward: FrameStore::open(root, "flow-backward", bytes)?,
+            num_pairs: config.raft_pairs(frames.size[1]),
+            iterations: config.raft_iter,
+            frames,
+        })
+    }
+
+    /// Pairs of frames whose flow is known. A backward flow is kept after the forward one.
+    pub(super) fn finished(&self) -> usize {
+        self.backward.next()
+    }
+
+    /// Computes the flows before `end`.
+    pub(super) fn ensure(
+        &mut self,
+        end: usize,
+        networks: &dyn Networks,
+        watch: &mut Watch,
+    ) -> Result<(), InpaintError> {
+        while self.finished() < end {
+            // The same pairs together however often a run was interrupted.
+            let first = self.finished() / self.num_pairs * self.num_pairs;
+            let last = (first + self.num_pairs).min(self.frames.num_frames - 1);
+            self.frames.ensure(last + 1, watch)?;
+            watch.enter(Stage::Flow, first)?;
+            let images = self.frames.images(first..last + 1)?;
+            let pairs = Tile {
+                read: first..last,
+                keep: first..last,
+            };
+            let [forward, backward] = watch.network(|| {
+                let Flows { forward, backward } = networks.flows(images, self.iterations);
+                host_frames([forward, backward], &pairs, "optical flow")
+            })?;
+            self.forward.put_all(pairs.keep.clone(), &forward)?;
+            self.backward.put_all(pairs.keep, &backward)?;
+            watch.leave(last);
+        }
+        Ok(())
+    }
+
+    /// Forgets the flows before `index`.
+    pub(super) fn release_before(&mut self, index: usize) -> Result<(), InpaintError> {
+        self.forward.release_before(index)?;
+        self.backward.release_before(index)
+    }
+}

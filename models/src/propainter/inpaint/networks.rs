@@ -1,0 +1,59 @@
+use burn::tensor::Tensor;
+
+use super::super::Flows;
+
+/// What computes on frames: the pipeline cuts a video into windows of frames, and calls these for
+/// one window after the other.
+///
+/// Frames are from -1 to 1, holes 1 where pixels are missing and 0 elsewhere, flows in pixels with
+/// x first; what is given and returned lies on one device, in f32. Equal input must give equal
+/// output, or an interrupted run goes on differently.
+pub trait Networks {
+    /// Optical flow between neighbouring frames, from each to the next and back, in `iterations`
+    /// steps. A pair's flow must not depend on the pairs beside it.
+    ///
+    /// # Shapes
+    /// - images: `[1, frames, 3, height, width]`
+    /// - output: `[1, frames - 1, 2, height, width]` each way
+    fn flows(&self, images: Tensor<5>, iterations: usize) -> Flows;
+
+    /// Replaces the flow inside the holes.
+    ///
+    /// # Shapes
+    /// - flows: `[1, frames - 1, 2, height, width]` each way
+    /// - holes: `[1, frames, 1, height, width]`
+    /// - output: as flows
+    fn complete(&self, flows: Flows, holes: Tensor<5>) -> Flows;
+
+    /// Fills pixels of the holes that other frames show, following completed flow.
+    ///
+    /// # Shapes
+    /// - images: `[1, frames, 3, height, width]`
+    /// - flows: `[1, frames - 1, 2, height, width]` each way
+    /// - holes: `[1, frames, 1, height, width]`
+    /// - output: images, 0 where nothing is known, and the holes that are left
+    fn propagate(&self, images: Tensor<5>, flows: Flows, holes: Tensor<5>) -> [Tensor<5>; 2];
+
+    /// Encodes a propagated frame on its own, for [`generate`](Self::generate).
+    ///
+    /// # Shapes
+    /// - image: `[1, 1, 3, height, width]`
+    /// - hole, and what is left of it: `[1, 1, 1, height, width]`
+    /// - output: `[1, channels, rows, columns]`, whatever `generate` takes
+    fn encode(&self, image: Tensor<5>, hole: Tensor<5>, left: Tensor<5>) -> Tensor<4>;
+
+    /// Makes up the pixels of neighbouring frames that no frame shows.
+    ///
+    /// # Shapes
+    /// - features: those of the neighbouring frames, then those of reference frames
+    /// - flows between the neighbouring frames: `[1, frames - 1, 2, height, width]` each way
+    /// - holes, and what is left of them: `[1, frames, 1, height, width]`
+    /// - output: `[frames, 3, height, width]`, from -1 to 1
+    fn generate(
+        &self,
+        features: Vec<Tensor<4>>,
+        flows: Flows,
+        holes: Tensor<5>,
+        left: Tensor<5>,
+    ) -> Tensor<4>;
+}

@@ -1,0 +1,114 @@
+use std::path::Path;
+
+use burn_memopt::chunked::Tile;
+use burn_memopt::clip::sub_videos;
+
+use super::super::Flows;
+use super::completion::Completion;
+use super::config::PROPAGATION_HALO;
+use super::frames::host_frames;
+use super::store::FrameStore;
+use super::watch::{Stage, Watch};
+use super::{InpaintConfig, InpaintError, Networks};
+
+/// The fourth stage: pixels of the holes that other frames show, sub-video by sub-video.
+pub(super) struct Propagation<'a> {
+    pub(super) completion: Completion<'a>,
+    /// Frames with pixels filled in; 0 where none is known.
+    pub(super) images: FrameStore,
+    /// The holes that are left.
+    pub(super) left: FrameStore,
+    parts: Vec<Tile>,
+    /// Number of the part that comes next.
+    next: usize,
+}
+
+impl<'a> Propagation<'a> {
+    /// Opens the stage.
+    pub(super) fn open(
+        completion: Completion<'a>,
+        root: &Path,
+        config: &InpaintConfig,
+    ) -> Result<Self, InpaintError> {
+        let frames = &completion.motion.frames;
+        let (num_frames, area) = (frames.num_frames, frames.size[0] * frames.size[1]);
+        let images = FrameStore::open(root, "propagated", 3 * 4 * area)?;
+        let left = FrameStore::open(root, "left", 4 * area)?;
+        let parts = sub_videos(num_frames, config.propagation_length(), PROPAGATION_HALO);
+        Ok(Self {
+            // What is left of a hole is kept after the image.
+            next: parts.partition_point(|part| part.keep.end <= left.next()),
+            completion,
+            images,
+            left,
+            parts,
+        })
+    }
+
+    /// Frames that are filled.
+    pub(super) fn finished(&self) -> usize {
+        let last = self
+            .next
+            .checked_sub(1)
+            .map(|last| self.parts[last].keep.end);
+        last.unwrap_or(0)
+    }
+
+    /// Fills the frames before `end`.
+    pub(super) fn ensure(
+        &mut self,
+        end: usize,
+        networks: &dyn Networks,
+        watch: &mut Watch,
+    ) -> Result<(), InpaintError> {
+        while let Some(part) = self.parts.get(self.next).cloned() {
+            let Tile { read, keep } = &part;
+            if keep.start >= end {
+                break;
+            }
+            let pairs = read.start..read.end - 1;
+            self.completion.ensure(pairs.end, networks, watch)?;
+            self.completion.motion.frames.ensure(read.end, watch)?;
+            watch.enter(Stage::Propagation, keep.start)?;
+            let Completion {
+                motion,
+                forward,
+                backward,
+                ..
+            } = &self.completion;
+            let frames = &motion.frames;
+            let images = frames.images(read.clone())?;
+            let holes = frames.holes(read.clone())?;
+            let flows = Flows {
+                forward: frames.stored(forward, pairs.clone())?,
+                backward: frames.stored(backward, pairs)?,
+            };
+            let [images, left] = watch.network(|| {
+                let made = networks.propagate(images, flows, holes);
+                host_frames(made, &part, "image propagation")
+            })?;
+            self.images.put_all(keep.clone(), &images)?;
+            self.left.put_all(keep.clone(), &left)?;
+            self.next += 1;
+            watch.leave(keep.end);
+        }
+        Ok(())
+    }
+
+    /// Forgets the propagated frames before `first`, and of the stages before this one what
+    /// nothing needs any more; the next neighbourhood begins with frame `local`.
+    pub(super) fn release_before(
+        &mut self,
+        first: usize,
+        local: usize,
+    ) -> Result<(), InpaintError> {
+        self.images.release_before(first)?;
+        self.left.release_before(first)?;
+        let own = self
+            .parts
+            .get(self.next)
+            .map_or(usize::MAX, |part| part.read.start);
+        self.completion
+            .release_before(local.min(own), first.min(local).min(own))
+    }
+}

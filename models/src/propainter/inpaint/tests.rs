@@ -1,0 +1,434 @@
+//! The pipeline with networks so simple that their result is known.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use burn_memopt::chunked::BoxError;
+use burn_memopt::memory::Bytes;
+use proptest::prelude::*;
+
+use super::super::Flows;
+use super::*;
+
+const SIDE: usize = 8;
+const AREA: usize = SIDE * SIDE;
+
+/// Networks that mix values of neighbouring frames, so that a wrong window shows in the result, and
+/// that note how many frames they were given at once.
+#[derive(Default)]
+struct Mixing {
+    longest: RefCell<[usize; 4]>,
+}
+
+impl Mixing {
+    fn note(&self, stage: Stage, num_frames: usize) {
+        let longest = &mut self.longest.borrow_mut()[stage as usize];
+        *longest = num_frames.max(*longest);
+    }
+}
+
+/// Each frame and the mean of its neighbours as far as `reach`, half and half.
+fn blur(values: Tensor<5>, reach: usize) -> Tensor<5> {
+    let num_frames = values.dims()[1];
+    let blurred = (0..num_frames).map(|frame| {
+        let around = frame.saturating_sub(reach)..(frame + reach + 1).min(num_frames);
+        values.clone().slice_dim(1, around).mean_dim(1)
+    });
+    (Tensor::cat(blurred.collect(), 1) + values) / 2.0
+}
+
+impl Networks for Mixing {
+    fn flows(&self, images: Tensor<5>, iterations: usize) -> Flows {
+        self.note(Stage::Flow, images.dims()[1]);
+        let last = images.dims()[1] - 1;
+        let first = images.clone().slice_dim(1, 0..last).slice_dim(2, 0..2);
+        let second = images.slice_dim(1, 1..last + 1).slice_dim(2, 0..2);
+        let forward = (second - first) * iterations as f32;
+        Flows {
+            backward: -forward.clone(),
+            forward,
+        }
+    }
+
+    fn complete(&self, flows: Flows, holes: Tensor<5>) -> Flows {
+        self.note(Stage::Completion, holes.dims()[1]);
+        let last = holes.dims()[1] - 1;
+        assert_eq!(flows.forward.dims()[1], last);
+        let holes = holes.slice_dim(1, 0..last);
+        // As far as the halo reaches.
+        let completed = |flow| blur(flow, 5) + holes.clone() * 0.25;
+        Flows {
+            forward: completed(flows.forward),
+            backward: completed(flows.backward),
+        }
+    }
+
+    fn propagate(&self, images: Tensor<5>, flows: Flows, holes: Tensor<5>) -> [Tensor<5>; 2] {
+        let num_frames = images.dims()[1];
+        self.note(Stage::Propagation, num_frames);
+        assert_eq!(flows.backward.dims()[1], num_frames - 1);
+        let moved = flows.forward.mean_dim(2);
+        let moved = Tensor::cat(
+            vec![
+                moved.clone(),
+                moved.slice_dim(1, num_frames - 2..num_frames - 1),
+            ],
+            1,
+        );
+        let images = blur(images + moved, 10) * 0.1 + holes.clone() * 0.2;
+        [images, holes * 0.5]
+    }
+
+    fn encode(&self, image: Tensor<5>, hole: Tensor<5>, left: Tensor<5>) -> Tensor<4> {
+        let whole = image + hole + left * 2.0;
+        whole.reshape([1, 3, SIDE, SIDE])
+    }
+
+    fn generate(
+        &self,
+        features: Vec<Tensor<4>>,
+        flows: Flows,
+        holes: Tensor<5>,
+        left: Tensor<5>,
+    ) -> Tensor<4> {
+        let local = holes.dims()[1];
+        self.note(Stage::Generation, features.len());
+        assert_eq!(
+            (flows.forward.dims()[1], left.dims()[1]),
+            (local - 1, local)
+        );
+        let all = Tensor::cat(features, 0);
+        let whole = flows.forward.mean() * 0.1 + left.mean();
+        let mean = all.clone().mean_dim(0) + whole.reshape([1, 1, 1, 1]);
+        ((all.slice_dim(0, 0..local) + mean) * 0.2).tanh()
+    }
+}
+
+/// A clip made of a seed; its frames can be asked for in rising order only.
+struct Clip {
+    num_frames: usize,
+    seed: u8,
+    /// Frames whose masks are empty.
+    without_hole: usize,
+    asked: [Option<usize>; 2],
+    broken: Option<usize>,
+}
+
+impl Clip {
+    fn new(num_frames: usize, seed: u8) -> Self {
+        Self {
+            num_frames,
+            seed,
+            without_hole: 0,
+            asked: [None; 2],
+            broken: None,
+        }
+    }
+
+    fn pixel(&self, index: usize, place: usize) -> u8 {
+        let mixed = (index * 31 + place * 17 + 7 * self.seed as usize) ^ (place * index);
+        (mixed % 251) as u8
+    }
+
+    fn hole(&self, index: usize, place: usize) -> u8 {
+        u8::from(index >= self.without_hole && (place + index) % 5 == 0)
+    }
+
+    fn ask(&mut self, what: usize, index: usize) -> Result<(), BoxError> {
+        assert!(index < self.num_frames);
+        assert!(
+            self.asked[what].is_none_or(|last| last <= index),
+            "frames are read in rising order"
+        );
+        self.asked[what] = Some(index);
+        match self.broken == Some(index) {
+            true => Err("it is damaged".into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Footage for Clip {
+    fn num_frames(&self) -> usize {
+        self.num_frames
+    }
+
+    fn size(&self) -> [usize; 2] {
+        [SIDE; 2]
+    }
+
+    fn frame(&mut self, index: usize) -> Result<Vec<u8>, BoxError> {
+        self.ask(0, index)?;
+        Ok((0..3 * AREA)
+            .map(|place| self.pixel(index, place))
+            .collect())
+    }
+
+    fn mask(&mut self, index: usize) -> Result<Vec<u8>, BoxError> {
+        self.ask(1, index)?;
+        Ok((0..AREA).map(|place| self.hole(index, place)).collect())
+    }
+}
+
+/// Finished frames by their number.
+#[derive(Default, Debug, PartialEq)]
+struct Kept(BTreeMap<usize, Vec<u8>>);
+
+impl FrameSink for Kept {
+    fn write(&mut self, index: usize, pixels: &[u8]) -> Result<(), BoxError> {
+        if let Some(earlier) = self.0.insert(index, pixels.to_vec()) {
+            assert_eq!(
+                earlier, pixels,
+                "a frame that comes again has the same pixels"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn config() -> impl Strategy<Value = InpaintConfig> {
+    let strategy = (2_usize..7, 2_usize..12, 2_usize..8, 1_usize..5, 0_u64..5);
+    strategy.prop_map(|(clip, sub, neighbors, stride, cached)| InpaintConfig {
+        raft_iter: 3,
+        raft_clip: Some(clip),
+        subvideo_length: sub,
+        neighbor_length: neighbors,
+        ref_stride: stride,
+        feature_cache: Bytes::new(cached * 3 * 4 * AREA as u64),
+    })
+}
+
+/// Completes a clip; `stop` is the number of the piece of work before which it stops.
+fn run(
+    clip: &mut Clip,
+    config: &InpaintConfig,
+    work: &Path,
+    kept: &mut Kept,
+    stop: Option<usize>,
+) -> (Result<[StageTime; 4], InpaintError>, Mixing) {
+    let networks = Mixing::default();
+    let mut pieces = 0;
+    let mut progress = |_: &InpaintProgress| {
+        pieces += 1;
+        match stop == Some(pieces) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    let inpainter = Inpainter::new(&networks, config.clone(), &Device::flex());
+    let result = inpainter.run(clip, work, kept, &mut progress);
+    (result, networks)
+}
+
+fn whole(mut clip: Clip, config: &InpaintConfig) -> Kept {
+    let (work, mut kept) = (tempfile::tempdir().unwrap(), Kept::default());
+    run(&mut clip, config, work.path(), &mut kept, None)
+        .0
+        .unwrap();
+    kept
+}
+
+/// Files in the folders of the stages.
+fn stored_frames(work: &Path) -> usize {
+    let folders = work.read_dir().unwrap().map(|entry| entry.unwrap().path());
+    let files = folders
+        .filter(|path| path.is_dir())
+        .map(|path| path.read_dir().unwrap().count());
+    files.sum()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn every_frame_comes_once_and_known_pixels_are_untouched(
+        num_frames in 1_usize..40, seed in 0_u8..9, config in config(),
+    ) {
+        let kept = whole(Clip::new(num_frames, seed), &config);
+        prop_assert_eq!(kept.0.keys().copied().collect::<Vec<_>>(), Vec::from_iter(0..num_frames));
+        let clip = Clip::new(num_frames, seed);
+        let mut changed = 0;
+        for (&index, pixels) in &kept.0 {
+            for place in 0..3 * AREA {
+                let is_same = pixels[place] == clip.pixel(index, place);
+                prop_assert!(is_same || clip.hole(index, place / 3) == 1);
+                changed += usize::from(!is_same);
+            }
+        }
+        prop_assert!(changed > num_frames);
+    }
+
+    #[test]
+    fn interrupted_as_often_as_there_is_work_the_frames_are_those_of_one_run(
+        num_frames in 1_usize..30, config in config(), most in 1_usize..6,
+    ) {
+        let expected = whole(Clip::new(num_frames, 1), &config);
+        let (work, mut kept) = (tempfile::tempdir().unwrap(), Kept::default());
+        let mut runs = 0;
+        loop {
+            let mut clip = Clip::new(num_frames, 1);
+            let stop = Some(most + 1);
+            let (result, _) = run(&mut clip, &config, work.path(), &mut kept, stop);
+            runs += 1;
+            prop_assert!(runs < 500, "a run must get on");
+            match result {
+                Ok(_) => break,
+                Err(InpaintError::Cancelled { done, total }) => {
+                    prop_assert_eq!((done, total), (kept.0.len(), num_frames));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        prop_assert_eq!(kept, expected);
+    }
+
+    #[test]
+    fn neither_the_clips_of_the_flow_nor_the_cache_change_the_result(
+        num_frames in 1_usize..30, config in config(),
+    ) {
+        let other = InpaintConfig {
+            raft_clip: Some(num_frames + 2),
+            feature_cache: Bytes::MAX,
+            ..config.clone()
+        };
+        prop_assert_eq!(whole(Clip::new(num_frames, 2), &config), whole(Clip::new(num_frames, 2), &other));
+    }
+}
+
+const SHORT: InpaintConfig = InpaintConfig {
+    raft_iter: 3,
+    raft_clip: None,
+    subvideo_length: 6,
+    neighbor_length: 4,
+    ref_stride: 2,
+    feature_cache: Bytes::mib(1),
+};
+
+#[test]
+fn what_is_computed_and_kept_at_once_does_not_grow_with_the_video() {
+    let measure = |num_frames| {
+        let (work, mut kept) = (tempfile::tempdir().unwrap(), Kept::default());
+        let networks = Mixing::default();
+        let mut most = 0;
+        let mut progress = |_: &InpaintProgress| {
+            most = most.max(stored_frames(work.path()));
+            ControlFlow::Continue(())
+        };
+        let inpainter = Inpainter::new(&networks, SHORT, &Device::flex());
+        let mut clip = Clip::new(num_frames, 0);
+        inpainter
+            .run(&mut clip, work.path(), &mut kept, &mut progress)
+            .unwrap();
+        assert_eq!(kept.0.len(), num_frames);
+        (networks.longest.into_inner(), most)
+    };
+    let (longest, most) = measure(60);
+    // No reference of so short a sub-video lies outside the neighbourhood.
+    assert_eq!(longest, [12, 6 + 2 * 5 + 1, 6 + 2 * 10, 5]);
+    let (longest_of_more, most_of_more) = measure(120);
+    assert_eq!(longest_of_more, longest);
+    // Clips of the flow do not end where sub-videos do.
+    assert!(most_of_more <= most + 2 * 12, "{most_of_more} after {most}");
+    // Of eight kinds of frames.
+    assert!(most < 6 * 60, "{most}");
+}
+
+#[test]
+fn stages_that_are_kept_hold_every_frame() {
+    let (work, mut kept) = (tempfile::tempdir().unwrap(), Kept::default());
+    let networks = Mixing::default();
+    let inpainter = Inpainter::new(&networks, SHORT, &Device::flex()).keeping_stages();
+    let mut go_on = |_: &InpaintProgress| ControlFlow::Continue(());
+    let mut clip = Clip::new(30, 0);
+    let times = inpainter
+        .run(&mut clip, work.path(), &mut kept, &mut go_on)
+        .unwrap();
+    assert_eq!(stored_frames(work.path()), 4 * 30 + 4 * 29);
+    assert_eq!(times.map(|time| time.finished), [29, 29, 30, 30]);
+    assert_eq!(times.map(|time| time.frames), [29, 29, 30, 30]);
+}
+
+#[test]
+fn frames_finished_before_an_unreadable_one_are_kept_and_it_is_named() {
+    let (work, mut kept) = (tempfile::tempdir().unwrap(), Kept::default());
+    let mut clip = Clip::new(60, 0);
+    clip.broken = Some(50);
+    let (result, _) = run(&mut clip, &SHORT, work.path(), &mut kept, None);
+    let error = result.unwrap_err();
+    assert!(error.to_string().contains("pixels of frame 50"), "{error}");
+    assert!(matches!(error, InpaintError::Read { done, .. } if done == kept.0.len() && done > 10));
+    let mut repaired = Clip::new(60, 0);
+    run(&mut repaired, &SHORT, work.path(), &mut kept, None)
+        .0
+        .unwrap();
+    assert_eq!(kept, whole(Clip::new(60, 0), &SHORT));
+}
+
+#[test]
+fn flows_that_were_kept_one_way_only_are_computed_again() {
+    let (work, mut kept) = (tempfile::tempdir().unwrap(), Kept::default());
+    let stop = Some(2);
+    let (result, _) = run(&mut Clip::new(30, 0), &SHORT, work.path(), &mut kept, stop);
+    assert!(matches!(
+        result,
+        Err(InpaintError::Cancelled { done: 0, .. })
+    ));
+    let folder = work.path().join("flow-backward");
+    for index in 5..11 {
+        std::fs::remove_file(folder.join(format!("{index:06}"))).unwrap();
+    }
+    run(&mut Clip::new(30, 0), &SHORT, work.path(), &mut kept, None)
+        .0
+        .unwrap();
+    assert_eq!(kept, whole(Clip::new(30, 0), &SHORT));
+}
+
+#[test]
+fn neighbourhoods_without_a_hole_are_not_generated() {
+    let (work, mut kept) = (tempfile::tempdir().unwrap(), Kept::default());
+    let mut clip = Clip::new(12, 0);
+    clip.without_hole = 12;
+    let (result, networks) = run(&mut clip, &SHORT, work.path(), &mut kept, None);
+    assert!(result.is_ok());
+    assert_eq!(networks.longest.into_inner()[Stage::Generation as usize], 0);
+    let same = |index: usize, pixels: &Vec<u8>| {
+        pixels
+            .iter()
+            .enumerate()
+            .all(|(place, value)| *value == clip.pixel(index, place))
+    };
+    assert!(kept.0.iter().all(|(index, pixels)| same(*index, pixels)));
+}
+
+#[test]
+#[should_panic(expected = "sides must be multiples of 8, got 8×12")]
+fn other_sides_are_refused() {
+    struct Odd(Clip);
+    impl Footage for Odd {
+        fn num_frames(&self) -> usize {
+            1
+        }
+        fn size(&self) -> [usize; 2] {
+            [8, 12]
+        }
+        fn frame(&mut self, index: usize) -> Result<Vec<u8>, BoxError> {
+            self.0.frame(index)
+        }
+        fn mask(&mut self, index: usize) -> Result<Vec<u8>, BoxError> {
+            self.0.mask(index)
+        }
+    }
+    let networks = Mixing::default();
+    let inpainter = Inpainter::new(&networks, SHORT, &Device::flex());
+    let mut go_on = |_: &InpaintProgress| ControlFlow::Continue(());
+    let mut sink = Kept::default();
+    let _ = inpainter.run(
+        &mut Odd(Clip::new(1, 0)),
+        Path::new("nowhere"),
+        &mut sink,
+        &mut go_on,
+    );
+}

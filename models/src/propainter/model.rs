@@ -1,0 +1,198 @@
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::precision::ops::full;
+use burn_memopt::precision::{Autocast, Precision, PrecisionError};
+
+use super::feature_propagation::Flows;
+use super::flow_completion::{FlowCompletion, combine};
+use super::generator::{Guides, InpaintGenerator, InpaintGeneratorConfig};
+use super::image_propagation::ImagePropagation;
+use super::inpaint::Networks;
+use super::layers::{as_batch, as_frames};
+use super::procedural::procedural;
+use super::raft::{Raft, RaftConfig, RaftContext};
+use super::warp::{Sampling, in_dtype};
+use crate::weights::{StateDict, WeightsError};
+
+/// The networks that complete videos, by the weights that were published with ProPainter.
+///
+/// # Example
+/// ```no_run
+/// use burn::tensor::Device;
+/// use burn_memopt_models::propainter::ProPainter;
+///
+/// let networks = ProPainter::load("weights", &Device::flex())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Module, Debug)]
+pub struct ProPainter {
+    /// Optical flow; weights `raft-things`.
+    pub flow: Raft,
+    /// Flow inside the holes; weights `recurrent_flow_completion`.
+    pub completion: FlowCompletion,
+    /// What no frame shows; weights `ProPainter`.
+    pub generator: InpaintGenerator,
+}
+
+impl ProPainter {
+    /// Loads `raft-things`, `recurrent_flow_completion` and `ProPainter` out of a folder, each
+    /// `.safetensors` or else `.pth`.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or a tensor is missing, unexpected or of another shape.
+    pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, WeightsError> {
+        let networks = Self::init(device);
+        let folder = folder.as_ref();
+        Ok(Self {
+            flow: load(networks.flow, folder, "raft-things")?,
+            completion: load(networks.completion, folder, "recurrent_flow_completion")?,
+            generator: load(networks.generator, folder, "ProPainter")?,
+        })
+    }
+
+    /// Makes the weights up from their names, the same on every machine: for trials of everything
+    /// but the pictures, which are patterns. The flow is small, as between most frames.
+    pub fn procedural(device: &Device) -> Self {
+        let networks = Self::init(device);
+        Self {
+            flow: procedural(networks.flow, |name| match name {
+                name if name.contains("flow_head.conv2.") => 1.0 / 64.0,
+                _ => 1.25,
+            }),
+            completion: procedural(networks.completion, |name| match name {
+                name if name.starts_with("upsample.2.") => 0.5,
+                name if name.starts_with("feat_prop_module.") => 1.0,
+                _ => 1.5,
+            }),
+            generator: procedural(networks.generator, |name| match name {
+                name if name.starts_with("encoder.") => 1.5,
+                name if name.starts_with("sc.") => 0.5,
+                _ => 1.0,
+            }),
+        }
+    }
+
+    /// Computes flow completion and the generator in this precision, in half the memory if it is
+    /// half; the optical flow, and whatever decides where pixels come from, stays f32.
+    ///
+    /// # Exactness
+    /// Half precision rounds to three decimal digits: completed pixels differ by a few of 255.
+    ///
+    /// # Errors
+    /// If `device`, on which the networks are, does not compute in it.
+    pub fn in_precision(
+        self,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self, PrecisionError> {
+        precision.check(device)?;
+        let autocast = Autocast::new(precision);
+        Ok(Self {
+            flow: self.flow,
+            completion: autocast.view(&self.completion),
+            generator: autocast.view(&self.generator),
+        })
+    }
+
+    fn init(device: &Device) -> Self {
+        Self {
+            flow: RaftConfig::new().init(device),
+            completion: FlowCompletion::new(device),
+            generator: InpaintGeneratorConfig::new().init(device),
+        }
+    }
+}
+
+/// Loads one network out of the folder of all.
+fn load<M: StateDict>(network: M, folder: &Path, name: &str) -> Result<M, WeightsError> {
+    let file = |extension: &str| -> PathBuf { folder.join(format!("{name}.{extension}")) };
+    let safetensors = file("safetensors");
+    match safetensors.exists() {
+        true => network.load_safetensors(safetensors),
+        false => network.load_pytorch(file("pth")),
+    }
+}
+
+impl Networks for ProPainter {
+    fn flows(&self, images: Tensor<5>, iterations: usize) -> Flows {
+        let frames = as_batch(images);
+        let pairs = frames.dims()[0] - 1;
+        // What is computed of a frame serves the flow from it and to it, both ways.
+        let features = self.flow.features(frames.clone());
+        let context = self.flow.context(frames);
+        let [first, second] = [0, 1].map(|start| features.clone().narrow(0, start, pairs));
+        let of_frames = |start| RaftContext {
+            hidden: context.hidden.clone().narrow(0, start, pairs),
+            input: context.input.clone().narrow(0, start, pairs),
+        };
+        let flow = |from: &Tensor<4>, to: &Tensor<4>, context| {
+            let mut steps = self.flow.steps(from.clone(), to.clone(), context);
+            (0..iterations).for_each(|_| steps.step());
+            as_frames(steps.flow().full, 1)
+        };
+        Flows {
+            forward: flow(&first, &second, of_frames(0)),
+            backward: flow(&second, &first, of_frames(1)),
+        }
+    }
+
+    fn complete(&self, flows: Flows, holes: Tensor<5>) -> Flows {
+        let dtype = self.completion.downsample.weight.dtype();
+        let given = Flows {
+            forward: in_dtype(flows.forward.clone(), dtype),
+            backward: in_dtype(flows.backward.clone(), dtype),
+        };
+        let predicted = self
+            .completion
+            .predict(given, &in_dtype(holes.clone(), dtype));
+        let predicted = Flows {
+            forward: full(predicted.forward),
+            backward: full(predicted.backward),
+        };
+        combine(predicted, flows, &holes)
+    }
+
+    fn propagate(&self, images: Tensor<5>, flows: Flows, holes: Tensor<5>) -> [Tensor<5>; 2] {
+        let propagation = ImagePropagation {
+            sampling: Sampling::Nearest,
+        };
+        let known = images * holes.clone().neg().add_scalar(1.0);
+        let (filled, left) = propagation.forward(known.clone(), &flows, holes.clone());
+        [known + filled * holes, left]
+    }
+
+    fn encode(&self, image: Tensor<5>, hole: Tensor<5>, left: Tensor<5>) -> Tensor<4> {
+        let dtype = self.generator.ss.embedding.weight.dtype();
+        let [image, hole, left] = [image, hole, left].map(|given| in_dtype(given, dtype));
+        as_batch(self.generator.encode(image, hole, left))
+    }
+
+    fn generate(
+        &self,
+        features: Vec<Tensor<4>>,
+        flows: Flows,
+        holes: Tensor<5>,
+        left: Tensor<5>,
+    ) -> Tensor<4> {
+        let num_local = holes.dims()[1];
+        let features = as_frames(Tensor::cat(features, 0), 1);
+        let dtype = features.dtype();
+        let [holes, left] = [holes, left].map(|given| in_dtype(given, dtype));
+        let flows = Flows {
+            forward: in_dtype(flows.forward, dtype),
+            backward: in_dtype(flows.backward, dtype),
+        };
+        let guides = Guides::new(flows, holes, left);
+        let features = self.generator.propagate(features, &guides, num_local);
+        let holes = guides.holes(num_local);
+        let tokens = self.generator.split(features.clone());
+        let tokens = self.generator.transform(tokens, &holes, &features);
+        let features = features.narrow(1, 0, num_local);
+        let frames = self
+            .generator
+            .decode(features, tokens.narrow(1, 0, num_local));
+        as_batch(frames)
+    }
+}
