@@ -22,6 +22,8 @@ macro_rules! display_as_given {
 }
 display_as_given!(
     BlendChoice,
+    InpaintMode,
+    InpaintPreset,
     LossChoice,
     NormChoice,
     PrecisionChoice,
@@ -138,6 +140,34 @@ pub enum UpsamplingChoice {
     Bilinear,
     /// Transposed convolution.
     Transposed,
+}
+
+/// What of a video is completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InpaintMode {
+    /// What masks mark.
+    #[default]
+    Inpaint,
+    /// What lies around the frames.
+    Outpaint,
+}
+
+/// Settings of video inpainting, named after a GPU's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InpaintPreset {
+    /// 4 GB: 320×240, 20 frames a sub-video, 3 neighbours, every 30th frame as reference.
+    #[value(name = "4g")]
+    Gb4,
+    /// 6 GB: 480×360, 40 frames a sub-video, 5 neighbours, every 20th frame as reference.
+    #[value(name = "6g")]
+    Gb6,
+    /// 8 GB: 640×480, 50 frames a sub-video, 8 neighbours, every 15th frame as reference.
+    #[value(name = "8g")]
+    Gb8,
+    /// 12 GB: 1280×720, 80 frames a sub-video, 10 neighbours, every 10th frame as reference.
+    #[value(name = "12g")]
+    Gb12,
 }
 
 /// `none`, `block`, `segments=N` or `budget=SIZE`: what is kept for the backward pass.

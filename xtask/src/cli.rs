@@ -12,6 +12,7 @@ use crate::device::DeviceChoice;
 
 mod advise;
 mod infer;
+mod inpaint;
 mod models;
 mod monitor;
 mod numbers;
@@ -20,6 +21,7 @@ mod train;
 
 pub use advise::AdviseArgs;
 pub use infer::{InferArgs, InferFlags, InferModel};
+pub use inpaint::InpaintArgs;
 pub use models::{DecodeFlags, UNetFlags, UNetNetworkFlags, WatermarkFlags};
 pub use monitor::MonitorArgs;
 pub use plan::{
@@ -44,6 +46,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Run a trained model on images, stacks and folders of any size, in windows.
     Infer(InferArgs),
+    /// Complete videos: fill what masks mark, or extend the frames.
+    Inpaint(Box<InpaintArgs>),
     /// Say how to load a data set on this machine: what to keep, cache and load ahead, and why.
     Advise(AdviseArgs),
     /// Show what host, process and devices hold, once or again and again.

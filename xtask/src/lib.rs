@@ -17,6 +17,8 @@ pub mod bench;
 #[cfg(feature = "run")]
 pub mod infer;
 #[cfg(feature = "run")]
+pub mod inpaint;
+#[cfg(feature = "run")]
 pub mod interrupt;
 #[cfg(feature = "run")]
 pub mod monitor;

@@ -32,6 +32,11 @@ fn run(command: Command) -> Result<ExitCode> {
             let InferModel::Unet(flags) = args.model;
             cargo::run_runner(flags.device, flags.config.as_deref(), &flags.features)
         }
+        Command::Inpaint(args) => {
+            // Before anything heavy is compiled.
+            args.check().unwrap_or_else(|wrong| wrong.exit());
+            cargo::run_runner(args.device, None, &args.features)
+        }
         Command::Advise(args) => cargo::run_runner(args.device, None, &args.features),
         Command::Monitor(args) => cargo::run_runner(args.device, None, &args.features),
         Command::Plan(args) => {

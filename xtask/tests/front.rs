@@ -17,7 +17,8 @@ fn help_names_every_command() {
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     for command in [
-        "train", "infer", "advise", "plan", "monitor", "bench", "test", "golden", "check", "tidy",
+        "train", "infer", "inpaint", "advise", "plan", "monitor", "bench", "test", "golden",
+        "check", "tidy",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -50,6 +51,33 @@ fn advise_needs_data_and_says_what_it_may_be() {
     let output = xtask(&["advise", "--data", "x", "--memory", "much"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("6GiB"), "{}", stderr(&output));
+}
+
+#[test]
+fn inpaint_needs_a_video_masks_and_weights_and_says_when_flags_contradict() {
+    let refused = |flags: &str, word: &str| {
+        let flags = format!("inpaint --output out.mp4 {flags}");
+        let output = xtask(&flags.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(2), "{flags}");
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    };
+    refused("--mask m --weights w", "--video");
+    refused("--video v --mask m", "--weights");
+    refused("--video v --weights w", "--mask");
+    refused(
+        "--video v --mask m --weights w --mode outpaint",
+        "--mode outpaint",
+    );
+    refused(
+        "--video v --mask m --weights w --scale-w 1.2",
+        "--mode outpaint",
+    );
+    refused("--video v --mask m --weights w --height 240", "--width");
+    refused(
+        "--video v --mask m --weights w --neighbor-length 1",
+        "--neighbor-length",
+    );
+    refused("--video v --mask m --weights w --preset 5g", "4g");
 }
 
 #[test]

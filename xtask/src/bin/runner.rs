@@ -7,7 +7,7 @@ use burn_memopt::memory::CountingAllocator;
 use clap::Parser;
 use xtask::cli::{Cli, Command};
 use xtask::settings::UsageError;
-use xtask::{advise, bench, infer, monitor, plan, train};
+use xtask::{advise, bench, infer, inpaint, monitor, plan, train};
 
 /// Counts live and peak bytes, for progress, summaries and artifacts.
 #[global_allocator]
@@ -32,6 +32,10 @@ fn run(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => train::train(&args.into_model()),
         Command::Infer(args) => infer::run(&args),
+        Command::Inpaint(args) => {
+            args.check().unwrap_or_else(|wrong| wrong.exit());
+            inpaint::run(&args)
+        }
         Command::Advise(args) => advise::run(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Plan(args) => plan::run(&args),

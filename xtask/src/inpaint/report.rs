@@ -1,0 +1,319 @@
+//! What a run tells while it runs: a bar or plain lines on stderr, and one JSON object a line on
+//! stdout where a machine reads.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Error, Result};
+use burn::tensor::Device;
+use burn_memopt::memory::{Bytes, PeakMeter, live_on};
+use burn_memopt_models::propainter::inpaint::{InpaintProgress, Stage, StageTime};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::settings::InpaintSettings;
+
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Event<'a> {
+    Start {
+        video: &'a str,
+        settings: &'a InpaintSettings,
+    },
+    Progress {
+        video: &'a str,
+        stage: Stage,
+        frame: usize,
+        done: usize,
+        total: usize,
+        frames_per_second: Option<f64>,
+        bytes_in_use: Option<u64>,
+        bytes_peak: Option<u64>,
+        stage_seconds_left: Option<f64>,
+        seconds_left: Option<f64>,
+    },
+    Summary {
+        video: &'a str,
+        output: &'a Path,
+        frames: usize,
+        seconds: f64,
+        stages: &'a [StageSummary],
+        peak_bytes: Option<u64>,
+        device: &'a str,
+    },
+    Failed {
+        video: &'a str,
+        error: String,
+    },
+}
+
+/// What a stage took.
+#[derive(Serialize)]
+struct StageSummary {
+    stage: Stage,
+    frames: usize,
+    seconds: f64,
+    network_seconds: f64,
+    frames_per_second: Option<f64>,
+}
+
+/// Shows how videos get on, side by side.
+pub struct Report {
+    bar: ProgressBar,
+    json: bool,
+    /// Whether there are several videos, which are then named in every line.
+    is_many: bool,
+    device: Device,
+    device_name: String,
+    memory: Mutex<Memory>,
+}
+
+/// Memory of all videos together.
+struct Memory {
+    meter: Option<PeakMeter>,
+    peak: Option<Bytes>,
+}
+
+impl Report {
+    /// Shows what is computed on `device`.
+    pub fn new(device: &Device, device_name: String, json: bool, is_many: bool) -> Self {
+        // Lines of several videos would overwrite each other's bar.
+        let bar = match is_many {
+            true => ProgressBar::hidden(),
+            false => ProgressBar::new(0),
+        };
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
+            bar.set_style(style);
+        }
+        Self {
+            bar,
+            json,
+            is_many,
+            device: device.clone(),
+            device_name,
+            memory: Mutex::new(Memory {
+                meter: Some(PeakMeter::start(device)),
+                peak: None,
+            }),
+        }
+    }
+
+    /// Says what is completed, and how.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn start(&self, video: &str, settings: &InpaintSettings) -> Result<()> {
+        let [height, width] = settings.geometry.worked;
+        self.note(&format!(
+            "{video}: {} frames of {height}×{width} (height × width)",
+            settings.num_frames
+        ));
+        self.emit(&Event::Start { video, settings })
+    }
+
+    /// Shows how far a video is.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn progress(&self, video: &str, progress: &InpaintProgress) -> Result<()> {
+        let (in_use, peak) = (live_on(&self.device), self.peak());
+        let line = line(progress, in_use, peak);
+        if self.bar.is_hidden() {
+            match self.is_many {
+                true => eprintln!("{video}: {line}"),
+                false => eprintln!("{line}"),
+            }
+        } else {
+            self.bar.set_length(progress.total as u64);
+            self.bar.set_position(progress.done as u64);
+            self.bar.set_message(line);
+        }
+        let InpaintProgress {
+            stage,
+            frame,
+            done,
+            total,
+            ..
+        } = *progress;
+        self.emit(&Event::Progress {
+            video,
+            stage,
+            frame,
+            done,
+            total,
+            frames_per_second: progress.stages[stage as usize].frames_per_second(),
+            bytes_in_use: in_use.map(Bytes::get),
+            bytes_peak: peak.map(Bytes::get),
+            stage_seconds_left: progress.stage_seconds_left(stage),
+            seconds_left: progress.seconds_left(),
+        })
+    }
+
+    /// Says that a video is complete, and what it took since `started`.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn finished(
+        &self,
+        video: &str,
+        output: &Path,
+        started: Instant,
+        times: &[StageTime; 4],
+    ) -> Result<()> {
+        let (seconds, peak) = (started.elapsed().as_secs_f64(), self.peak());
+        let stages = Stage::ALL.map(|stage| {
+            let time = times[stage as usize];
+            StageSummary {
+                stage,
+                frames: time.frames,
+                seconds: time.seconds,
+                network_seconds: time.network_seconds,
+                frames_per_second: time.frames_per_second(),
+            }
+        });
+        let frames = times[Stage::Generation as usize].frames;
+        self.note(&format!(
+            "{video}: {frames} frames in {seconds:.1} s, peak memory {}, in {}",
+            known(peak),
+            output.display(),
+        ));
+        for stage in &stages {
+            self.note(&format!("  {}", stage_line(stage)));
+        }
+        self.emit(&Event::Summary {
+            video,
+            output,
+            frames,
+            seconds,
+            stages: &stages,
+            peak_bytes: peak.map(Bytes::get),
+            device: &self.device_name,
+        })
+    }
+
+    /// Says that a video cannot be completed.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn failed(&self, video: &str, error: &Error) -> Result<()> {
+        if self.is_many {
+            self.note(&format!("{video}: failed: {error:#}"));
+        }
+        let error = format!("{error:#}");
+        self.emit(&Event::Failed { video, error })
+    }
+
+    /// Writes a line on stderr, above the bar where there is one.
+    pub fn note(&self, text: &str) {
+        self.bar.suspend(|| eprintln!("{text}"));
+    }
+
+    /// The highest bytes in use so far.
+    fn peak(&self) -> Option<Bytes> {
+        let mut memory = self.lock();
+        if let Some(meter) = memory.meter.take() {
+            memory.peak = memory.peak.max(meter.finish().highest());
+            memory.meter = Some(PeakMeter::start(&self.device));
+        }
+        memory.peak
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn emit(&self, event: &Event) -> Result<()> {
+        if !self.json {
+            return Ok(());
+        }
+        let line = serde_json::to_string(event).context("cannot turn an event into JSON")?;
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{line}")
+            .and_then(|()| out.flush())
+            .context("cannot write to stdout")
+    }
+}
+
+fn known(bytes: Option<Bytes>) -> String {
+    bytes.map_or("unknown".into(), |bytes| bytes.to_string())
+}
+
+fn named(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Flow => "optical flow",
+        Stage::Completion => "flow completion",
+        Stage::Propagation => "image propagation",
+        Stage::Generation => "generator",
+    }
+}
+
+fn line(progress: &InpaintProgress, in_use: Option<Bytes>, peak: Option<Bytes>) -> String {
+    let InpaintProgress {
+        stage, done, total, ..
+    } = *progress;
+    let time = progress.stages[stage as usize];
+    let mut line = format!(
+        "{done}/{total} frames  {} from frame {}",
+        named(stage),
+        progress.frame
+    );
+    if let Some(rate) = time.frames_per_second() {
+        line += &format!("  {rate:.2} frames/s");
+    }
+    line += &format!("  memory {}, peak {}", known(in_use), known(peak));
+    let human = |seconds: f64| HumanDuration(Duration::from_secs_f64(seconds.ceil()));
+    match (progress.seconds_left(), progress.stage_seconds_left(stage)) {
+        (Some(left), _) => line += &format!("  {} left", human(left)),
+        (None, Some(left)) => line += &format!("  {} left of this stage", human(left)),
+        (None, None) => {}
+    }
+    line
+}
+
+fn stage_line(stage: &StageSummary) -> String {
+    let mut line = format!(
+        "{}: {} frames in {:.1} s",
+        named(stage.stage),
+        stage.frames,
+        stage.seconds
+    );
+    if let Some(rate) = stage.frames_per_second {
+        let share = 100.0 * stage.network_seconds / stage.seconds;
+        line += &format!(", {rate:.2} frames/s, {share:.0} % of it in the network");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_memory_is_called_so_and_the_time_left_is_that_of_the_stage_until_all_are_known() {
+        let mut progress = InpaintProgress {
+            stage: Stage::Completion,
+            frame: 4,
+            done: 0,
+            total: 10,
+            stages: [StageTime {
+                finished: 4,
+                frames: 4,
+                seconds: 2.0,
+                network_seconds: 2.0,
+            }; 4],
+        };
+        let known = line(&progress, None, Some(Bytes::mib(3)));
+        assert_eq!(
+            known,
+            "0/10 frames  flow completion from frame 4  2.00 frames/s  memory unknown, peak 3.0 MiB  12 seconds left"
+        );
+        progress.stages[3] = StageTime::default();
+        let of_stage = line(&progress, None, None);
+        assert!(
+            of_stage.ends_with("3 seconds left of this stage"),
+            "{of_stage}"
+        );
+    }
+}
