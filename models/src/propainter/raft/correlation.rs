@@ -33,9 +33,10 @@ pub enum Correlation {
 }
 
 impl Correlation {
-    /// [`OnDemand`](Self::OnDemand) with 32 MiB.
+    /// [`OnDemand`](Self::OnDemand) with 4 MiB, which a processor's cache holds: three times as fast
+    /// there as 32 MiB. A GPU is faster with more.
     pub const ON_DEMAND: Self = Self::OnDemand {
-        max_bytes: Bytes::mib(32),
+        max_bytes: Bytes::mib(4),
     };
 }
 
