@@ -55,14 +55,17 @@ pub struct CorrelationField {
 enum Source {
     /// `[batch_size * num_pixels, cells]` for each level.
     Volume(Vec<Tensor<2>>),
-    /// Features, one row a pixel.
-    Features {
-        /// `[batch_size, num_pixels, channels]`, divided by the root of their length.
-        first: Tensor<3>,
-        /// `[batch_size, cells, channels]` for each level.
-        second: Vec<Tensor<3>>,
-        max_bytes: Bytes,
-    },
+    Features(Box<Features>),
+}
+
+/// Features, one row a pixel.
+#[derive(Debug, Clone)]
+struct Features {
+    /// `[batch_size, num_pixels, channels]`, divided by the root of their length.
+    first: Tensor<3>,
+    /// `[batch_size, cells, channels]` for each level.
+    second: Vec<Tensor<3>>,
+    max_bytes: Bytes,
 }
 
 impl CorrelationField {
@@ -106,11 +109,11 @@ impl CorrelationField {
                 let flat = |level: Tensor<4>| level.flatten::<3>(2, 3).squeeze_dim::<2>(1);
                 Source::Volume(levels.into_iter().map(flat).collect())
             }
-            Correlation::OnDemand { max_bytes } => Source::Features {
+            Correlation::OnDemand { max_bytes } => Source::Features(Box::new(Features {
                 first,
                 second: levels.into_iter().map(rows).collect(),
                 max_bytes,
-            },
+            })),
         };
         Self { source, sizes }
     }
@@ -146,11 +149,10 @@ impl CorrelationField {
     fn values(&self, level: usize, cells: Tensor<2, Int>) -> Tensor<2> {
         match &self.source {
             Source::Volume(levels) => levels[level].clone().gather(1, cells),
-            Source::Features {
-                first,
-                second,
-                max_bytes,
-            } => dot_products(first, &second[level], cells, *max_bytes),
+            Source::Features(features) => {
+                let (first, second) = (&features.first, &features.second[level]);
+                dot_products(first, second, cells, features.max_bytes)
+            }
         }
     }
 
@@ -166,7 +168,7 @@ impl CorrelationField {
                 let num_windows = values.dims()[0];
                 Some(values.reshape([num_windows, 1, height, width]))
             }
-            Source::Features { .. } => None,
+            Source::Features(_) => None,
         }
     }
 }
