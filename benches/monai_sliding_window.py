@@ -10,7 +10,7 @@ alone. MONAI runs with PyTorch's number of threads and with one thread; the fast
 fastest of 21 runs counts, 7 in each of three turns, so that a machine that is busy for a while slows
 both.
 
-Exits with 1 if ours is not faster, or if either changes the image.
+Exits with 1 if ours is not faster, or changes the image.
 """
 
 import argparse
@@ -80,9 +80,12 @@ def main():
     missed = []
     for case, (seconds, deviation) in rust.items():
         their_seconds, their_deviation = python[case]
-        if max(deviation, their_deviation) > ROUNDING:
-            sys.exit(f"{case}: the image changed by {deviation:.1e} (ours), {their_deviation:.1e} (MONAI)")
-        print(f"{case:<12} {seconds:>8.3f} {their_seconds:>8.3f} {their_seconds / seconds:>7.2f}")
+        if deviation > ROUNDING:
+            sys.exit(f"{case}: the image changed by {deviation:.1e}")
+        print(
+            f"{case:<12} {seconds:>8.3f} {their_seconds:>8.3f} {their_seconds / seconds:>7.2f}"
+            f"   the image changed by {deviation:.1e} (ours), {their_deviation:.1e} (MONAI)"
+        )
         if seconds >= their_seconds:
             missed.append(f"{case}: {seconds:.3f} s, and MONAI {their_seconds:.3f} s")
     if missed:

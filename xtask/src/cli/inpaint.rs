@@ -42,13 +42,15 @@ pub struct InpaintArgs {
         long,
         value_name = "DIR",
         help_heading = "Video",
-        requires = "video_dir"
+        requires = "video_dir",
+        // clap does not require what another flag rules out.
+        conflicts_with = "video"
     )]
     pub mask_dir: Option<PathBuf>,
     /// Videos of --video-dir that are worked on side by side. Each takes memory of its own. The
     /// default is 1.
     #[arg(long, value_name = "N", help_heading = "Video", requires = "video_dir")]
-    #[arg(value_parser = at_least_one)]
+    #[arg(value_parser = at_least_one, conflicts_with = "video")]
     pub batch_size: Option<u64>,
     /// Also write the completed frames as PNG files, into a folder named OUTPUT-frames.
     #[arg(long, help_heading = "Video")]
