@@ -12,7 +12,7 @@ use super::in_order::InOrder;
 /// What is missing in the frames.
 pub enum Holes {
     /// What masks mark, grown by some pixels.
-    Masks(InOrder<MaskSource, HoleMask>, usize),
+    Masks(Box<InOrder<MaskSource, HoleMask>>, usize),
     /// What lies around the frames.
     Around,
 }

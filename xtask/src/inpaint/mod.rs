@@ -124,7 +124,7 @@ impl Run<'_> {
         self.report.start(&job.name, settings)?;
         let geometry = settings.geometry;
         let holes = given.masks.clone().map_or(Holes::Around, |masks| {
-            Holes::Masks(InOrder::new(masks), settings.mask_dilation)
+            Holes::Masks(Box::new(InOrder::new(masks)), settings.mask_dilation)
         });
         let footage = VideoFootage::new(given.video.clone(), settings.num_frames, holes, geometry);
         let mut footage = footage.with_masked(output.masked_writer()?);

@@ -44,7 +44,7 @@ impl Workplace {
         let config = MovingClipConfig::new().with_num_frames(num_frames);
         let clip = MovingClip::new(&config.with_height(height).with_width(width));
         let files = clip
-            .write(&self.path("clips"), name, FrameFormat::Png)
+            .write(self.path("clips"), name, FrameFormat::Png)
             .expect("a clip");
         std::fs::rename(files.frames, self.path(&format!("{name}-frames"))).expect("moved");
         std::fs::rename(files.masks, self.path(&format!("{name}-masks"))).expect("moved");
