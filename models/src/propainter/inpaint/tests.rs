@@ -134,7 +134,7 @@ impl Clip {
     }
 
     fn hole(&self, index: usize, place: usize) -> u8 {
-        u8::from(index >= self.without_hole && (place + index) % 5 == 0)
+        u8::from(index >= self.without_hole && (place + index).is_multiple_of(5))
     }
 
     fn ask(&mut self, what: usize, index: usize) -> Result<(), BoxError> {
@@ -252,8 +252,9 @@ proptest! {
         let clip = Clip::new(num_frames, seed);
         let mut changed = 0;
         for (&index, pixels) in &kept.0 {
-            for place in 0..3 * AREA {
-                let is_same = pixels[place] == clip.pixel(index, place);
+            prop_assert_eq!(pixels.len(), 3 * AREA);
+            for (place, pixel) in pixels.iter().enumerate() {
+                let is_same = *pixel == clip.pixel(index, place);
                 prop_assert!(is_same || clip.hole(index, place / 3) == 1);
                 changed += usize::from(!is_same);
             }
