@@ -18,12 +18,12 @@ use crate::memory::{MemoryManager, PeakMeter, PressureConfig, on_host};
 /// let mut runner = BatchRunner::new(BatchSizeConfig::default());
 /// let run = |items: &[u32]| -> Result<Vec<u32>, BoxError> {
 ///     match items.len() {
-///         1..4 => Ok(items.to_vec()),
+///         1..=4 => Ok(items.to_vec()),
 ///         _ => Err("can't allocate buffer of size: 64".into()), // as a small device would
 ///     }
 /// };
 /// let results = runner.run(&[1, 2, 3, 4, 5, 6, 7], run)?;
-/// assert_eq!(results, [1, 2, 3]);
+/// assert_eq!(results, [1, 2, 3, 4]);
 /// assert_eq!(runner.report().failed_sizes, [7]);
 /// # Ok::<(), burn_memopt::batch::BatchError>(())
 /// ```
