@@ -1,11 +1,13 @@
 //! Where the windows of a page lie.
 
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use burn_memopt::chunked::{
-    Blend, ChunkedError, ExactTiles, ImageSource, Progress, RowSink, SlidingWindow, tiles,
+    Accumulator, Blend, ChunkedError, ExactTiles, ImageSource, Progress, RowSink, SlidingWindow,
+    tiles,
 };
 
 use super::exact::Margin;
@@ -165,6 +167,24 @@ impl<'a> Cutter<'a> {
 }
 
 impl Cut {
+    /// Keeps the sums of windows in a file beside `result`, so that memory does not grow with the
+    /// width of a page.
+    pub fn with_sums_beside(self, result: &Path) -> Self {
+        if self.num_windows == 1 {
+            return self;
+        }
+        let folder = match result.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let sums = Accumulator::File(folder.into());
+        let kind = match self.kind {
+            Kind::Windows(windows) => Kind::Windows(windows.with_accumulator(sums)),
+            Kind::Tiles(tiles) => Kind::Tiles(tiles.with_accumulator(sums)),
+        };
+        Self { kind, ..self }
+    }
+
     /// Pages that may run together: of those that are one window each, as many as windows.
     pub fn pages_at_once(&self, windows_at_once: usize) -> usize {
         match (&self.kind, self.num_windows) {

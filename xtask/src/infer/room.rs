@@ -163,7 +163,7 @@ impl<'a> Room<'a> {
     }
 
     /// What a window costs, with the sums of its rows over the whole width of the image: those that
-    /// windows touch, and those that are being written.
+    /// windows touch, and those that are being written. Where the sums are in a file it is too much.
     fn cost(&self, size: [usize; 2]) -> Option<WindowCost> {
         let row = Bytes::new((2 * size[1] * size_of::<f32>()) as u64);
         self.cost.map(|cost| cost.with_row(row))

@@ -104,7 +104,8 @@ impl Session<'_> {
         };
         let cut = self
             .cutter
-            .cut(size, state.window, self.windows_at_once(size, state.window))?;
+            .cut(size, state.window, self.windows_at_once(size, state.window))?
+            .with_sums_beside(&target.output);
         let output = match Output::open(target, state.clone(), size) {
             Err(TiffStackError::RowsMissing { .. }) => {
                 self.report
