@@ -1,7 +1,10 @@
 //! The real runner as a process, clips for it, and what it leaves behind.
 
+#[path = "../run_output/mod.rs"]
+mod run_output;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use burn::data::dataset::Dataset;
 use burn_memopt_datasets::masks::HoleMask;
@@ -9,6 +12,8 @@ use burn_memopt_datasets::synthetic::clip::{MovingClip, MovingClipConfig};
 use burn_memopt_datasets::video::{FrameFolder, FrameFormat, VideoFrame};
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use run_output::Run;
 
 /// What keeps a run short: one step of optical flow, and few frames at once.
 pub const SHORT: [&str; 8] = [
@@ -88,45 +93,7 @@ pub fn run<'a>(args: impl IntoIterator<Item = &'a str>) -> Run {
     Run::of(command(args).output().expect("the runner starts"))
 }
 
-/// What a finished runner said.
-pub struct Run {
-    pub code: Option<i32>,
-    pub stderr: String,
-    pub events: Vec<Value>,
-}
-
 impl Run {
-    pub fn of(output: Output) -> Self {
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let parse = |line| serde_json::from_str(line).expect("a JSON object a line");
-        Self {
-            code: output.status.code(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            events: stdout.lines().map(parse).collect(),
-        }
-    }
-
-    #[track_caller]
-    pub fn succeeded(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}", self.stderr);
-        self
-    }
-
-    /// Asserts that it failed with `code` and said all of `words`.
-    #[track_caller]
-    pub fn failed(self, code: i32, words: &[&str]) -> Self {
-        assert_eq!(self.code, Some(code), "{}", self.stderr);
-        for word in words {
-            assert!(
-                self.stderr.contains(word),
-                "{word:?} is missing in {}",
-                self.stderr
-            );
-        }
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        self
-    }
-
     /// The events of a kind.
     pub fn events(&self, kind: &str) -> Vec<&Value> {
         self.events

@@ -1,12 +1,17 @@
 //! The real runner as a process, and what it leaves behind.
 
+#[path = "../run_output/mod.rs"]
+mod run_output;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub use run_output::Run;
 
 /// A network and batches so small that a step takes milliseconds.
 pub const TINY: [&str; 6] = ["--base-channels", "4", "--depth", "1", "--batch-size", "2"];
@@ -84,45 +89,7 @@ fn run_model(model: &str, args: &[&str]) -> Run {
     Run::of(output.expect("the runner starts"))
 }
 
-/// What a finished runner said.
-pub struct Run {
-    pub code: Option<i32>,
-    pub stderr: String,
-    pub events: Vec<Value>,
-}
-
 impl Run {
-    pub fn of(output: Output) -> Self {
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        let parse = |line| serde_json::from_str(line).expect("a JSON object a line");
-        Self {
-            code: output.status.code(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            events: stdout.lines().map(parse).collect(),
-        }
-    }
-
-    #[track_caller]
-    pub fn succeeded(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}", self.stderr);
-        self
-    }
-
-    /// Asserts that it failed with `code` and said all of `words`.
-    #[track_caller]
-    pub fn failed(self, code: i32, words: &[&str]) -> Self {
-        assert_eq!(self.code, Some(code), "{}", self.stderr);
-        for word in words {
-            assert!(
-                self.stderr.contains(word),
-                "{word:?} is missing in {}",
-                self.stderr
-            );
-        }
-        assert!(!self.stderr.contains("panicked"), "{}", self.stderr);
-        self
-    }
-
     /// The loss of every step as it was printed, by step.
     pub fn losses(&self) -> BTreeMap<u64, String> {
         let steps = self.events.iter().filter(|event| event["event"] == "step");

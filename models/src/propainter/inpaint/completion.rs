@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use burn_memopt::chunked::Tile;
-use burn_memopt::clip::sub_videos;
 
 use super::super::Flows;
 use super::config::COMPLETION_HALO;
 use super::frames::host_frames;
 use super::motion::Motion;
+use super::parts::Parts;
 use super::store::FrameStore;
 use super::watch::{Stage, Watch};
 use super::{InpaintConfig, InpaintError, Networks};
@@ -16,9 +16,7 @@ pub(super) struct Completion<'a> {
     pub(super) motion: Motion<'a>,
     pub(super) forward: FrameStore,
     pub(super) backward: FrameStore,
-    parts: Vec<Tile>,
-    /// Number of the part that comes next.
-    next: usize,
+    parts: Parts,
 }
 
 impl<'a> Completion<'a> {
@@ -33,10 +31,10 @@ impl<'a> Completion<'a> {
         let forward = FrameStore::open(root, "completed-forward", bytes)?;
         let backward = FrameStore::open(root, "completed-backward", bytes)?;
         let num_flows = motion.frames.num_frames - 1;
-        let parts = sub_videos(num_flows, config.subvideo_length, COMPLETION_HALO);
+        // A backward flow is kept after the forward one.
+        let done = backward.next();
+        let parts = Parts::new(num_flows, config.subvideo_length, COMPLETION_HALO, done);
         Ok(Self {
-            // A backward flow is kept after the forward one.
-            next: parts.partition_point(|part| part.keep.end <= backward.next()),
             motion,
             forward,
             backward,
@@ -46,11 +44,7 @@ impl<'a> Completion<'a> {
 
     /// Pairs of frames whose flow is completed.
     pub(super) fn finished(&self) -> usize {
-        let last = self
-            .next
-            .checked_sub(1)
-            .map(|last| self.parts[last].keep.end);
-        last.unwrap_or(0)
+        self.parts.finished()
     }
 
     /// Completes the flows before `end`.
@@ -60,11 +54,8 @@ impl<'a> Completion<'a> {
         networks: &dyn Networks,
         watch: &mut Watch,
     ) -> Result<(), InpaintError> {
-        while let Some(part) = self.parts.get(self.next).cloned() {
+        while let Some(part) = self.parts.next_before(end) {
             let Tile { read, keep } = &part;
-            if keep.start >= end {
-                break;
-            }
             self.motion.ensure(read.end, networks, watch)?;
             watch.enter(Stage::Completion, keep.start)?;
             let Motion {
@@ -85,7 +76,7 @@ impl<'a> Completion<'a> {
             })?;
             self.forward.put_all(keep.clone(), &forward)?;
             self.backward.put_all(keep.clone(), &backward)?;
-            self.next += 1;
+            self.parts.advance();
             watch.leave(keep.end);
         }
         Ok(())
@@ -100,10 +91,7 @@ impl<'a> Completion<'a> {
     ) -> Result<(), InpaintError> {
         self.forward.release_before(index)?;
         self.backward.release_before(index)?;
-        let first = self
-            .parts
-            .get(self.next)
-            .map_or(usize::MAX, |part| part.read.start);
+        let first = self.parts.first_needed();
         self.motion.release_before(first)?;
         self.motion.frames.release_before(frames.min(first))
     }

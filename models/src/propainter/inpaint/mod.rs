@@ -20,6 +20,7 @@ mod generation;
 mod inpainter;
 mod motion;
 mod networks;
+mod parts;
 mod propagation;
 mod store;
 #[cfg(test)]

@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use burn_memopt::chunked::Tile;
-use burn_memopt::clip::sub_videos;
 
 use super::super::Flows;
 use super::completion::Completion;
 use super::config::PROPAGATION_HALO;
 use super::frames::host_frames;
+use super::parts::Parts;
 use super::store::FrameStore;
 use super::watch::{Stage, Watch};
 use super::{InpaintConfig, InpaintError, Networks};
@@ -18,9 +18,7 @@ pub(super) struct Propagation<'a> {
     pub(super) images: FrameStore,
     /// The holes that are left.
     pub(super) left: FrameStore,
-    parts: Vec<Tile>,
-    /// Number of the part that comes next.
-    next: usize,
+    parts: Parts,
 }
 
 impl<'a> Propagation<'a> {
@@ -34,10 +32,15 @@ impl<'a> Propagation<'a> {
         let (num_frames, area) = (frames.num_frames, frames.size[0] * frames.size[1]);
         let images = FrameStore::open(root, "propagated", 3 * 4 * area)?;
         let left = FrameStore::open(root, "left", 4 * area)?;
-        let parts = sub_videos(num_frames, config.propagation_length(), PROPAGATION_HALO);
+        // What is left of a hole is kept after the image.
+        let done = left.next();
+        let parts = Parts::new(
+            num_frames,
+            config.propagation_length(),
+            PROPAGATION_HALO,
+            done,
+        );
         Ok(Self {
-            // What is left of a hole is kept after the image.
-            next: parts.partition_point(|part| part.keep.end <= left.next()),
             completion,
             images,
             left,
@@ -47,11 +50,7 @@ impl<'a> Propagation<'a> {
 
     /// Frames that are filled.
     pub(super) fn finished(&self) -> usize {
-        let last = self
-            .next
-            .checked_sub(1)
-            .map(|last| self.parts[last].keep.end);
-        last.unwrap_or(0)
+        self.parts.finished()
     }
 
     /// Fills the frames before `end`.
@@ -61,11 +60,8 @@ impl<'a> Propagation<'a> {
         networks: &dyn Networks,
         watch: &mut Watch,
     ) -> Result<(), InpaintError> {
-        while let Some(part) = self.parts.get(self.next).cloned() {
+        while let Some(part) = self.parts.next_before(end) {
             let Tile { read, keep } = &part;
-            if keep.start >= end {
-                break;
-            }
             let pairs = read.start..read.end - 1;
             self.completion.ensure(pairs.end, networks, watch)?;
             self.completion.motion.frames.ensure(read.end, watch)?;
@@ -89,7 +85,7 @@ impl<'a> Propagation<'a> {
             })?;
             self.images.put_all(keep.clone(), &images)?;
             self.left.put_all(keep.clone(), &left)?;
-            self.next += 1;
+            self.parts.advance();
             watch.leave(keep.end);
         }
         Ok(())
@@ -104,10 +100,7 @@ impl<'a> Propagation<'a> {
     ) -> Result<(), InpaintError> {
         self.images.release_before(first)?;
         self.left.release_before(first)?;
-        let own = self
-            .parts
-            .get(self.next)
-            .map_or(usize::MAX, |part| part.read.start);
+        let own = self.parts.first_needed();
         self.completion
             .release_before(local.min(own), first.min(local).min(own))
     }
