@@ -5,8 +5,10 @@ use rand::{RngExt, rngs::StdRng};
 
 use super::{placement::Placement, text};
 
-/// Pixels of the drawing for one of the image, along each axis.
+/// Pixels of the drawing for one of the image, along each axis,
 const OVERSAMPLING: f32 = 2.0;
+/// as long as a line has no more than these: to thicken strokes takes the fourth power of them.
+const MAX_DRAWN_HEIGHT: f32 = 256.0;
 /// What strokes are thickened by on each side, least and most, as shares of the line's height:
 /// light type would be lost in a picture.
 const THICKENING: [f32; 2] = [0.01, 0.05];
@@ -19,6 +21,8 @@ pub struct Word {
     coverage: Vec<f32>,
     height: usize,
     width: usize,
+    /// Pixels of the drawing for one of the image, along each axis.
+    scale: f32,
 }
 
 impl Word {
@@ -33,11 +37,12 @@ impl Word {
             FontRef::try_from_slice(font).expect("invariant: the fonts of the crate are whole");
         let text = text::random(rng);
         let thickening = line_height * rng.random_range(THICKENING[0]..THICKENING[1]);
-        let word = Self::draw(text, &font, OVERSAMPLING * line_height);
-        word.thickened(OVERSAMPLING * thickening)
+        let scale = OVERSAMPLING.min(MAX_DRAWN_HEIGHT / line_height);
+        Self::draw(text, &font, line_height, scale).thickened(scale * thickening)
     }
 
-    fn draw(text: String, font: &FontRef, line_height: f32) -> Self {
+    fn draw(text: String, font: &FontRef, line_height: f32, scale: f32) -> Self {
+        let line_height = scale * line_height;
         let font = font.as_scaled(PxScale::from(line_height));
         let mut pen = 0.0;
         let mut outlines = Vec::new();
@@ -70,6 +75,7 @@ impl Word {
             coverage,
             height,
             width,
+            scale,
         }
     }
 
@@ -116,11 +122,11 @@ impl Word {
 
     /// The coverage at a place of the image.
     fn sample(&self, placement: &Placement, row: f32, column: f32) -> f32 {
-        let [height, width] = [self.height, self.width].map(|side| side as f32 / OVERSAMPLING);
+        let [height, width] = [self.height, self.width].map(|side| side as f32 / self.scale);
         let [across, along] = placement.within(row, column, [height, width]);
         self.interpolate(
-            OVERSAMPLING * (across + 0.5 * height) - 0.5,
-            OVERSAMPLING * (along + 0.5 * width) - 0.5,
+            self.scale * (across + 0.5 * height) - 0.5,
+            self.scale * (along + 0.5 * width) - 0.5,
         )
     }
 
@@ -142,5 +148,27 @@ impl Word {
             true => self.coverage[row as usize * self.width + column as usize],
             false => 0.0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    /// Lines' heights squared that a word covers.
+    fn area(line_height: f32) -> f32 {
+        let word = Word::random(line_height, &mut StdRng::seed_from_u64(7));
+        word.coverage.iter().sum::<f32>() / (word.scale * line_height).powi(2)
+    }
+
+    #[test]
+    fn a_large_word_is_a_small_one_magnified() {
+        let word = Word::random(2000.0, &mut StdRng::seed_from_u64(7));
+        assert!(word.height <= 2 * MAX_DRAWN_HEIGHT as usize);
+        let (small, large) = (area(64.0), area(2000.0));
+        assert!((small - large).abs() < 0.1 * small, "{small}, {large}");
     }
 }
