@@ -2,8 +2,14 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::float_file::FloatFile;
+
+/// Numbers that are worth a thread of their own.
+const NUM_AT_ONCE: usize = 1 << 15;
 
 /// Sums of windows times weights for the rows of one row of windows, of all planes.
 ///
@@ -49,65 +55,151 @@ impl Band {
         self.num_planes
     }
 
-    /// Adds pixels that count as `weights` to the line that starts at `[plane, row, column]`. Only the
-    /// first `old` sums hold something already; the others are overwritten.
-    pub(super) fn add(
-        &mut self,
-        place: [usize; 3],
-        pixels: &[f32],
-        weights: &[f32],
-        old: usize,
-    ) -> io::Result<()> {
-        self.change(place, pixels.len(), old, |sums| {
-            let (old_sums, new_sums) = sums.split_at_mut(old);
-            let (old_pixels, new_pixels) = pixels.split_at(old);
-            let (old_weights, new_weights) = weights.split_at(old);
-            for ((sum, pixel), weight) in old_sums.iter_mut().zip(old_pixels).zip(old_weights) {
-                *sum += pixel * weight;
-            }
-            for ((sum, pixel), weight) in new_sums.iter_mut().zip(new_pixels).zip(new_weights) {
-                *sum = pixel * weight;
-            }
-        })
-    }
-
-    /// Overwrites the line that starts at `[plane, row, column]`.
-    pub(super) fn put(&mut self, place: [usize; 3], pixels: &[f32]) -> io::Result<()> {
-        self.change(place, pixels.len(), 0, |sums| sums.copy_from_slice(pixels))
-    }
-
-    /// Reads the line that starts at `[plane, row, column]`.
-    pub(super) fn read(&mut self, place: [usize; 3], line: &mut [f32]) -> io::Result<()> {
-        let start = self.start(place);
+    /// Adds a window to the planes from `plane` on.
+    pub(super) fn add(&mut self, plane: usize, piece: &Piece, window: &Window) -> io::Result<()> {
+        let (height, width) = (self.height, self.width);
         match &mut self.sums {
-            Sums::Host(sums) => line.copy_from_slice(&sums[start..start + line.len()]),
-            Sums::File { file, .. } => file.read(start, line)?,
-        }
-        Ok(())
-    }
-
-    /// Lets `change` change a line of `len` sums, of which the first `old` are wanted as they are.
-    fn change(
-        &mut self,
-        place: [usize; 3],
-        len: usize,
-        old: usize,
-        change: impl FnOnce(&mut [f32]),
-    ) -> io::Result<()> {
-        let start = self.start(place);
-        match &mut self.sums {
-            Sums::Host(sums) => change(&mut sums[start..start + len]),
+            Sums::Host(sums) => {
+                let num_lines = window.channels() * height;
+                let lines = sums[plane * height * width..]
+                    .par_chunks_mut(width)
+                    .take(num_lines);
+                let lines = lines.with_min_len(NUM_AT_ONCE.div_ceil(window.width));
+                lines.enumerate().for_each(|(line, sums)| {
+                    let (channel, place) = (line / height, line % height);
+                    let row = (place + height - piece.row % height) % height;
+                    if row < window.height {
+                        let sums = &mut sums[piece.column..][..window.width];
+                        window.add(channel, row, piece.num_old(row, window.width), sums);
+                    }
+                });
+            }
             Sums::File { file, line } => {
-                line.resize(len, 0.0);
-                file.read(start, &mut line[..old])?;
-                change(line);
-                file.write(start, line)?;
+                line.resize(window.width, 0.0);
+                for (channel, row) in window.lines() {
+                    let place = (piece.row + row) % height;
+                    let start = ((plane + channel) * height + place) * width + piece.column;
+                    let num_old = piece.num_old(row, window.width);
+                    file.read(start, &mut line[..num_old])?;
+                    window.add(channel, row, num_old, line);
+                    file.write(start, line)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn start(&self, [plane, row, column]: [usize; 3]) -> usize {
-        (plane * self.height + row % self.height) * self.width + column
+    /// Fills the lines of all planes and `rows`, plane after plane, with sums from `column` on,
+    /// divided by what windows weigh there, `[rows, columns]`.
+    pub(super) fn read(
+        &mut self,
+        rows: Range<usize>,
+        column: usize,
+        weights: Option<&[f32]>,
+        lines: Vec<&mut [f32]>,
+    ) -> io::Result<()> {
+        let (height, width) = (self.height, self.width);
+        let start = |number: usize| {
+            let (plane, row) = (number / rows.len(), rows.start + number % rows.len());
+            (plane * height + row % height) * width + column
+        };
+        let divide = |number: usize, line: &mut [f32]| {
+            let weights = weights.map(|weights| &weights[number % rows.len() * line.len()..]);
+            for (sum, weight) in line.iter_mut().zip(weights.unwrap_or_default()) {
+                *sum /= weight;
+            }
+        };
+        match &mut self.sums {
+            // The first touch of memory takes longer than the copy: threads share it.
+            Sums::Host(sums) => lines
+                .into_par_iter()
+                .enumerate()
+                .for_each(|(number, line)| {
+                    line.copy_from_slice(&sums[start(number)..][..line.len()]);
+                    divide(number, line);
+                }),
+            Sums::File { file, .. } => {
+                for (number, line) in lines.into_iter().enumerate() {
+                    file.read(start(number), line)?;
+                    divide(number, line);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the result of a window goes in the padded result, and what is there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece {
+    pub image: usize,
+    pub row: usize,
+    pub column: usize,
+    /// Rows before this one hold something already,
+    pub old_rows: usize,
+    /// and so do columns before this one, in rows that do not.
+    pub old_columns: usize,
+}
+
+impl Piece {
+    /// A piece that lies on no other.
+    pub(super) fn alone(image: usize, row: usize, column: usize) -> Self {
+        Self {
+            image,
+            row,
+            column,
+            old_rows: 0,
+            old_columns: 0,
+        }
+    }
+
+    /// Of row `row` of the window, `width` columns wide, the columns that hold something already.
+    fn num_old(&self, row: usize, width: usize) -> usize {
+        match self.row + row < self.old_rows {
+            true => width,
+            false => self.old_columns.saturating_sub(self.column),
+        }
+    }
+}
+
+/// What came out of a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Window<'a> {
+    /// `[channels, height, width]`.
+    pub pixels: &'a [f32],
+    pub height: usize,
+    pub width: usize,
+    /// What pixels count as, `[height, width]`; without them each pixel lies there alone.
+    pub weights: Option<&'a [f32]>,
+}
+
+impl Window<'_> {
+    fn channels(&self) -> usize {
+        self.pixels.len() / (self.height * self.width)
+    }
+
+    /// Channel and row of every line.
+    fn lines(&self) -> impl Iterator<Item = (usize, usize)> {
+        let height = self.height;
+        (0..self.channels() * height).map(move |line| (line / height, line % height))
+    }
+
+    /// Adds a line to `sums`. Only the first `num_old` hold something already; the others are
+    /// overwritten.
+    fn add(&self, channel: usize, row: usize, num_old: usize, sums: &mut [f32]) {
+        let pixels = &self.pixels[(channel * self.height + row) * self.width..][..self.width];
+        let Some(weights) = self.weights else {
+            return sums.copy_from_slice(pixels);
+        };
+        let weights = &weights[row * self.width..][..self.width];
+        let (old_sums, new_sums) = sums.split_at_mut(num_old);
+        let (old_pixels, new_pixels) = pixels.split_at(num_old);
+        let (old_weights, new_weights) = weights.split_at(num_old);
+        for ((sum, pixel), weight) in old_sums.iter_mut().zip(old_pixels).zip(old_weights) {
+            *sum += pixel * weight;
+        }
+        for ((sum, pixel), weight) in new_sums.iter_mut().zip(new_pixels).zip(new_weights) {
+            *sum = pixel * weight;
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! How much the windows that cover a pixel weigh together; pure.
 
+use std::mem::take;
+use std::ops::Range;
+
 /// The weights of all windows over a result, row by row.
 #[derive(Debug)]
 pub(super) struct Coverage {
@@ -9,8 +12,10 @@ pub(super) struct Coverage {
     side: usize,
     /// First row and first column of each window, rising.
     starts: [Vec<usize>; 2],
-    /// Of the row that was asked for last.
+    /// Of the row that was asked for last,
     sums: Vec<f32>,
+    /// and of the rows.
+    several: Vec<f32>,
     /// Rows of a window that lie on it.
     of: Vec<usize>,
 }
@@ -29,6 +34,7 @@ impl Coverage {
             side,
             starts,
             sums: vec![0.0; width],
+            several: Vec::new(),
             of: Vec::new(),
         }
     }
@@ -43,8 +49,20 @@ impl Coverage {
         self.side
     }
 
+    /// The sums of weights, `[rows, columns]`.
+    pub(super) fn rows(&mut self, rows: Range<usize>, columns: Range<usize>) -> &[f32] {
+        let mut several = take(&mut self.several);
+        several.clear();
+        several.reserve_exact(rows.len() * columns.len());
+        for row in rows {
+            several.extend_from_slice(&self.row(row)[columns.clone()]);
+        }
+        self.several = several;
+        &self.several
+    }
+
     /// The sum of weights at each column of a row.
-    pub(super) fn row(&mut self, row: usize) -> &[f32] {
+    fn row(&mut self, row: usize) -> &[f32] {
         let height = self.weights.len() / self.side;
         let [rows, columns] = &self.starts;
         let covering = rows.partition_point(|start| start + height <= row)

@@ -2,7 +2,8 @@ use std::ops::{ControlFlow, Range};
 
 use burn::tensor::{Device, Tensor};
 
-use super::pending::{Finished, Pending, Piece};
+use super::band::Piece;
+use super::pending::{Finished, Pending};
 use super::reach::Reach;
 use super::tile::{Tile, tiles};
 use super::{

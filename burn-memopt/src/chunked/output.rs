@@ -1,7 +1,8 @@
 use burn::tensor::Tensor;
 
+use super::band::Piece;
 use super::coverage::Coverage;
-use super::pending::{Finished, Pending, Piece};
+use super::pending::{Finished, Pending};
 use super::{Accumulator, Axis, Blend, ChunkedError, Grid, RowSink, WindowPlace};
 
 /// What every output of a run shares.

@@ -1,9 +1,8 @@
-use std::io;
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::band::Band;
+use super::band::{Band, Piece, Window};
 use super::coverage::Coverage;
 use super::device_band::DeviceBand;
 use super::{Accumulator, ChunkedError, RowSink, WindowPlace};
@@ -26,31 +25,6 @@ pub(super) struct Pending {
 enum Rows {
     Lines(Band),
     Device(Box<DeviceBand>),
-}
-
-/// Where the result of a window goes in the padded result, and what is there.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
-    pub image: usize,
-    pub row: usize,
-    pub column: usize,
-    /// Rows before this one hold something already,
-    pub old_rows: usize,
-    /// and so do columns before this one, in rows that do not.
-    pub old_columns: usize,
-}
-
-impl Piece {
-    /// A piece that lies on no other.
-    pub(super) fn alone(image: usize, row: usize, column: usize) -> Self {
-        Self {
-            image,
-            row,
-            column,
-            old_rows: 0,
-            old_columns: 0,
-        }
-    }
 }
 
 /// What is finished, in rows and columns of the padded result.
@@ -127,14 +101,15 @@ impl Pending {
         let data = results.try_into_data();
         let data = data.map_err(|error| ChunkedError::model(first, error.into()))?;
         let pixels = data.as_slice::<f32>().expect("invariant: cast to f32");
-        let planes = pixels.chunks(height * width);
-        let places = pieces
-            .iter()
-            .flat_map(|piece| (0..self.channels).map(move |channel| (piece, channel)));
-        let weights = self.coverage.as_ref().map(Coverage::weights);
-        for ((piece, channel), pixels) in places.zip(planes) {
-            let plane = piece.image * self.channels + channel;
-            add_plane(band, plane, piece, pixels, width, weights)
+        let windows = pixels.chunks(self.channels * height * width);
+        for (piece, pixels) in pieces.iter().zip(windows) {
+            let window = Window {
+                pixels,
+                height,
+                width,
+                weights: self.coverage.as_ref().map(Coverage::weights),
+            };
+            band.add(piece.image * self.channels, piece, &window)
                 .map_err(|error| ChunkedError::accumulator(self.output, error))?;
         }
         Ok(())
@@ -151,12 +126,23 @@ impl Pending {
         let Finished { rows, before, .. } = finished.clone();
         match &mut self.rows {
             Rows::Lines(band) => {
-                let row_len = band.num_planes() * finished.columns.len();
-                let at_once = (NUM_HANDED / row_len).max(1);
+                let (num_planes, width) = (band.num_planes(), finished.columns.len());
+                let mut read = |rows: Range<usize>, planes: Vec<&mut [f32]>| {
+                    let weights = self.coverage.as_mut();
+                    let weights = weights
+                        .map(|coverage| coverage.rows(rows.clone(), finished.columns.clone()));
+                    let lines = planes.into_iter().flat_map(|plane| plane.chunks_mut(width));
+                    band.read(rows, finished.columns.start, weights, lines.collect())
+                        .map_err(|error| ChunkedError::accumulator(output, error))
+                };
+                if let Some(planes) = sink.lend(rows.start - before..rows.end - before) {
+                    return read(rows, planes);
+                }
+                let at_once = (NUM_HANDED / (num_planes * width)).max(1);
                 for start in rows.clone().step_by(at_once) {
                     let some = start..rows.end.min(start + at_once);
-                    self.gather(some.clone(), finished.columns.clone())
-                        .map_err(|error| ChunkedError::accumulator(output, error))?;
+                    self.buffer.resize(num_planes * some.len() * width, 0.0);
+                    read(some.clone(), vec![&mut self.buffer])?;
                     let first = some.start - before;
                     sink.write(first..some.end - before, &self.buffer)
                         .map_err(write(first))?;
@@ -182,64 +168,13 @@ impl Pending {
         }
         Ok(())
     }
-
-    /// Fills the buffer with the weighted means of rows and columns, `[planes, rows, columns]`.
-    fn gather(&mut self, rows: Range<usize>, columns: Range<usize>) -> io::Result<()> {
-        let Rows::Lines(band) = &mut self.rows else {
-            return Ok(());
-        };
-        let (num_rows, width) = (rows.len(), columns.len());
-        self.buffer
-            .resize(band.num_planes() * num_rows * width, 0.0);
-        for (number, row) in rows.enumerate() {
-            let weights = self.coverage.as_mut().map(|coverage| coverage.row(row));
-            for plane in 0..band.num_planes() {
-                let line = &mut self.buffer[(plane * num_rows + number) * width..][..width];
-                band.read([plane, row, columns.start], line)?;
-                if let Some(weights) = weights {
-                    for (sum, weight) in line.iter_mut().zip(&weights[columns.clone()]) {
-                        *sum /= weight;
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Adds one channel of a window.
-fn add_plane(
-    band: &mut Band,
-    plane: usize,
-    piece: &Piece,
-    pixels: &[f32],
-    width: usize,
-    weights: Option<&[f32]>,
-) -> io::Result<()> {
-    for (number, pixels) in pixels.chunks(width).enumerate() {
-        let row = piece.row + number;
-        let old = match row < piece.old_rows {
-            true => width,
-            false => piece.old_columns.saturating_sub(piece.column),
-        };
-        let place = [plane, row, piece.column];
-        match weights {
-            Some(weights) => band.add(place, pixels, &weights[number * width..][..width], old)?,
-            None => band.put(place, pixels)?,
-        }
-    }
-    Ok(())
 }
 
 /// The sums of weights under finished rows, `[1, 1, rows, columns]`.
 fn divisors(coverage: &mut Coverage, finished: Finished, device: &Device) -> Tensor<4> {
     let Finished { rows, columns, .. } = finished;
     let dims = [1, 1, rows.len(), columns.len()];
-    let mut weights = Vec::with_capacity(dims.iter().product());
-    for row in rows {
-        weights.extend_from_slice(&coverage.row(row)[columns.clone()]);
-    }
-    on_device(weights, dims, device)
+    on_device(coverage.rows(rows, columns).to_vec(), dims, device)
 }
 
 fn on_device(numbers: Vec<f32>, dims: [usize; 4], device: &Device) -> Tensor<4> {

@@ -23,6 +23,13 @@ pub trait RowSink {
     /// If they cannot be kept.
     fn write(&mut self, rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError>;
 
+    /// Lends the memory that finished rows stay in, a slice of `rows` × width a plane, to be filled
+    /// instead of [written](Self::write). The default has none.
+    fn lend(&mut self, rows: Range<usize>) -> Option<Vec<&mut [f32]>> {
+        let _ = rows;
+        None
+    }
+
     /// Takes finished rows that are on a device, of a run with
     /// [`Accumulator::Device`](super::Accumulator::Device). The default reads and
     /// [writes](Self::write) them.
@@ -124,12 +131,12 @@ impl RowSink for TensorSink {
     }
 
     fn write(&mut self, rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError> {
-        let [num_images, channels, height, width] = self.dims;
+        let [num_images, channels, _, width] = self.dims;
         match &mut self.pixels {
-            Pixels::Host(result) => {
-                let planes = result.chunks_mut(height * width);
-                for (plane, pixels) in planes.zip(pixels.chunks(rows.len() * width)) {
-                    plane[rows.start * width..rows.end * width].copy_from_slice(pixels);
+            Pixels::Host(_) => {
+                let planes = self.lend(rows.clone()).unwrap_or_default();
+                for (plane, pixels) in planes.into_iter().zip(pixels.chunks(rows.len() * width)) {
+                    plane.copy_from_slice(pixels);
                 }
                 Ok(())
             }
@@ -139,6 +146,18 @@ impl RowSink for TensorSink {
                 let pixels = Tensor::from_data(data, (&*device, DType::F32));
                 self.write_tensor(rows, pixels)
             }
+        }
+    }
+
+    fn lend(&mut self, rows: Range<usize>) -> Option<Vec<&mut [f32]>> {
+        let [_, _, height, width] = self.dims;
+        match &mut self.pixels {
+            Pixels::Host(result) => {
+                let planes = result.chunks_mut(height * width);
+                let rows = rows.start * width..rows.end * width;
+                Some(planes.map(|plane| &mut plane[rows.clone()]).collect())
+            }
+            Pixels::Device(..) => None,
         }
     }
 
