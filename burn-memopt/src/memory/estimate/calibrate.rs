@@ -3,7 +3,7 @@ use burn::tensor::Device;
 use super::{PeakFit, Workload};
 use crate::chunked::BoxError;
 use crate::grad_checkpoint::UnmeasuredError;
-use crate::memory::{Bytes, PeakMeter};
+use crate::memory::{Bytes, PeakMeter, PeakMethod, PeakReading};
 
 /// A step could not be measured.
 #[derive(thiserror::Error, Debug)]
@@ -20,7 +20,8 @@ pub enum CalibrateError {
 /// Runs a step twice and tells the peak of the second run, above what was live before it.
 ///
 /// The first run warms up: it draws parameters, makes the optimizer's state and the buffers of the
-/// threads. `step` may [`sample`](PeakMeter::sample) between its forward and its backward pass,
+/// threads. Where peaks are [sampled](PeakMethod::Sampled), which finds less at one time and more at
+/// another, two more runs follow and the highest counts. `step` may [`sample`](PeakMeter::sample) between its forward and its backward pass,
 /// which helps where peaks are sampled.
 ///
 /// # Errors
@@ -29,13 +30,20 @@ pub fn peak_of_step(
     device: &Device,
     mut step: impl FnMut(&PeakMeter) -> Result<(), BoxError>,
 ) -> Result<Bytes, CalibrateError> {
-    let mut peak = None;
-    for _ in 0..2 {
+    let mut run = || -> Result<PeakReading, CalibrateError> {
         wait_for(device)?;
         let meter = PeakMeter::start(device);
         step(&meter).map_err(CalibrateError::Step)?;
         wait_for(device)?;
-        peak = meter.finish().peak;
+        Ok(meter.finish())
+    };
+    run()?;
+    let reading = run()?;
+    let mut peak = reading.peak;
+    if reading.method == PeakMethod::Sampled {
+        for _ in 0..2 {
+            peak = peak.max(run()?.peak);
+        }
     }
     Ok(peak.ok_or_else(|| UnmeasuredError::of(device))?)
 }
