@@ -1,6 +1,6 @@
-use burn::module::{Module, Param};
-use burn::nn::PaddingConfig2d;
-use burn::nn::conv::{Conv2d, DeformConv2d, DeformConv2dConfig};
+use burn::module::Module;
+use burn::nn::conv::{Conv2d, Conv2dConfig, DeformConv2d, DeformConv2dConfig};
+use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor};
 
@@ -38,17 +38,16 @@ impl DeformAlign {
         let deform = DeformConv2dConfig::new(channels, [3, 3])
             .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
             .with_offset_groups(GROUPS);
-        let mut last = conv3x3([width, 3 * POINTS], device);
-        last.weight = last.weight.map(|weight| weight.zeros_like());
-        let zeros = |bias: Param<Tensor<1>>| bias.map(|bias| bias.zeros_like());
-        last.bias = last.bias.map(zeros);
+        let last = Conv2dConfig::new([width, 3 * POINTS], [3, 3])
+            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+            .with_initializer(Initializer::Zeros);
         Self {
             deform: deform.init(device),
             conv_offset: vec![
                 conv3x3([condition, width], device),
                 conv3x3([width, width], device),
                 conv3x3([width, width], device),
-                last,
+                last.init(device),
             ],
             reach,
         }
