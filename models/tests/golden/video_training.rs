@@ -3,7 +3,7 @@
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use burn_memopt_models::propainter::loss::{
-    FlowCompletionLoss, FlowCompletionTarget, HingeLoss, InpaintLoss, canny, flow_edges,
+    FlowCompletionLoss, FlowCompletionTarget, HingeLoss, InpaintLoss, canny, crests, flow_edges,
     second_order_loss, smoothness_loss,
 };
 use burn_memopt_models::propainter::{
@@ -20,7 +20,9 @@ use crate::{network, optimizer};
 fn golden_canny_edges() {
     let case = Case::open("prim_canny");
     let mut comparison = Comparison::new(&case);
-    comparison.tensor("edges", canny(case.tensor("x", &Device::flex())));
+    let x = case.tensor::<4>("x", &Device::flex());
+    comparison.tensor("magnitude_after_nms", crests(x.clone()));
+    comparison.tensor("edges", canny(x));
     comparison.finish();
 }
 

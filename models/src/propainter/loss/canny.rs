@@ -36,6 +36,23 @@ const AROUND: [[isize; 2]; 8] = [
 /// # References
 /// Canny 1986, "A computational approach to edge detection", sections VI to VIII.
 pub fn canny(x: Tensor<4>) -> Tensor<4> {
+    of_each(x, |image| connected(&image.thinned()))
+}
+
+/// How steep grey images are once smoothed, where they are steeper than beside the edge; elsewhere
+/// 0. Its values are those that [`canny`] compares with its bounds.
+///
+/// # Shapes
+/// As [`canny`].
+///
+/// # Panics
+/// As [`canny`].
+pub fn crests(x: Tensor<4>) -> Tensor<4> {
+    of_each(x, |image| image.thinned().values)
+}
+
+/// Applies `compute` to every image on the host.
+fn of_each(x: Tensor<4>, compute: impl Fn(&Image) -> Vec<f32>) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     assert!(
         height > REACH as usize && width > REACH as usize,
@@ -44,11 +61,8 @@ pub fn canny(x: Tensor<4>) -> Tensor<4> {
     let (device, dims) = (x.device(), x.dims());
     let values: Vec<f32> = full(x).into_data().iter::<f32>().collect();
     let images = values.chunks(height * width);
-    let edges = images.flat_map(|values| {
-        let image = Image::new(values.to_vec(), width);
-        connected(&image.thinned())
-    });
-    Tensor::from_data(TensorData::new(edges.collect(), dims), &device)
+    let computed = images.flat_map(|values| compute(&Image::new(values.to_vec(), width)));
+    Tensor::from_data(TensorData::new(computed.collect(), dims), &device)
 }
 
 /// The edges of the length of flows, relative to the longest of all; none where no flow is longer

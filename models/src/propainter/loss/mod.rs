@@ -5,7 +5,7 @@
 //! | [`FlowCompletionLoss`] | [`FlowCompletion`](super::FlowCompletion) |
 //! | [`InpaintLoss`] | [`InpaintGenerator`](super::InpaintGenerator) |
 //! | [`HingeLoss`] | generator and [`Discriminator`](super::Discriminator) against each other |
-//! | [`canny`], [`flow_edges`] | the edges that completed flows must have |
+//! | [`canny`], [`crests`], [`flow_edges`] | the edges that completed flows must have |
 //!
 //! All losses are computed in f32.
 
@@ -19,7 +19,7 @@ mod inpaint;
 mod masked_l1;
 mod shift;
 
-pub use canny::{canny, flow_edges};
+pub use canny::{canny, crests, flow_edges};
 pub use census::census_loss;
 pub use edge::edge_loss;
 pub use flow::{flow_loss, second_order_loss, smoothness_loss};
