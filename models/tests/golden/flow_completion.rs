@@ -16,11 +16,14 @@ pub fn flows(case: &Case, device: &Device) -> Flows {
 
 #[test]
 fn golden_flow_completion_stages_and_both_directions() {
+    stages_and_both_directions(&Device::flex(), 1.0);
+}
+
+pub fn stages_and_both_directions(device: &Device, times: f64) {
     let case = Case::open("flowcomp_bidirect");
-    let mut comparison = Comparison::new(&case);
-    let device = Device::flex();
-    let network = network::filled(FlowCompletion::new(&device), &case);
-    let (flows, masks) = (flows(&case, &device), case.tensor::<5>("mask", &device));
+    let mut comparison = Comparison::within(&case, times);
+    let network = network::filled(FlowCompletion::new(device), &case);
+    let (flows, masks) = (flows(&case, device), case.tensor::<5>("mask", device));
 
     let mask = masks.clone().narrow(1, 0, 4);
     let known = flows.forward.clone() * (mask.ones_like() - mask.clone());

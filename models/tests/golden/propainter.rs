@@ -91,6 +91,12 @@ fn golden_sparse_transformer(
     transformer(&Device::flex(), name, bytes, 1.0);
 }
 
+#[cfg(feature = "wgpu")]
+pub fn exact_transformer(device: &Device, times: f64) {
+    transformer(device, "propainter_transformer_exact", usize::MAX, times);
+}
+
+#[cfg(feature = "wgpu")]
 pub fn padded_transformer(device: &Device, times: f64) {
     transformer(device, "propainter_transformer_padded", usize::MAX, times);
 }
@@ -139,14 +145,17 @@ fn input(case: &Case, device: &Device) -> GeneratorInput {
     }
 }
 
-/// The whole network with all intermediates, and again in small portions.
 #[test]
 fn golden_generator_with_reference_frames() {
+    generator_with_references(&Device::flex(), 1.0);
+}
+
+/// The whole network with all intermediates, and again in small portions.
+pub fn generator_with_references(device: &Device, times: f64) {
     let case = Case::open("propainter_forward");
-    let mut comparison = Comparison::new(&case);
-    let device = Device::flex();
-    let network = generator(&case, usize::MAX, &device);
-    let given = input(&case, &device);
+    let mut comparison = Comparison::within(&case, times);
+    let network = generator(&case, usize::MAX, device);
+    let given = input(&case, device);
     let encoded = network.encode(
         given.frames.clone(),
         given.masks.clone(),
@@ -173,7 +182,7 @@ fn golden_generator_with_reference_frames() {
         .sc
         .forward(tokens.squeeze_dim(0), [height, width], usize::MAX);
     comparison.tensor("soft_comp_ch0_15", composed.narrow(1, 0, 16));
-    let network = generator(&case, 1, &device);
+    let network = generator(&case, 1, device);
     comparison.tensor("output", network.forward(given));
     comparison.finish();
 }
@@ -199,17 +208,29 @@ pub fn generator_without_references(device: &Device, times: f64) {
 }
 
 #[rstest]
-#[case::clips("d3", View::Clip)]
-#[case::frames("d2", View::Frame)]
-fn golden_discriminator(#[case] name: &str, #[case] view: View) {
+#[case::clips(clip_discriminator)]
+#[case::frames(frame_discriminator)]
+fn golden_discriminator(#[case] case: fn(&Device, f64)) {
+    case(&Device::flex(), 1.0);
+}
+
+pub fn clip_discriminator(device: &Device, times: f64) {
+    discriminator(device, "d3", View::Clip, times);
+}
+
+pub fn frame_discriminator(device: &Device, times: f64) {
+    discriminator(device, "d2", View::Frame, times);
+}
+
+fn discriminator(device: &Device, name: &str, view: View, times: f64) {
     let case = Case::open("propainter_discriminators");
-    let mut comparison = Comparison::new(&case);
-    let device = Device::flex().autodiff();
-    let network = network::filled(Discriminator::new(view, &device), &case);
-    let clip = case.clip("frames_u8", &device);
+    let mut comparison = Comparison::within(&case, times);
+    let trained = device.clone().autodiff();
+    let network = network::filled(Discriminator::new(view, &trained), &case);
+    let clip = case.clip("frames_u8", &trained);
     comparison.tensor(&format!("{name}_train"), network.forward(clip.clone()));
     comparison.tensor(&format!("{name}_train_second"), network.forward(clip));
-    let clip = case.clip("frames_u8", &Device::flex());
+    let clip = case.clip("frames_u8", device);
     comparison.tensor(&format!("{name}_eval"), network.valid().forward(clip));
     comparison.finish();
 }

@@ -45,23 +45,18 @@ fn golden_on_a_gpu(#[case] case: fn(&Device, f64)) {
 
 /// Minutes each in software, for the many kernels to be compiled.
 #[rstest]
+#[case::raft(raft::flow)]
+#[case::flow_completion(flow_completion::stages_and_both_directions)]
 #[case::feature_propagation(propainter::feature_propagation)]
-#[case::transformer(propainter::padded_transformer)]
-#[case::generator(propainter::generator_without_references)]
+#[case::transformer(propainter::exact_transformer)]
+#[case::padded_transformer(propainter::padded_transformer)]
+#[case::generator(propainter::generator_with_references)]
+#[case::generator_without_references(propainter::generator_without_references)]
+#[case::clip_discriminator(propainter::clip_discriminator)]
+#[case::frame_discriminator(propainter::frame_discriminator)]
 fn golden_whole_networks_on_a_gpu(#[case] case: fn(&Device, f64)) {
     match std::env::var_os(ALL) {
         Some(_) => check(case),
         None => eprintln!("skipped: takes minutes in software; set {ALL} to run it"),
-    }
-}
-
-/// Takes minutes on software Vulkan, hence only when asked for.
-#[test]
-fn golden_raft_flow_on_a_gpu() {
-    if std::env::var_os("BURN_MEMOPT_GOLDEN_GPU").is_none() {
-        return eprintln!("skipped: set BURN_MEMOPT_GOLDEN_GPU to run all of RAFT on a GPU");
-    }
-    if let Some(device) = gpu() {
-        raft::flow(&device, TIMES);
     }
 }
