@@ -1,13 +1,16 @@
 //! What the bound on working memory saves in ProPainter's generator, counted exactly.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use burn::module::ParamId;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_memopt::memory::{CountingAllocator, PeakMeter};
+use burn_memopt_models::propainter::loss::{FlowCompletionLoss, FlowCompletionTarget};
 use burn_memopt_models::propainter::{
-    Flows, GeneratorInput, Holes, InpaintGenerator, InpaintGeneratorConfig, SparseTransformer,
+    FlowCompletion, Flows, GeneratorInput, Holes, InpaintGenerator, InpaintGeneratorConfig,
+    SparseTransformer,
 };
 
 #[global_allocator]
@@ -17,6 +20,68 @@ static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The gradients of a network by the names of its parameters.
+struct Gradients<'a> {
+    grads: &'a GradientsParams,
+    path: Vec<String>,
+    found: BTreeMap<String, Option<TensorData>>,
+}
+
+impl ModuleVisitor for Gradients<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let grad = self.grads.get::<D>(param.id).map(Tensor::into_data);
+        self.found.insert(self.path.join("."), grad);
+    }
+}
+
+/// The peak of a training step in bytes, and the gradients that it gives.
+fn measured<M: Module>(
+    network: &M,
+    step: impl FnOnce(&M) -> GradientsParams,
+) -> (f64, BTreeMap<String, Option<TensorData>>) {
+    let meter = PeakMeter::start(&Device::flex());
+    let grads = step(network);
+    let peak = meter.finish().peak.unwrap().get() as f64;
+    let mut gradients = Gradients {
+        grads: &grads,
+        path: Vec::new(),
+        found: BTreeMap::new(),
+    };
+    network.visit(&mut gradients);
+    (peak, gradients.found)
+}
+
+/// Asserts that a step of the network gives the same gradients when it is recomputed, in less than
+/// `most` of the memory.
+fn check_recomputed<M: Module>(
+    plain: &M,
+    recomputed: &M,
+    step: impl Fn(&M) -> GradientsParams,
+    most: f64,
+) {
+    let (whole, expected) = measured(plain, &step);
+    let (less, got) = measured(recomputed, &step);
+    let share = less / whole;
+    println!("peak {whole} bytes plain, {less} recomputed: {share:.2}");
+    let differing = expected
+        .iter()
+        .filter(|(name, grad)| grad.is_none() || got[*name] != **grad);
+    let differing: Vec<_> = differing.map(|(name, _)| name).collect();
+    assert!(differing.is_empty(), "other gradients of {differing:?}");
+    assert!(
+        share < most,
+        "recomputed needs {share:.2} of the plain peak"
+    );
 }
 
 #[test]
@@ -69,39 +134,45 @@ fn a_recomputed_training_step_needs_a_fraction_of_the_memory_and_gives_the_plain
         let completed = generator.forward_all(input.clone());
         GradientsParams::from_grads(completed.square().sum().backward(), generator)
     };
-    let measured = |generator: &InpaintGenerator| {
-        let meter = PeakMeter::start(&device);
-        let grads = step(generator);
-        (meter.finish().peak.unwrap().get() as f64, grads)
-    };
-    let (whole, expected) = measured(&plain);
-    let (recomputed, got) = measured(&plain.clone().with_grad_checkpoint(true));
-    let share = recomputed / whole;
-    println!("peak {whole} bytes plain, {recomputed} recomputed: {share:.2}");
     // A good part of the rest is the gradients of the parameters, which both keep.
-    assert!(
-        share < 0.65,
-        "recomputed needs {share:.2} of the plain peak"
-    );
-    let convs = [
-        &plain.encoder.layers[0],
-        &plain.feat_prop_module.backward.deform_align.conv_offset[0],
-        &plain.feat_prop_module.forward.backbone[1],
-        &plain.decoder.conv2,
-    ];
-    let blocks = &plain.transformers.transformer;
-    let same = |rank: usize, id: ParamId| {
-        let [got, expected] = [&got, &expected].map(|grads| match rank {
-            2 => grads.get::<2>(id).map(Tensor::into_data),
-            _ => grads.get::<4>(id).map(Tensor::into_data),
+    let recomputed = plain.clone().with_grad_checkpoint(true);
+    check_recomputed(&plain, &recomputed, step, 0.55);
+}
+
+#[test]
+fn recomputed_flow_completion_needs_a_fraction_of_the_memory_and_gives_the_plain_gradients() {
+    let _turn = turn();
+    let device = Device::flex().autodiff();
+    let mut plain = FlowCompletion::new(&device);
+    let normal = Distribution::Normal(0.0, 1.0);
+    // They begin with zeros, which pass no gradient on.
+    for pass in [
+        &mut plain.feat_prop_module.backward,
+        &mut plain.feat_prop_module.forward,
+    ] {
+        let last = pass.deform_align.conv_offset.last_mut().unwrap();
+        last.weight = last.weight.clone().map(|weight| {
+            let small = Distribution::Normal(0.0, 0.1);
+            Tensor::random(weight.dims(), small, &device).require_grad()
         });
-        assert!(got.is_some());
-        got == expected
+    }
+    let random = |frames: usize, channels: usize| {
+        Tensor::<5>::random([1, frames, channels, 64, 64], normal, &device)
     };
-    let convs = convs.map(|conv| same(4, conv.weight.id));
-    let values = blocks
-        .iter()
-        .map(|block| same(2, block.attention.value.weight.id));
-    let values: Vec<bool> = values.collect();
-    assert_eq!((convs, values), ([true; 4], vec![true; 1]));
+    let hole = Tensor::<5>::ones([1, 5, 1, 32, 32], &device);
+    let target = FlowCompletionTarget {
+        frames: random(5, 3).tanh(),
+        flows: Flows {
+            forward: random(4, 2),
+            backward: random(4, 2),
+        },
+        masks: hole.pad([(16, 16), (16, 16)], 0.0),
+    };
+    let step = |network: &FlowCompletion| {
+        let predicted = network.predict(target.flows.clone(), &target.masks);
+        let terms = FlowCompletionLoss::new().terms(network, &predicted, &target);
+        GradientsParams::from_grads(terms.total().backward(), network)
+    };
+    let recomputed = plain.clone().with_grad_checkpoint(true);
+    check_recomputed(&plain, &recomputed, step, 0.65);
 }

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use super::holes::Holes;
 use super::in_parts::fitting;
 use super::projection::Projection;
+use super::stage::stage;
 use super::windows::{WINDOW_LEN, Windows, outside};
 
 /// Tokens on a side of what one pooled token stands for.
@@ -36,6 +37,8 @@ pub struct SparseWindowAttention {
     /// Which tokens of the four rolled copies of a window lie outside it: a constant `[148]`.
     pub valid_ind_rolled: Param<Tensor<1, Int>>,
     heads: usize,
+    /// Whether the backward pass of training computes the scores again.
+    pub(super) recompute: bool,
 }
 
 impl SparseWindowAttention {
@@ -60,6 +63,7 @@ impl SparseWindowAttention {
             pool_layer: pool.init(device),
             valid_ind_rolled: Param::initialized(ParamId::new(), indices(outside(), device)),
             heads,
+            recompute: false,
         }
     }
 
@@ -173,15 +177,9 @@ impl SparseWindowAttention {
         let pooled: Tensor<1, Int> = indices(pooled.collect(), &device);
         let pooled = pooled.reshape([part.len(), keys.num_pooled]);
         let places = Tensor::cat(vec![mine, around, pooled], 1).flatten(0, 1);
-        let result = attention(
-            self.heads_of(query, part.len()),
-            self.heads_of(keys.key.clone().select(0, places.clone()), part.len()),
-            self.heads_of(keys.value.clone().select(0, places), part.len()),
-            None,
-            None,
-            Default::default(),
-        );
-        let result = result.swap_dims(1, 2);
+        let key = keys.key.clone().select(0, places.clone());
+        let value = keys.value.clone().select(0, places);
+        let result = self.attend([query, key, value], part.len());
         result.reshape([part.len() * WINDOW_LEN, frames, width])
     }
 
@@ -197,30 +195,29 @@ impl SparseWindowAttention {
         let count = part.len() * frames;
         let by_frame = |x: Tensor<3>| {
             let x = x.reshape([part.len(), WINDOW_LEN, frames, width]);
-            let x = x.swap_dims(1, 2).reshape([count * WINDOW_LEN, 1, width]);
-            self.heads_of(x, count)
+            x.swap_dims(1, 2).reshape([count * WINDOW_LEN, 1, width])
         };
-        let result = attention(
+        let all = [
             by_frame(self.query.forward(x.clone())),
             by_frame(self.key.forward(x.clone())),
             by_frame(self.value.forward(x)),
-            None,
-            None,
-            Default::default(),
-        );
-        let result = result.swap_dims(1, 2);
+        ];
+        let result = self.attend(all, count);
         let result = result.reshape([part.len(), frames, WINDOW_LEN, width]);
         let result = result.swap_dims(1, 2);
         result.reshape([part.len() * WINDOW_LEN, frames, width])
     }
 
-    /// Splits `[batch_size * places, frames, width]` into heads:
-    /// `[batch_size, heads, places * frames, width / heads]`.
-    fn heads_of(&self, x: Tensor<3>, batch_size: usize) -> Tensor<4> {
-        let [places, frames, width] = x.dims();
-        let tokens = places / batch_size * frames;
-        let x = x.reshape([batch_size, tokens, self.heads, width / self.heads]);
-        x.swap_dims(1, 2)
+    /// Attention within each of `batch_size` parts of queries, keys and values, which are
+    /// `[batch_size * places, frames, width]`: `[batch_size, tokens, heads, width / heads]`.
+    ///
+    /// The scores are by far the largest of what a block computes.
+    fn attend(&self, all: [Tensor<3>; 3], batch_size: usize) -> Tensor<4> {
+        stage(self.recompute, &self.heads, all, move |&heads, all| {
+            let [query, key, value] = all.map(|x| split(x, batch_size, heads));
+            let result = attention(query, key, value, None, None, Default::default());
+            result.swap_dims(1, 2)
+        })
     }
 
     /// What one window with a hole needs: queries, keys, values, twice each for their heads, and
@@ -267,6 +264,15 @@ fn own(tokens: &Tensor<3>, part: &[[usize; 2]], windows: Windows) -> Tensor<3> {
     });
     let places = indices(places.collect(), &tokens.device());
     tokens.clone().select(0, places)
+}
+
+/// Splits `[batch_size * places, frames, width]` into heads:
+/// `[batch_size, heads, places * frames, width / heads]`.
+fn split(x: Tensor<3>, batch_size: usize, heads: usize) -> Tensor<4> {
+    let [places, frames, width] = x.dims();
+    let tokens = places / batch_size * frames;
+    let x = x.reshape([batch_size, tokens, heads, width / heads]);
+    x.swap_dims(1, 2)
 }
 
 fn indices(values: Vec<usize>, device: &Device) -> Tensor<1, Int> {

@@ -10,6 +10,7 @@ use super::feature_propagation::Flows;
 use super::flow_propagation::FlowPropagation;
 use super::layers::{as_batch, as_frames, conv3x3};
 use super::p3d::PseudoConv3d;
+use super::stage::stage;
 use super::upsampling_conv::UpsamplingConv;
 
 /// Spatial dilations of the layers in the middle.
@@ -56,6 +57,7 @@ pub struct FlowCompletion {
     pub upsample: UpStage,
     /// Finds the edges of the completed flow.
     pub edge_detector: EdgeDetector,
+    recompute: bool,
 }
 
 /// A convolution and one that doubles the sides.
@@ -111,7 +113,22 @@ impl FlowCompletion {
             decoder1: UpStage::new([64, 32], device),
             upsample: UpStage::new([32, 2], device),
             edge_detector: EdgeDetector::new(device),
+            recompute: false,
         }
+    }
+
+    /// Whether training recomputes activations in the backward pass instead of keeping them: those
+    /// of every layer, and of every step of the propagation.
+    ///
+    /// The default is `false`. Inference is the same either way.
+    ///
+    /// # Exactness
+    /// Gradients are those of plain training.
+    #[must_use]
+    pub fn with_grad_checkpoint(mut self, recompute: bool) -> Self {
+        self.recompute = recompute;
+        self.feat_prop_module.recompute = recompute;
+        self
     }
 
     /// Predicts the flow everywhere, in one direction.
@@ -132,10 +149,15 @@ impl FlowCompletion {
         let quarter = self.encode(self.halve(x));
         let x = self.dilate(self.encode_further(quarter.clone()));
         let x = as_batch(self.feat_prop_module.forward(x.swap_dims(1, 2)));
-        let x = leaky_relu(self.decoder2.forward(x), 0.2);
-        let x = x + as_batch(quarter.swap_dims(1, 2));
-        let x = leaky_relu(self.decoder1.forward(x), 0.2);
-        as_frames(self.upsample.forward(x), batch_size)
+        let double = |up: &UpStage, x| {
+            stage(self.recompute, up, x, |up, x| {
+                leaky_relu(up.forward(x), 0.2)
+            })
+        };
+        let x = double(&self.decoder2, x) + as_batch(quarter.swap_dims(1, 2));
+        let x = double(&self.decoder1, x);
+        let x = stage(self.recompute, &self.upsample, x, UpStage::forward);
+        as_frames(x, batch_size)
     }
 
     /// To half the sides; the input goes on beyond its edges as it ends.
@@ -144,24 +166,39 @@ impl FlowCompletion {
     /// - x: `[batch_size, 3, pairs, height, width]`, flow and mask
     /// - output: `[batch_size, 32, pairs, height / 2, width / 2]`
     pub fn halve(&self, x: Tensor<5>) -> Tensor<5> {
-        let x = x.pad([(2, 2), (2, 2)], PadMode::Edge);
-        leaky_relu(self.downsample.forward(x), 0.2)
+        stage(self.recompute, &self.downsample, x, |conv, x| {
+            let x = x.pad([(2, 2), (2, 2)], PadMode::Edge);
+            leaky_relu(conv.forward(x), 0.2)
+        })
     }
 
     /// From half to a quarter of the sides, 64 channels.
     pub fn encode(&self, x: Tensor<5>) -> Tensor<5> {
-        encode(&self.encoder1, x)
+        self.run(&self.encoder1, x, PseudoConv3d::forward)
     }
 
     /// From a quarter to an eighth of the sides, 128 channels.
     pub fn encode_further(&self, x: Tensor<5>) -> Tensor<5> {
-        encode(&self.encoder2, x)
+        self.run(&self.encoder2, x, PseudoConv3d::forward)
     }
 
     /// The dilated convolutions at an eighth of the sides.
     pub fn dilate(&self, x: Tensor<5>) -> Tensor<5> {
-        let convs = self.mid_dilation.iter();
-        convs.fold(x, |x, conv| leaky_relu(conv.forward(x), 0.2))
+        self.run(&self.mid_dilation, x, Conv3d::forward)
+    }
+
+    /// Layers one after the other, each followed by a leaky ReLU.
+    fn run<M: Module + 'static>(
+        &self,
+        layers: &[M],
+        x: Tensor<5>,
+        forward: fn(&M, Tensor<5>) -> Tensor<5>,
+    ) -> Tensor<5> {
+        layers.iter().fold(x, |x, layer| {
+            stage(self.recompute, layer, x, move |layer, x| {
+                leaky_relu(forward(layer, x), 0.2)
+            })
+        })
     }
 
     /// Says how likely each pixel of a flow lies on one of its edges.
@@ -171,7 +208,14 @@ impl FlowCompletion {
     /// - output: `[batch_size, pairs, 1, height, width]`
     pub fn edges(&self, flows: Tensor<5>) -> Tensor<5> {
         let batch_size = flows.dims()[0];
-        as_frames(self.edge_detector.forward(as_batch(flows)), batch_size)
+        let x = as_batch(flows);
+        let edges = stage(
+            self.recompute,
+            &self.edge_detector,
+            x,
+            EdgeDetector::forward,
+        );
+        as_frames(edges, batch_size)
     }
 
     /// Predicts the flows of both directions everywhere; the values given inside the holes are not
@@ -217,10 +261,4 @@ pub fn combine(inside: Flows, outside: Flows, masks: &Tensor<5>) -> Flows {
 pub fn masks_of_pairs(masks: &Tensor<5>) -> [Tensor<5>; 2] {
     let pairs = masks.dims()[1] - 1;
     [0, 1].map(|first| masks.clone().narrow(1, first, pairs))
-}
-
-fn encode(convs: &[PseudoConv3d], x: Tensor<5>) -> Tensor<5> {
-    convs
-        .iter()
-        .fold(x, |x, conv| leaky_relu(conv.forward(x), 0.2))
 }

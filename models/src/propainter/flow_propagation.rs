@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use super::deform_align::DeformAlign;
 use super::direction::Direction;
 use super::layers::{chain, clip, conv3x3, frames};
+use super::stage::{apart, stage};
 
 /// The largest offset, in pixels.
 const REACH: f64 = 5.0;
@@ -23,6 +24,8 @@ pub struct FlowPropagation {
     pub forward: FlowPass,
     /// From the results of both to features.
     pub fusion: Conv2d,
+    /// Whether the backward pass of training runs every step again.
+    pub(super) recompute: bool,
 }
 
 /// One direction of [`FlowPropagation`].
@@ -43,6 +46,7 @@ impl FlowPropagation {
             backward: FlowPass::new(channels, 2, device),
             forward: FlowPass::new(channels, 3, device),
             fusion: Conv2dConfig::new([2 * channels, channels], [1, 1]).init(device),
+            recompute: false,
         }
     }
 
@@ -52,13 +56,21 @@ impl FlowPropagation {
     /// - x and output: `[batch_size, frames, channels, height, width]`
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let x = frames(x);
-        let alone: Vec<Vec<Tensor<4>>> = x.iter().map(|x| vec![x.clone()]).collect();
-        let backward = self.backward.run(Direction::Backward, alone);
-        let beside = x.iter().zip(&backward);
-        let beside = beside.map(|(x, b)| vec![x.clone(), b.clone()]).collect();
-        let forward = self.forward.run(Direction::Forward, beside);
+        // Both passes see it, and the sum at the end.
+        let seen: Vec<Tensor<4>> = x.iter().cloned().map(apart).collect();
+        let run = |pass: &FlowPass, direction, beside: &[Tensor<4>]| {
+            pass.run(direction, &seen, beside, self.recompute)
+        };
+        let backward = run(&self.backward, Direction::Backward, &[]);
+        // The other pass and the fusion see it, besides the next steps of its own pass.
+        let backward: Vec<Tensor<4>> = backward.into_iter().map(apart).collect();
+        let forward = run(&self.forward, Direction::Forward, &backward);
         let both = backward.into_iter().zip(forward).zip(x);
-        let fused = both.map(|((b, f), x)| self.fusion.forward(Tensor::cat(vec![b, f], 1)) + x);
+        let fused = both.map(|((b, f), x)| {
+            stage(self.recompute, &self.fusion, (b, f), |fusion, (b, f)| {
+                fusion.forward(Tensor::cat(vec![b, f], 1))
+            }) + x
+        });
         clip(fused.collect())
     }
 }
@@ -75,27 +87,54 @@ impl FlowPass {
         }
     }
 
-    /// Visits all frames; `seen` holds the features of each, the current ones first.
-    fn run(&self, direction: Direction, seen: Vec<Vec<Tensor<4>>>) -> Vec<Tensor<4>> {
-        type Carried = (Tensor<4>, Tensor<4>);
+    /// Visits all frames; each step sees the features of its frame, and what lies beside them if
+    /// anything does.
+    fn run(
+        &self,
+        direction: Direction,
+        seen: &[Tensor<4>],
+        beside: &[Tensor<4>],
+        recompute: bool,
+    ) -> Vec<Tensor<4>> {
+        // The result of a step, the same for the next two steps, and that of the step before.
+        type Carried = [Tensor<4>; 3];
         let results = direction.run(seen.len(), |at, before: Option<(usize, &Carried)>| {
-            let current = &seen[at][0];
-            let (first, carried) = match before {
-                None => (current.zeros_like(), current.zeros_like()),
-                Some((_, (first, second))) => {
-                    let condition =
-                        Tensor::cat(vec![first.clone(), current.clone(), second.clone()], 1);
-                    let pair = Tensor::cat(vec![first.clone(), second.clone()], 1);
-                    let carried = self.deform_align.forward(pair, condition, None);
-                    (first.clone(), carried)
-                }
+            let before = before.map(|(_, [_, first, second])| [first.clone(), second.clone()]);
+            let first = match &before {
+                None => seen[at].zeros_like(),
+                Some([first, _]) => first.clone(),
             };
-            let mut all = seen[at].clone();
-            all.push(carried.clone());
-            let result = carried + chain(&self.backbone, 0.1, Tensor::cat(all, 1));
-            // What the frame after this one sees as its last and its last but one.
-            (result, first)
+            let inputs = (seen[at].clone(), beside.get(at).cloned(), before);
+            let result = stage(
+                recompute,
+                self,
+                inputs,
+                |pass, (current, beside, before)| pass.step(current, beside, before),
+            );
+            [result.clone(), apart(result), first]
         });
-        results.into_iter().map(|(result, _)| result).collect()
+        results.into_iter().map(|[result, ..]| result).collect()
+    }
+
+    /// The result of a frame from those of the two frames before it, the last one first.
+    fn step(
+        &self,
+        current: Tensor<4>,
+        beside: Option<Tensor<4>>,
+        before: Option<[Tensor<4>; 2]>,
+    ) -> Tensor<4> {
+        let current = apart(current);
+        let carried = match before {
+            None => current.zeros_like(),
+            Some(before) => {
+                let [first, second] = before.map(apart);
+                let condition =
+                    Tensor::cat(vec![first.clone(), current.clone(), second.clone()], 1);
+                let pair = Tensor::cat(vec![first, second], 1);
+                self.deform_align.forward(pair, condition, None)
+            }
+        };
+        let all = [current].into_iter().chain(beside).chain([carried.clone()]);
+        carried + chain(&self.backbone, 0.1, Tensor::cat(all.collect(), 1))
     }
 }

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use super::in_parts::in_parts;
 use super::patches::{PATCH_LEN, fold, overlaps, unfold};
 use super::projection::Projection;
+use super::stage::stage;
 use super::warp::in_dtype;
 
 /// The two linear layers behind the attention, with an exchange between overlapping patches in
@@ -18,6 +19,8 @@ pub struct FusionFeedForward {
     pub fc1: Projection,
     /// From the patches.
     pub fc2: Projection,
+    /// Whether the backward pass of training computes the patches again.
+    pub(super) recompute: bool,
 }
 
 impl FusionFeedForward {
@@ -33,6 +36,7 @@ impl FusionFeedForward {
         Self {
             fc1: Projection::new([width, hidden], device),
             fc2: Projection::new([hidden, width], device),
+            recompute: false,
         }
     }
 
@@ -41,17 +45,23 @@ impl FusionFeedForward {
     /// # Shapes
     /// - tokens and output: `[frames, rows, columns, width]`, of feature maps of `size`
     pub fn forward(&self, tokens: Tensor<4>, size: [usize; 2], bytes: usize) -> Tensor<4> {
-        let [_, rows, columns, width] = tokens.dims();
+        let [_, rows, columns, _] = tokens.dims();
         let [hidden, _] = self.fc1.weight.dims();
         let each = 3 * size_of::<f32>() * hidden * rows * columns;
         in_parts(tokens, each, bytes, |tokens| {
-            let frames = tokens.dims()[0];
-            let tokens = tokens.reshape([frames, rows * columns, width]);
-            let sum = fold(self.fc1.forward(tokens), size);
-            let count = in_dtype(overlaps(size, &sum.device()), sum.dtype());
-            let patches = unfold(sum / count);
-            let tokens = self.fc2.forward(gelu(patches));
-            tokens.reshape([frames, rows, columns, width])
+            stage(self.recompute, self, tokens, move |layers, tokens| {
+                layers.exchange(tokens, size)
+            })
         })
+    }
+
+    fn exchange(&self, tokens: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+        let [frames, rows, columns, width] = tokens.dims();
+        let tokens = tokens.reshape([frames, rows * columns, width]);
+        let sum = fold(self.fc1.forward(tokens), size);
+        let count = in_dtype(overlaps(size, &sum.device()), sum.dtype());
+        let patches = unfold(sum / count);
+        let tokens = self.fc2.forward(gelu(patches));
+        tokens.reshape([frames, rows, columns, width])
     }
 }

@@ -136,8 +136,9 @@ enum Output {
 
 impl InpaintGenerator {
     /// Whether training recomputes activations in the backward pass instead of keeping them: every
-    /// step of the propagation, every block, and encoder, tokens and decoder in the portions that
-    /// [`working_bytes`](InpaintGeneratorConfig::working_bytes) makes.
+    /// step of the propagation, every block and in it again attention and patches, and encoder,
+    /// tokens and decoder, all in the portions that
+    /// [`working_bytes`](InpaintGeneratorConfig::working_bytes) makes: 16 MiB suit training.
     ///
     /// The default is `false`. Inference is the same either way.
     ///
@@ -147,6 +148,12 @@ impl InpaintGenerator {
     pub fn with_grad_checkpoint(mut self, recompute: bool) -> Self {
         self.recompute = recompute;
         self.feat_prop_module.recompute = recompute;
+        self.ss.recompute = recompute;
+        self.sc.recompute = recompute;
+        for block in &mut self.transformers.transformer {
+            block.attention.recompute = recompute;
+            block.mlp.recompute = recompute;
+        }
         self
     }
 
@@ -233,13 +240,7 @@ impl InpaintGenerator {
     /// - output: `[batch_size, frames, rows, columns, 512]`
     pub fn split(&self, features: Tensor<5>) -> Tensor<5> {
         let batch_size = features.dims()[0];
-        let bytes = self.working_bytes;
-        let tokens = stage(
-            self.recompute,
-            &self.ss,
-            as_batch(features),
-            move |ss, x| ss.forward(x, bytes),
-        );
+        let tokens = self.ss.forward(as_batch(features), self.working_bytes);
         as_frames(tokens, batch_size)
     }
 
@@ -265,9 +266,7 @@ impl InpaintGenerator {
     pub fn decode(&self, features: Tensor<5>, tokens: Tensor<5>) -> Tensor<5> {
         let [batch_size, _, _, height, width] = features.dims();
         let (size, bytes) = ([height, width], self.working_bytes);
-        let composed = stage(self.recompute, &self.sc, as_batch(tokens), move |sc, x| {
-            sc.forward(x, size, bytes)
-        });
+        let composed = self.sc.forward(as_batch(tokens), size, bytes);
         let features = as_batch(features) + composed;
         let each = decoder::frame_bytes(SCALE * height, SCALE * width);
         let frames = in_parts(features, each, bytes, |x| {

@@ -20,7 +20,8 @@
 //! # Memory
 //! Attention runs in batches of windows, and patches, encoder and decoder in batches of frames, all
 //! bounded in bytes by [`InpaintGeneratorConfig::working_bytes`]. For training,
-//! [`InpaintGenerator::with_grad_checkpoint`] recomputes every stage of a step and every block.
+//! [`InpaintGenerator::with_grad_checkpoint`] recomputes every stage of a step and every block, and
+//! [`FlowCompletion::with_grad_checkpoint`] every layer.
 //!
 //! # References
 //! Zhou et al. 2023, "ProPainter: Improving Propagation and Transformer for Video Inpainting",

@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use super::in_parts::in_parts;
 use super::patches::{PATCH_LEN, fold, token_grid, unfold};
 use super::projection::Projection;
+use super::stage::stage;
 
 /// Makes tokens of overlapping patches of feature maps.
 ///
@@ -15,6 +16,8 @@ use super::projection::Projection;
 pub struct SoftSplit {
     /// From the values of a patch to the width of a token.
     pub embedding: Projection,
+    /// Whether the backward pass of training computes the patches again.
+    pub(super) recompute: bool,
 }
 
 impl SoftSplit {
@@ -22,6 +25,7 @@ impl SoftSplit {
     pub fn new(channels: usize, width: usize, device: &Device) -> Self {
         Self {
             embedding: Projection::new([channels * PATCH_LEN, width], device),
+            recompute: false,
         }
     }
 
@@ -34,7 +38,11 @@ impl SoftSplit {
         let [frames, channels, height, width] = x.dims();
         let [rows, columns] = token_grid([height, width]);
         let each = patch_bytes(channels, rows * columns);
-        let tokens = in_parts(x, each, bytes, |x| self.embedding.forward(unfold(x)));
+        let tokens = in_parts(x, each, bytes, |x| {
+            stage(self.recompute, &self.embedding, x, |embedding, x| {
+                embedding.forward(unfold(x))
+            })
+        });
         tokens.reshape([frames as i64, rows as i64, columns as i64, -1])
     }
 }
@@ -49,6 +57,8 @@ pub struct SoftComposition {
     pub embedding: Projection,
     /// Applied to the sum of the patches.
     pub bias_conv: Conv2d,
+    /// Whether the backward pass of training computes the patches again.
+    pub(super) recompute: bool,
 }
 
 impl SoftComposition {
@@ -59,6 +69,7 @@ impl SoftComposition {
         Self {
             embedding: Projection::new([width, channels * PATCH_LEN], device),
             bias_conv: conv.init(device),
+            recompute: false,
         }
     }
 
@@ -74,8 +85,10 @@ impl SoftComposition {
         in_parts(tokens, each, bytes, |tokens| {
             let frames = tokens.dims()[0];
             let tokens = tokens.reshape([frames, rows * columns, width]);
-            let sum = fold(self.embedding.forward(tokens), size);
-            self.bias_conv.forward(sum)
+            stage(self.recompute, self, tokens, move |layers, tokens| {
+                let sum = fold(layers.embedding.forward(tokens), size);
+                layers.bias_conv.forward(sum)
+            })
         })
     }
 }
