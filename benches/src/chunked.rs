@@ -82,6 +82,7 @@ pub(crate) fn flat(side: usize, device: &Device) -> Result<Vec<Row>, String> {
         peak_bytes: peak.map(Bytes::get),
         predicted_bytes: None,
         seconds,
+        network_seconds: None,
         items_per_second: Some(windows.grid(side, side).num_windows() as f64 / seconds),
         exact: written.then_some(true),
     }])

@@ -11,10 +11,12 @@
 mod chain;
 mod chunked;
 mod gradients;
+mod inpaint;
 mod loader;
 mod measure;
 mod peak_bytes;
 mod planning;
+mod propainter;
 mod raft;
 mod row;
 mod tiff;
@@ -105,6 +107,14 @@ fn inference() -> Vec<Case> {
         case("raft_lookup512", "the same of 512×512", |_| {
             raft::on_demand(512)
         }),
+        case(
+            "inpaint_80",
+            "80 frames of 64×64 completed in sub-videos of 20, and where the time goes",
+            |device| inpaint::streamed(80, device),
+        ),
+        case("inpaint_160", "the same with 160 frames", |device| {
+            inpaint::streamed(160, device)
+        }),
     ]
 }
 
@@ -166,6 +176,11 @@ fn training() -> Vec<Case> {
             "unet256_all",
             "all three against f32 on the batch of 8",
             unet::all,
+        ),
+        case(
+            "propainter_step",
+            "ProPainter's generator on 10 + 6 frames of 128×128, recomputed, then in f16 too",
+            propainter::step,
         ),
     ]
 }

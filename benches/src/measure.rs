@@ -78,6 +78,7 @@ pub(crate) fn compare<M: Module>(
         peak_bytes: peaks[i].map(Bytes::get),
         predicted_bytes: variant.predicted.map(Bytes::get),
         seconds: median(&mut seconds[i].clone()),
+        network_seconds: None,
         items_per_second: None,
         exact: exact[i],
     };
@@ -112,6 +113,7 @@ pub(crate) fn compare_epochs<const N: usize>(
             peak_bytes: peaks[variant].map(Bytes::get),
             predicted_bytes: None,
             seconds,
+            network_seconds: None,
             items_per_second: Some(num_items as f64 / seconds),
             exact: None,
         }

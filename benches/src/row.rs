@@ -16,7 +16,10 @@ pub struct Row {
     pub predicted_bytes: Option<u64>,
     /// Median time of a step; of an epoch, where loading is measured.
     pub seconds: f64,
-    /// Items in a second (pages, frames), where loading is measured.
+    /// The part of that time in seconds that networks took, where stages of a pipeline are measured.
+    #[serde(default)]
+    pub network_seconds: Option<f64>,
+    /// Items in a second (pages, frames), where loading or a pipeline is measured.
     pub items_per_second: Option<f64>,
     /// Whether the gradients equal those of the plain variant: bit for bit on
     /// the CPU, within 1e-5 relative on a GPU. `None` where they are not meant
@@ -25,10 +28,11 @@ pub struct Row {
     pub exact: Option<bool>,
 }
 
-/// Rows as a table for people, with the ratios to the plain variant.
+/// Rows as a table for people, with the ratios to the plain variant and the share of the time that
+/// networks took.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![format!(
-        "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9} {:>8} {:>9}  {}",
+        "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9} {:>8} {:>8} {:>9}  {}",
         "case",
         "variant",
         "peak",
@@ -36,6 +40,7 @@ pub fn table(rows: &[Row]) -> String {
         "predicted",
         "seconds",
         "vs plain",
+        "networks",
         "items/s",
         "exact"
     )];
@@ -49,7 +54,7 @@ pub fn table(rows: &[Row]) -> String {
         };
         let peak = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
         lines.push(format!(
-            "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9.3} {:>8} {:>9}  {}",
+            "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9.3} {:>8} {:>8} {:>9}  {}",
             row.case,
             row.variant,
             row.peak_bytes
@@ -59,8 +64,8 @@ pub fn table(rows: &[Row]) -> String {
                 .map_or(String::new(), |b| Bytes::new(b).to_string()),
             row.seconds,
             share(Some(row.seconds), plain.map(|p| p.seconds)),
-            row.items_per_second
-                .map_or(String::new(), |items| format!("{items:.0}")),
+            share(row.network_seconds, Some(row.seconds)),
+            row.items_per_second.map_or(String::new(), per_second),
             match row.exact {
                 Some(true) => "yes",
                 Some(false) => "no",
@@ -69,6 +74,15 @@ pub fn table(rows: &[Row]) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// Whole numbers where there are many, else three digits.
+fn per_second(items: f64) -> String {
+    match items {
+        100.0.. => format!("{items:.0}"),
+        10.0.. => format!("{items:.1}"),
+        _ => format!("{items:.2}"),
+    }
 }
 
 #[cfg(test)]
@@ -83,6 +97,7 @@ mod tests {
             peak_bytes: peak,
             predicted_bytes: None,
             seconds,
+            network_seconds: None,
             items_per_second: None,
             exact: Some(true),
         }
@@ -100,6 +115,18 @@ mod tests {
             technique.contains("0.250") && technique.contains("1.500"),
             "{technique}"
         );
+    }
+
+    #[test]
+    fn the_table_says_what_share_of_a_stage_networks_took() {
+        let row = Row {
+            network_seconds: Some(3.9),
+            items_per_second: Some(2.5),
+            ..row("flow", None, 4.0)
+        };
+        let table = table(&[row]);
+        let stage = table.lines().last().unwrap();
+        assert!(stage.contains("0.975") && stage.contains("2.50"), "{stage}");
     }
 
     #[test]
