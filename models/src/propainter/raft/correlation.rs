@@ -44,6 +44,10 @@ impl Correlation {
 ///
 /// A value is the dot product of two features divided by the root of their length. A level's cells
 /// are the means of four of the level before; the last row or column of an odd number is dropped.
+///
+/// Positions are counted in cells. So a coarsest level of a single cell, that of frames of 64 pixels,
+/// is as good as any; coordinates from -1 to 1, by which others sample, would divide by zero there
+/// and need 128 pixels.
 #[derive(Debug, Clone)]
 pub struct CorrelationField {
     source: Source,

@@ -52,9 +52,8 @@ proptest! {
 
     #[test]
     fn a_window_holds_the_values_around_its_position(
-        x in -30.0..40.0_f64, y in -30.0..40.0_f64,
+        x in -30.0..40.0_f64, y in -30.0..40.0_f64, height in 8_usize..18, width in 8_usize..18,
     ) {
-        let [height, width] = [9, 11];
         let normal = Distribution::Normal(0.0, 1.0);
         let (first, second) = (random([1, 6, height, width], normal), random([1, 6, height, width], normal));
         let field = CorrelationField::new(first, second, Correlation::AllPairs);
