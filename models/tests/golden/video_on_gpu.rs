@@ -39,6 +39,9 @@ fn check(case: fn(&Device, f64)) {
 #[case::flow_completion(flow_completion::two_frames)]
 #[case::nearest_images(propainter::nearest_images)]
 #[case::bilinear_images(propainter::bilinear_images)]
+#[case::transformer(propainter::exact_transformer)]
+#[case::clip_discriminator(propainter::clip_discriminator)]
+#[case::frame_discriminator(propainter::frame_discriminator)]
 fn golden_on_a_gpu(#[case] case: fn(&Device, f64)) {
     check(case);
 }
@@ -48,12 +51,9 @@ fn golden_on_a_gpu(#[case] case: fn(&Device, f64)) {
 #[case::raft(raft::flow)]
 #[case::flow_completion(flow_completion::stages_and_both_directions)]
 #[case::feature_propagation(propainter::feature_propagation)]
-#[case::transformer(propainter::exact_transformer)]
 #[case::padded_transformer(propainter::padded_transformer)]
 #[case::generator(propainter::generator_with_references)]
 #[case::generator_without_references(propainter::generator_without_references)]
-#[case::clip_discriminator(propainter::clip_discriminator)]
-#[case::frame_discriminator(propainter::frame_discriminator)]
 fn golden_whole_networks_on_a_gpu(#[case] case: fn(&Device, f64)) {
     match std::env::var_os(ALL) {
         Some(_) => check(case),
