@@ -157,6 +157,14 @@ impl InpaintGenerator {
         self
     }
 
+    /// Bounds what a layer allocates at a time, as
+    /// [`working_bytes`](InpaintGeneratorConfig::working_bytes) does.
+    #[must_use]
+    pub fn with_working_bytes(mut self, bytes: usize) -> Self {
+        self.working_bytes = bytes;
+        self
+    }
+
     /// Completes the local frames.
     ///
     /// # Shapes

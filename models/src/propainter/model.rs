@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::ops::full;
 use burn_memopt::precision::{Autocast, Precision, PrecisionError};
 
@@ -12,9 +13,16 @@ use super::image_propagation::ImagePropagation;
 use super::inpaint::Networks;
 use super::layers::{as_batch, as_frames};
 use super::procedural::procedural;
-use super::raft::{Raft, RaftConfig, RaftContext};
+use super::raft::{Correlation, Raft, RaftConfig, RaftContext};
 use super::warp::{Sampling, in_dtype};
 use crate::weights::{StateDict, WeightsError};
+
+/// What is computed at a time beside the frames, unless told otherwise.
+const WORKING_MEMORY: Bytes = Bytes::gib(1);
+/// Features that are compared at a time, which a processor's cache holds.
+const FEATURES_ON_HOST: Bytes = Bytes::mib(4);
+/// Features that are compared at a time on a GPU, which has many cores to feed.
+const FEATURES_ON_GPU: Bytes = Bytes::mib(64);
 
 /// The networks that complete videos, by the weights that were published with ProPainter.
 ///
@@ -96,12 +104,37 @@ impl ProPainter {
         })
     }
 
-    fn init(device: &Device) -> Self {
+    /// Bounds what is computed at a time beside the frames that are given, where work can be
+    /// divided: the comparison of frames by the optical flow to `working`, layers of the generator
+    /// to a quarter of it. A single window or frame is always done at once. The default is 1 GiB.
+    ///
+    /// # Exactness
+    /// The result is the same up to rounding, whatever the bound.
+    #[must_use]
+    pub fn with_working_memory(self, working: Bytes, device: &Device) -> Self {
+        let part = working.get() / 4;
+        let correlation = Correlation::Bounded {
+            max_volume: working,
+            max_bytes: match on_host(device) {
+                true => FEATURES_ON_HOST,
+                false => FEATURES_ON_GPU.min(Bytes::new(part)),
+            },
+        };
+        let bytes = usize::try_from(part).unwrap_or(usize::MAX);
         Self {
+            flow: self.flow.with_correlation(correlation),
+            completion: self.completion,
+            generator: self.generator.with_working_bytes(bytes),
+        }
+    }
+
+    fn init(device: &Device) -> Self {
+        let networks = Self {
             flow: RaftConfig::new().init(device),
             completion: FlowCompletion::new(device),
             generator: InpaintGeneratorConfig::new().init(device),
-        }
+        };
+        networks.with_working_memory(WORKING_MEMORY, device)
     }
 }
 
@@ -122,19 +155,26 @@ impl Networks for ProPainter {
         // What is computed of a frame serves the flow from it and to it, both ways.
         let features = self.flow.features(frames.clone());
         let context = self.flow.context(frames);
-        let [first, second] = [0, 1].map(|start| features.clone().narrow(0, start, pairs));
-        let of_frames = |start| RaftContext {
-            hidden: context.hidden.clone().narrow(0, start, pairs),
-            input: context.input.clone().narrow(0, start, pairs),
-        };
-        let flow = |from: &Tensor<4>, to: &Tensor<4>, context| {
-            let mut steps = self.flow.steps(from.clone(), to.clone(), context);
-            (0..iterations).for_each(|_| steps.step());
-            as_frames(steps.flow().full, 1)
+        let [_, _, height, width] = features.dims();
+        let at_once = self.flow.pairs_at_once(pairs, [height, width]);
+        let flow = |from: usize, to: usize| {
+            let parts = (0..pairs).step_by(at_once).map(|start| {
+                let len = at_once.min(pairs - start);
+                let part = |of: &Tensor<4>, first| of.clone().narrow(0, first + start, len);
+                let context = RaftContext {
+                    hidden: part(&context.hidden, from),
+                    input: part(&context.input, from),
+                };
+                let (first, second) = (part(&features, from), part(&features, to));
+                let mut steps = self.flow.steps(first, second, context);
+                (0..iterations).for_each(|_| steps.step());
+                steps.flow().full
+            });
+            as_frames(Tensor::cat(parts.collect(), 0), 1)
         };
         Flows {
-            forward: flow(&first, &second, of_frames(0)),
-            backward: flow(&second, &first, of_frames(1)),
+            forward: flow(0, 1),
+            backward: flow(1, 0),
         }
     }
 

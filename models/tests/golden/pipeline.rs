@@ -10,7 +10,7 @@ use burn_memopt::chunked::BoxError;
 use burn_memopt_models::propainter::inpaint::{
     Footage, FrameSink, InpaintConfig, Inpainter, Networks,
 };
-use burn_memopt_models::propainter::raft::RaftConfig;
+use burn_memopt_models::propainter::raft::{Correlation, RaftConfig};
 use burn_memopt_models::propainter::{FlowCompletion, Flows, InpaintGeneratorConfig, ProPainter};
 use rstest::rstest;
 
@@ -60,10 +60,14 @@ impl FrameSink for Kept {
     }
 }
 
-fn networks(case: &Case, device: &Device) -> ProPainter {
+fn networks(case: &Case, correlation: Correlation, device: &Device) -> ProPainter {
     let fill = |table| Fill::new(table, case.salt());
     ProPainter {
-        flow: network::filled_by(RaftConfig::new().init(device), &fill("raft_pipeline"), ""),
+        flow: network::filled_by(
+            RaftConfig::new().with_correlation(correlation).init(device),
+            &fill("raft_pipeline"),
+            "",
+        ),
         completion: network::filled_by(FlowCompletion::new(device), &fill("flowcomp"), ""),
         generator: network::filled_by(
             InpaintGeneratorConfig::new().init(device),
@@ -74,13 +78,13 @@ fn networks(case: &Case, device: &Device) -> ProPainter {
 }
 
 #[rstest]
-#[case::in_parts("pipeline_a")]
-#[case::whole("pipeline_b")]
-fn golden_pipeline(#[case] name: &str) {
+#[case::in_parts("pipeline_a", Correlation::AllPairs)]
+#[case::whole("pipeline_b", Correlation::ON_DEMAND)]
+fn golden_pipeline(#[case] name: &str, #[case] correlation: Correlation) {
     let (case, device) = (Case::open(name), Device::flex());
     let shape = case.shape("frames_u8");
     let size = [shape[1], shape[2]];
-    let networks = networks(&case, &device);
+    let networks = networks(&case, correlation, &device);
     let config = InpaintConfig {
         raft_iter: case.require("raft_iter") as usize,
         subvideo_length: case.require("subvideo_length") as usize,

@@ -30,6 +30,14 @@ pub enum Correlation {
         /// Most memory for the features that are compared at a time.
         max_bytes: Bytes,
     },
+    /// All pixels with all pixels where that takes at most `max_volume`, else on demand: memory is
+    /// bounded, and grows with the number of pixels beyond.
+    Bounded {
+        /// Most memory for the comparison of the pairs of frames that are given at once.
+        max_volume: Bytes,
+        /// As of [`OnDemand`](Self::OnDemand).
+        max_bytes: Bytes,
+    },
 }
 
 impl Correlation {
@@ -38,6 +46,38 @@ impl Correlation {
     pub const ON_DEMAND: Self = Self::OnDemand {
         max_bytes: Bytes::mib(4),
     };
+
+    /// The bytes that features may take at a time where `pairs` pairs of maps of `size` are compared
+    /// on demand; `None` if all their pixels are compared at once.
+    fn on_demand(self, pairs: usize, size: [usize; 2]) -> Option<Bytes> {
+        match self {
+            Self::AllPairs => None,
+            Self::OnDemand { max_bytes } => Some(max_bytes),
+            Self::Bounded {
+                max_volume,
+                max_bytes,
+            } => (volume(pairs, size) > max_volume).then_some(max_bytes),
+        }
+    }
+
+    /// Of `pairs` pairs of maps of `size`, as many as are best compared at once: those whose volume
+    /// stays within its bound, all of them if there is none or not even one does.
+    pub(crate) fn pairs_at_once(self, pairs: usize, size: [usize; 2]) -> usize {
+        let Self::Bounded { max_volume, .. } = self else {
+            return pairs;
+        };
+        match max_volume.get() / volume(1, size).get().max(1) {
+            0 => pairs,
+            fitting => pairs.min(usize::try_from(fitting).unwrap_or(usize::MAX)),
+        }
+    }
+}
+
+/// What all levels of the comparison of all pixels with all pixels take.
+pub(crate) fn volume(pairs: usize, [height, width]: [usize; 2]) -> Bytes {
+    let levels = (0..NUM_LEVELS).map(|level| (height >> level) * (width >> level));
+    let cells = pairs * height * width * levels.sum::<usize>();
+    Bytes::new((cells * size_of::<f32>()) as u64)
 }
 
 /// The comparison of two frames' features, to look values up in.
@@ -94,26 +134,27 @@ impl CorrelationField {
             "sides of the features must have at least {least} cells, got {height}×{width}"
         );
         let num_pixels = height * width;
+        let on_demand = correlation.on_demand(batch_size, [height, width]);
         let first = rows(first).div_scalar((channels as f64).sqrt());
-        let levels = match correlation {
-            Correlation::AllPairs => {
+        let levels = match on_demand {
+            None => {
                 let volume = first.clone().matmul(rows(second).swap_dims(1, 2));
                 pyramid(volume.reshape([batch_size * num_pixels, 1, height, width]))
             }
             // A mean of dot products is the dot product with a mean.
-            Correlation::OnDemand { .. } => pyramid(second),
+            Some(_) => pyramid(second),
         };
         let sizes = levels.iter().map(|level| {
             let [_, _, height, width] = level.dims();
             [height, width]
         });
         let sizes = sizes.collect();
-        let source = match correlation {
-            Correlation::AllPairs => {
+        let source = match on_demand {
+            None => {
                 let flat = |level: Tensor<4>| level.flatten::<3>(2, 3).squeeze_dim::<2>(1);
                 Source::Volume(levels.into_iter().map(flat).collect())
             }
-            Correlation::OnDemand { max_bytes } => Source::Features(Box::new(Features {
+            Some(max_bytes) => Source::Features(Box::new(Features {
                 first,
                 second: levels.into_iter().map(rows).collect(),
                 max_bytes,

@@ -21,6 +21,7 @@ mod weights;
 mod window;
 
 pub use convex::upsample_flow;
+pub(crate) use correlation::volume;
 pub use correlation::{Correlation, CorrelationField};
 pub use encoder::Encoder;
 pub use gru::SepConvGru;

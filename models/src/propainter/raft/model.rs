@@ -82,6 +82,18 @@ pub struct RaftFlow {
 }
 
 impl Raft {
+    /// Compares the features of two frames in another way, with the same result.
+    #[must_use]
+    pub fn with_correlation(mut self, correlation: Correlation) -> Self {
+        self.correlation = correlation;
+        self
+    }
+
+    /// How many of `pairs` pairs, whose features are of `size`, are best computed at once.
+    pub(crate) fn pairs_at_once(&self, pairs: usize, size: [usize; 2]) -> usize {
+        self.correlation.pairs_at_once(pairs, size)
+    }
+
     /// Computes the flow from `first` to `second` by `iterations` corrections.
     ///
     /// # Shapes

@@ -79,6 +79,26 @@ proptest! {
 }
 
 #[test]
+fn a_bound_takes_all_pairs_as_long_as_their_volume_fits() {
+    // 100 cells at the finest level, then 25, 4 and 1.
+    let bytes = 4 * 100 * (100 + 25 + 4 + 1);
+    let bounded = |max_volume| Correlation::Bounded {
+        max_volume: Bytes::new(max_volume),
+        max_bytes: Bytes::kib(1),
+    };
+    let keeps_volume = |pairs: usize, max_volume| {
+        let features = random([pairs, 3, 10, 10], Distribution::Default);
+        let field = CorrelationField::new(features.clone(), features, bounded(max_volume));
+        field.level(0).is_some()
+    };
+    assert!(keeps_volume(1, bytes) && !keeps_volume(1, bytes - 1));
+    assert!(keeps_volume(2, 2 * bytes) && !keeps_volume(2, bytes));
+    let at_once = |max_volume| bounded(max_volume).pairs_at_once(7, [10, 10]);
+    assert_eq!([3 * bytes, 90 * bytes, bytes - 1].map(at_once), [3, 7, 7]);
+    assert_eq!(Correlation::AllPairs.pairs_at_once(7, [10, 10]), 7);
+}
+
+#[test]
 #[should_panic(expected = "one shape")]
 fn features_of_different_sizes_are_refused() {
     let shapes = [[1, 2, 8, 8], [1, 2, 8, 9]].map(|shape| random(shape, Distribution::Default));
