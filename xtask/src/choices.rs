@@ -25,6 +25,7 @@ display_as_given!(
     InpaintMode,
     InpaintPreset,
     LossChoice,
+    NetworkChoice,
     NormChoice,
     PrecisionChoice,
     UpsamplingChoice
@@ -105,6 +106,20 @@ pub enum PrecisionChoice {
     F16,
     /// Brain float; parameters stay f32. Needs a device that has it.
     Bf16,
+}
+
+/// A network of ProPainter, by the name of its published weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NetworkChoice {
+    /// RAFT, the optical flow between frames.
+    #[value(name = "raft-things")]
+    Raft,
+    /// The flow inside holes.
+    #[value(name = "recurrent_flow_completion")]
+    FlowCompletion,
+    /// What makes up pixels that no frame shows.
+    #[value(name = "ProPainter")]
+    Generator,
 }
 
 /// What the network is trained to make small.

@@ -18,6 +18,7 @@ mod monitor;
 mod numbers;
 mod plan;
 mod train;
+mod weights;
 
 pub use advise::AdviseArgs;
 pub use infer::{InferArgs, InferFlags, InferModel};
@@ -28,6 +29,7 @@ pub use plan::{
     DecodeNetworkFlags, EstimatesFlags, ImageSize, PlanArgs, PlanFlags, PlanModel, WorkFlags,
 };
 pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel};
+pub use weights::{ConvertFlags, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb};
 
 /// Train models that do not fit, measure what is saved, and check this repository.
 #[derive(Debug, Parser)]
@@ -54,6 +56,8 @@ pub enum Command {
     Monitor(MonitorArgs),
     /// Find the settings that keep a memory budget, and why; or compare estimates with measurements.
     Plan(PlanArgs),
+    /// Check the published weights of ProPainter, and convert them to safetensors.
+    Weights(WeightsArgs),
     /// Measure memory and time, plain and with each technique, side by side.
     Bench(BenchArgs),
     /// Run every test of the workspace, documentation examples included.

@@ -32,3 +32,5 @@ pub mod run_dir;
 pub mod settings;
 #[cfg(feature = "run")]
 pub mod train;
+#[cfg(feature = "run")]
+pub mod weights;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 use xtask::cli::{Cli, Command, InferModel};
+use xtask::device::{Backend, DeviceChoice};
 use xtask::{cargo, tidy};
 
 fn main() -> ExitCode {
@@ -42,6 +43,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Plan(args) => {
             let (device, features) = args.model.target();
             cargo::run_runner(device, None, features)
+        }
+        Command::Weights(_) => {
+            // Whatever computes elsewhere, files are read on the CPU.
+            cargo::run_runner(Some(DeviceChoice::on(Backend::Flex)), None, &[])
         }
         Command::Bench(args) => {
             if args.criterion {

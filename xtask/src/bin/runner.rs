@@ -7,7 +7,7 @@ use burn_memopt::memory::CountingAllocator;
 use clap::Parser;
 use xtask::cli::{Cli, Command};
 use xtask::settings::UsageError;
-use xtask::{advise, bench, infer, inpaint, monitor, plan, train};
+use xtask::{advise, bench, infer, inpaint, monitor, plan, train, weights};
 
 /// Counts live and peak bytes, for progress, summaries and artifacts.
 #[global_allocator]
@@ -39,6 +39,7 @@ fn run(command: Command) -> Result<()> {
         Command::Advise(args) => advise::run(&args),
         Command::Monitor(args) => monitor::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Weights(args) => weights::run(&args),
         Command::Bench(args) => bench::run(&args),
         _ => bail!("this is no command of the runner; start it with cargo xtask"),
     }
