@@ -1,8 +1,11 @@
 //! What is wrong is named, with what to do.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::Path;
 
-use image::GrayImage;
+use flate2::bufread::GzDecoder;
+use image::{GrayImage, RgbImage};
 
 use crate::runner::{Workplace, frames, only_holes_changed};
 
@@ -24,6 +27,45 @@ fn masks_that_do_not_fit_the_video_are_refused_before_anything_is_written() {
     }
     complete().failed(1, &["a-masks", "all black"]);
     assert!(!place.path("out").exists() && !place.path("out.part").exists());
+}
+
+#[test]
+fn a_frame_of_another_size_is_named() {
+    let place = Workplace::new();
+    place.clip("a", 3, 64, 64);
+    let path = place.path("a-frames/00001.png");
+    RgbImage::new(72, 64).save(&path).expect("a frame");
+    place
+        .complete("a", "out", &[])
+        .failed(1, &["00001.png", "64×72", "64×64"]);
+    assert!(!place.path("out.part").exists());
+}
+
+#[test]
+fn weights_of_another_model_are_refused_with_every_difference() {
+    let place = Workplace::new();
+    place.clip("a", 2, 64, 64);
+    fs::create_dir(place.path("weights")).expect("a folder");
+    let root = match std::env::var_os("BURN_MEMOPT_GOLDEN") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden"),
+    };
+    let packed = root.join("pth/recurrent_flow_completion.pth.gz");
+    let packed = BufReader::new(File::open(packed).expect("a checkpoint"));
+    let mut file = File::create(place.path("weights/raft-things.pth")).expect("a file");
+    io::copy(&mut GzDecoder::new(packed), &mut file).expect("it unpacks");
+    let weights = place.arg("weights");
+    place.complete("a", "out", &["--weights", &weights]).failed(
+        1,
+        &[
+            "raft-things.pth: the weights do not fit this network",
+            "missing",
+            "fnet.conv1.weight",
+            "unexpected",
+            "mid_dilation.0.weight",
+        ],
+    );
+    assert!(!place.path("out.part").exists());
 }
 
 #[test]
