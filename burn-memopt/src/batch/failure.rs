@@ -68,7 +68,7 @@ impl Failure {
     }
 
     /// The message of a caught panic.
-    pub(crate) fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         text.or_else(|| payload.downcast_ref::<&str>().copied())
             .unwrap_or("a panic without a message")

@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory};
 
 use super::Cli;
-use super::numbers::{above_zero, at_least_one};
+use super::numbers::{above_zero, amount, at_least_one};
 use crate::choices::{InpaintMode, InpaintPreset};
 use crate::device::DeviceChoice;
 
@@ -101,22 +101,31 @@ pub struct InpaintArgs {
     #[arg(long, value_name = "FACTOR", help_heading = "Result", value_parser = at_least_whole)]
     pub scale_w: Option<f64>,
 
+    /// The most memory that may be live, weights included, as in 8GiB. What no flag gives is chosen to
+    /// keep it, and told with its reason: precision, the lengths, the stride and, last, the size in
+    /// which the video is computed. The default is 80 % of what is free.
+    #[arg(long, value_name = "SIZE", help_heading = "Memory", value_parser = amount)]
+    #[arg(conflicts_with = "preset")]
+    pub budget: Option<String>,
     /// Settings known to fit a GPU of so much memory; flags beside win. Each bounds the size and
     /// keeps the aspect ratio.
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Memory")]
     pub preset: Option<InpaintPreset>,
-    /// Frames that flow completion and image propagation work on at once. The default is 80.
+    /// Frames that flow completion and image propagation work on at once. The default is 80, and
+    /// less where the budget asks for it.
     #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
     pub subvideo_length: Option<u64>,
-    /// Frames that the generator completes at once, at least 2. The default is 10.
+    /// Frames that the generator completes at once, at least 2. The default is 10, and less where
+    /// the budget asks for it.
     #[arg(long, value_name = "N", help_heading = "Memory")]
     #[arg(value_parser = clap::value_parser!(u64).range(2..))]
     pub neighbor_length: Option<u64>,
-    /// Frames from one reference of the generator to the next. The default is 10.
+    /// Frames from one reference of the generator to the next. The default is 10, and more where
+    /// the budget asks for it.
     #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
     pub ref_stride: Option<u64>,
     /// Compute flow completion and the generator in half precision. --preset does so where the
-    /// device can.
+    /// device can, --budget on a GPU where it must.
     #[arg(long, help_heading = "Memory")]
     pub fp16: bool,
     /// Iterations of the optical flow. The default is 20.
@@ -224,6 +233,7 @@ mod tests {
             "--video-dir a --mode outpaint --scale-h 1.5 --scale-w 1.0",
             "--video a --mask b --preset 6g --height 240 --width 432",
             "--video a --mask b --save-fps 30000/1001 --resize-ratio 0.5",
+            "--video a --mask b --budget 8GiB --subvideo-length 20",
         ] {
             let parsed = parse(&format!("{line} {REST}"));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
@@ -251,6 +261,8 @@ mod tests {
             "--video a --mask b --save-fps 0",
             "--video a --mask b --save-fps 24/0",
             "--video a --mask b --preset 5g",
+            "--video a --mask b --preset 6g --budget 6GiB",
+            "--video a --mask b --budget much",
         ] {
             assert!(
                 parse(&format!("{line} {REST}")).is_err(),

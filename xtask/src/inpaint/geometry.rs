@@ -13,6 +13,9 @@ const MULTIPLE: usize = 8;
 /// The smallest side: the optical flow compares images at a 64th of their size.
 const LEAST_SIDE: usize = 64;
 
+/// Steps from the whole size of a video to nothing.
+const STEPS: usize = 20;
+
 /// Height and width in pixels.
 pub type Size = [usize; 2];
 
@@ -36,6 +39,21 @@ impl Geometry {
     /// [`UsageError`] if a side would be too small for the networks.
     pub fn new(args: &InpaintArgs, source: Size) -> Result<Self> {
         let frame = wanted(args, source);
+        let this = Self::of_frame(args, source, frame);
+        let worked = this.worked;
+        if worked.iter().any(|side| *side < LEAST_SIDE) {
+            return Err(UsageError(format!(
+                "the sides of a video must be at least {LEAST_SIDE} pixels to be completed, got \
+                 {}×{} (height × width); give --height and --width, or --resize-ratio",
+                worked[0], worked[1],
+            ))
+            .into());
+        }
+        Ok(this)
+    }
+
+    /// The sizes of a frame that has size `frame` before it is extended.
+    fn of_frame(args: &InpaintArgs, source: Size, frame: Size) -> Self {
         let (worked, result) = match args.mode {
             InpaintMode::Inpaint => (frame.map(|side| side / MULTIPLE * MULTIPLE), frame),
             InpaintMode::Outpaint => {
@@ -47,20 +65,35 @@ impl Geometry {
                 ([side(0), side(1)], [side(0), side(1)])
             }
         };
-        if worked.iter().any(|side| *side < LEAST_SIDE) {
-            return Err(UsageError(format!(
-                "the sides of a video must be at least {LEAST_SIDE} pixels to be completed, got \
-                 {}×{} (height × width); give --height and --width, or --resize-ratio",
-                worked[0], worked[1],
-            ))
-            .into());
-        }
-        Ok(Self {
+        Self {
             source,
             frame,
             worked,
             result,
-        })
+        }
+    }
+
+    /// These sizes and, where flags do not give the size, smaller ones in which the networks may see
+    /// the video, the largest first. What they complete is pasted into frames of full size; extended
+    /// frames come out smaller.
+    pub fn ladder(&self, args: &InpaintArgs) -> Vec<Self> {
+        let mut sizes = vec![*self];
+        let is_given = args.height.is_some() || args.resize_ratio.is_some();
+        for step in (1..STEPS).filter(|_| !is_given) {
+            let ratio = (STEPS - step) as f64 / STEPS as f64;
+            let frame = self.frame.map(|side| scaled(side, ratio));
+            let mut smaller = Self::of_frame(args, self.source, frame);
+            if smaller.worked.iter().any(|side| *side < LEAST_SIDE) {
+                break;
+            }
+            if args.mode == InpaintMode::Inpaint {
+                (smaller.frame, smaller.result) = (self.frame, self.result);
+            }
+            if sizes.iter().all(|size| size.worked != smaller.worked) {
+                sizes.push(smaller);
+            }
+        }
+        sizes
     }
 
     /// Where the frame lies in an extended one: its first row and column.
@@ -151,6 +184,35 @@ mod tests {
         let wide = geometry("--mode outpaint", [142, 200]).unwrap();
         assert_eq!((wide.frame, wide.worked), ([142, 200], [144, 240]));
         assert_eq!((wide.offset(), wide.is_scaled_back()), ([1, 20], false));
+    }
+
+    #[test]
+    fn smaller_sizes_keep_the_result_and_end_where_the_networks_do() {
+        let whole = geometry("", [480, 854]).unwrap();
+        let args = |flags: &str| {
+            let line = format!("xtask inpaint --video a --output c --weights d {flags}");
+            match Cli::parse_from(line.split_whitespace()).command {
+                Command::Inpaint(args) => args,
+                other => panic!("{other:?}"),
+            }
+        };
+        let ladder = whole.ladder(&args("--mask b"));
+        assert_eq!(ladder[0], whole);
+        assert_eq!(ladder[10].worked, [240, 424]);
+        assert!(ladder.iter().all(|size| size.result == [480, 854]));
+        assert!(
+            ladder
+                .windows(2)
+                .all(|pair| pair[0].worked > pair[1].worked)
+        );
+        assert!(ladder[ladder.len() - 1].worked[0] >= LEAST_SIDE);
+        assert_eq!(whole.ladder(&args("--mask b --resize-ratio 1")), [whole]);
+        let wide = geometry("--mode outpaint", [160, 200]).unwrap();
+        let half = wide.ladder(&args("--mode outpaint"))[10];
+        assert_eq!(
+            (half.frame, half.worked, half.result),
+            ([80, 100], [80, 120], [80, 120])
+        );
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! `inpaint`: completes videos.
 
+mod budget;
 mod footage;
 mod geometry;
+mod given;
 mod in_order;
 mod job;
 mod output;
@@ -15,16 +17,16 @@ use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result, bail};
+use anyhow::{Error, Result, bail};
 use burn::tensor::Device;
 use burn_memopt::precision::Precision;
-use burn_memopt_datasets::masks::MaskSource;
 use burn_memopt_datasets::video::VideoSource;
 use burn_memopt_models::propainter::ProPainter;
-use burn_memopt_models::propainter::inpaint::{InpaintError, Inpainter};
+use burn_memopt_models::propainter::inpaint::{Fallback, InpaintError, Inpainter};
 
 use crate::cli::InpaintArgs;
 use crate::interrupt::Interrupt;
+use budget::Budget;
 use footage::{Holes, VideoFootage};
 use geometry::Geometry;
 use in_order::InOrder;
@@ -46,10 +48,16 @@ pub fn run(args: &InpaintArgs) -> Result<()> {
     if weights::are_procedural(&args.weights) {
         eprintln!("{}", weights::WARNING);
     }
-    let precision = weights::precision(args, &device)?;
+    // Before the weights take their part of it.
+    let budget = Budget::of(args, &device)?;
+    let precision = match weights::precision(args, &device)? {
+        Some(precision) => precision,
+        None => precision_of(&jobs, args, budget)?,
+    };
     let networks = weights::load(&args.weights, precision, &device)?;
     let run = Run {
         args,
+        budget,
         precision,
         report: Report::new(
             &device,
@@ -63,9 +71,42 @@ pub fn run(args: &InpaintArgs) -> Result<()> {
     run.all(jobs, networks)
 }
 
+/// The precision that the budget asks for: that of a run to go on with, else half if a video needs
+/// it.
+fn precision_of(jobs: &[Job], args: &InpaintArgs, budget: Option<Budget>) -> Result<Precision> {
+    for job in jobs.iter().filter(|_| args.resume) {
+        if let Some(kept) = InpaintSettings::kept(&Output::part_of(job))? {
+            return Ok(kept.precision);
+        }
+    }
+    let Some(budget) = budget else {
+        return Ok(Precision::F32);
+    };
+    for job in jobs {
+        // What cannot be read fails when its turn comes.
+        let Ok(video) = VideoSource::open(&job.video) else {
+            continue;
+        };
+        let size = [video.height(), video.width()];
+        let (Ok(num_frames), Ok(geometry)) = (video.count_frames(), Geometry::new(args, size))
+        else {
+            continue;
+        };
+        let ladder = geometry.ladder(args);
+        match budget.choose(args, &ladder, num_frames as usize, None) {
+            Ok(choice) if choice.workload.precision == Precision::F32 => {}
+            Ok(choice) => return Ok(choice.workload.precision),
+            Err(error) if jobs.len() == 1 => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(Precision::F32)
+}
+
 /// What all videos share.
 struct Run<'a> {
     args: &'a InpaintArgs,
+    budget: Option<Budget>,
     precision: Precision,
     device: Device,
     report: Report,
@@ -112,7 +153,7 @@ impl Run<'_> {
     fn one(&self, job: &Job, networks: &ProPainter) -> Result<()> {
         let (args, started) = (self.args, Instant::now());
         let video = VideoSource::open(&job.video)?;
-        let given = Given::open(job, args, self.precision, video)?;
+        let given = self.given(job, video)?;
         let Some(output) = Output::open(job, args, given.video.frame_rate())? else {
             let output = job.output.display();
             self.report
@@ -122,6 +163,9 @@ impl Run<'_> {
         let settings = &given.settings;
         settings.keep(output.part())?;
         self.report.start(&job.name, settings)?;
+        if let (Some(choice), Some(budget)) = (&given.choice, self.budget) {
+            self.report.budget(&job.name, budget, choice)?;
+        }
         let geometry = settings.geometry;
         let holes = given.masks.clone().map_or(Holes::Around, |masks| {
             Holes::Masks(Box::new(InOrder::new(masks)), settings.mask_dilation)
@@ -133,7 +177,14 @@ impl Run<'_> {
             .clone()
             .map(|masks| Original::new(given.video.clone(), masks, settings.mask_dilation));
         let mut results = Results::new(output.frame_writer()?, geometry, original);
-        let inpainter = Inpainter::new(networks, settings.config.clone(), &self.device);
+        let networks = networks.clone();
+        let networks = networks.with_working_memory(settings.working_memory, &self.device);
+        // An error of stdout shows at the next progress.
+        let fell_back = |fallback: &Fallback| {
+            let _ = self.report.fell_back(&job.name, fallback);
+        };
+        let inpainter = Inpainter::new(&networks, settings.config.clone(), &self.device)
+            .with_fallback(budget::least(args, &settings.config), &fell_back);
         let mut told = Ok(());
         let times = inpainter.run(
             &mut footage,
@@ -154,59 +205,6 @@ impl Run<'_> {
         }
         self.report
             .finished(&job.name, &job.output, started, &times)
-    }
-}
-
-/// A video as it is given, checked.
-struct Given {
-    video: VideoSource,
-    masks: Option<MaskSource>,
-    settings: InpaintSettings,
-}
-
-impl Given {
-    fn open(
-        job: &Job,
-        args: &InpaintArgs,
-        precision: Precision,
-        video: VideoSource,
-    ) -> Result<Self> {
-        if let VideoSource::Folder(folder) = &video {
-            folder.verify()?;
-        }
-        let num_frames = video.count_frames()?;
-        if num_frames == 0 {
-            bail!("{} holds no frame", job.video.display());
-        }
-        let size = [video.height(), video.width()];
-        let geometry = Geometry::new(args, size)?;
-        let mask = job.find_masks()?;
-        let masks = match &mask {
-            None => None,
-            Some(path) => {
-                let masks = MaskSource::open(path)?;
-                masks.check(num_frames, size[0], size[1])?;
-                footage::check_not_empty(&masks, num_frames as usize)
-                    .with_context(|| path.display().to_string())?;
-                Some(masks)
-            }
-        };
-        let settings = InpaintSettings {
-            video: job.video.clone(),
-            mask,
-            mode: args.mode,
-            num_frames: num_frames as usize,
-            geometry,
-            mask_dilation: args.mask_dilation.unwrap_or(4) as usize,
-            weights: args.weights.clone(),
-            precision: precision.to_string(),
-            config: settings::config(args),
-        };
-        Ok(Self {
-            video,
-            masks,
-            settings,
-        })
     }
 }
 

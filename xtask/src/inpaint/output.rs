@@ -40,7 +40,7 @@ impl Output {
         let given = given.map_err(anyhow::Error::msg)?;
         let output = Self {
             path: job.output.clone(),
-            part: beside(&job.output, ".part"),
+            part: Self::part_of(job),
             saves_frames: args.save_frames && is_video(&job.output),
             saves_masked: args.save_masked_input,
             rate: given.or(rate).unwrap_or(FrameRate::new(FRAME_RATE, 1)),
@@ -72,6 +72,11 @@ impl Output {
             );
         }
         Ok(Some(output))
+    }
+
+    /// Folder of what lies beside the output of a video until it is complete.
+    pub fn part_of(job: &Job) -> PathBuf {
+        beside(&job.output, ".part")
     }
 
     /// Everything that is made of the frames.

@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Error, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on};
-use burn_memopt_models::propainter::inpaint::{InpaintProgress, Stage, StageTime};
+use burn_memopt_models::propainter::inpaint::{
+    BudgetChoice, Fallback, InpaintProgress, Reason, Stage, StageTime,
+};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use super::budget::Budget;
 use super::settings::InpaintSettings;
 
 #[derive(Serialize)]
@@ -21,6 +24,18 @@ enum Event<'a> {
     Start {
         video: &'a str,
         settings: &'a InpaintSettings,
+    },
+    Budget {
+        video: &'a str,
+        budget: Bytes,
+        is_given: bool,
+        predicted_peak: Bytes,
+        settings: &'a [Reason],
+    },
+    Fallback {
+        video: &'a str,
+        #[serde(flatten)]
+        fallback: &'a Fallback,
     },
     Progress {
         video: &'a str,
@@ -111,6 +126,42 @@ impl Report {
             settings.num_frames
         ));
         self.emit(&Event::Start { video, settings })
+    }
+
+    /// Says what a budget has chosen, and why.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn budget(&self, video: &str, budget: Budget, choice: &BudgetChoice) -> Result<()> {
+        let Budget {
+            bytes, is_given, ..
+        } = budget;
+        let of = if is_given {
+            ""
+        } else {
+            ", 80 % of what is free"
+        };
+        self.note(&format!("{video}: within {bytes}{of}:\n{choice}"));
+        self.emit(&Event::Budget {
+            video,
+            budget: bytes,
+            is_given,
+            predicted_peak: choice.predicted_peak,
+            settings: &choice.reasons,
+        })
+    }
+
+    /// Says that memory ran out, and what the run goes on with.
+    ///
+    /// # Errors
+    /// If stdout cannot be written.
+    pub fn fell_back(&self, video: &str, fallback: &Fallback) -> Result<()> {
+        self.note(&format!(
+            "{video}: {} ran out of memory at frame {}: going on with {fallback}; finished frames \
+             stay",
+            fallback.stage, fallback.frame
+        ));
+        self.emit(&Event::Fallback { video, fallback })
     }
 
     /// Shows how far a video is.
@@ -240,15 +291,6 @@ fn known(bytes: Option<Bytes>) -> String {
     bytes.map_or("unknown".into(), |bytes| bytes.to_string())
 }
 
-fn named(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Flow => "optical flow",
-        Stage::Completion => "flow completion",
-        Stage::Propagation => "image propagation",
-        Stage::Generation => "generator",
-    }
-}
-
 fn line(progress: &InpaintProgress, in_use: Option<Bytes>, peak: Option<Bytes>) -> String {
     let InpaintProgress {
         stage, done, total, ..
@@ -256,8 +298,7 @@ fn line(progress: &InpaintProgress, in_use: Option<Bytes>, peak: Option<Bytes>) 
     let time = progress.stages[stage as usize];
     let mut line = format!(
         "{done}/{total} frames  {} from frame {}",
-        named(stage),
-        progress.frame
+        stage, progress.frame
     );
     if let Some(rate) = time.frames_per_second() {
         line += &format!("  {rate:.2} frames/s");
@@ -275,9 +316,7 @@ fn line(progress: &InpaintProgress, in_use: Option<Bytes>, peak: Option<Bytes>) 
 fn stage_line(stage: &StageSummary) -> String {
     let mut line = format!(
         "{}: {} frames in {:.1} s",
-        named(stage.stage),
-        stage.frames,
-        stage.seconds
+        stage.stage, stage.frames, stage.seconds
     );
     if let Some(rate) = stage.frames_per_second {
         let share = 100.0 * stage.network_seconds / stage.seconds;

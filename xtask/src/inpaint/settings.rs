@@ -4,8 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::memory::Bytes;
+use burn_memopt::precision::Precision;
 use burn_memopt_models::propainter::inpaint::InpaintConfig;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::geometry::Geometry;
 use crate::choices::{InpaintMode, InpaintPreset};
@@ -34,14 +37,16 @@ pub struct InpaintSettings {
     /// The weights.
     pub weights: PathBuf,
     /// What flow completion and the generator compute in.
-    pub precision: String,
+    pub precision: Precision,
+    /// What is computed at a time where work can be divided.
+    pub working_memory: Bytes,
     /// Lengths and strides.
     pub config: InpaintConfig,
 }
 
-/// What the flags say of lengths and strides.
-pub fn config(args: &InpaintArgs) -> InpaintConfig {
-    let default = InpaintConfig::default();
+/// What the flags say of lengths and strides; what they do not is that of a preset, or `default`.
+pub fn config(args: &InpaintArgs, default: &InpaintConfig) -> InpaintConfig {
+    let default = default.clone();
     let [subvideo_length, neighbor_length, ref_stride] = match args.preset {
         Some(InpaintPreset::Gb4) => [20, 3, 30],
         Some(InpaintPreset::Gb6) => [40, 5, 20],
@@ -63,7 +68,26 @@ pub fn config(args: &InpaintArgs) -> InpaintConfig {
     }
 }
 
+fn read(part: &Path) -> Result<Value> {
+    let path = part.join(FILE);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged; remove {}", path.display(), part.display()))
+}
+
 impl InpaintSettings {
+    /// The settings of the run that lies in a folder, if there is one.
+    ///
+    /// # Errors
+    /// If the file is there and cannot be read.
+    pub fn kept(part: &Path) -> Result<Option<Self>> {
+        match part.join(FILE).exists() {
+            true => Ok(serde_json::from_value(read(part)?).ok()),
+            false => Ok(None),
+        }
+    }
+
     /// Writes the settings into the folder of a new run, or compares them with those of the run that
     /// lies there.
     ///
@@ -77,13 +101,10 @@ impl InpaintSettings {
             let text = serde_json::to_string_pretty(&mine)?;
             return write_file(&path, |partial| Ok(std::fs::write(partial, text)?));
         }
-        let text = std::fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
-        let theirs: serde_json::Value = serde_json::from_str(&text)
-            .with_context(|| format!("{} is damaged; remove {}", path.display(), part.display()))?;
+        let theirs = read(part)?;
         let keys = mine.as_object().into_iter().flatten();
         for (key, mine) in keys {
-            let saved = theirs.get(key).unwrap_or(&serde_json::Value::Null);
+            let saved = theirs.get(key).unwrap_or(&Value::Null);
             if saved != mine {
                 bail!(UsageError(format!(
                     "a resumed run keeps its {}: it is {saved}, got {mine}; give what was given \

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::Device;
+use burn_memopt::memory::on_host;
 use burn_memopt::precision::Precision;
 use burn_memopt_models::propainter::ProPainter;
 
@@ -23,15 +24,17 @@ pub const WARNING: &str = "warning: --weights procedural makes weights up: every
     trained ones, takes their time and memory, and fills with patterns that mean nothing";
 
 /// What flags ask flow completion and the generator to compute in: a preset asks for half precision
-/// where the device has it.
+/// where the device has it. `None` if they do not say.
 ///
 /// # Errors
 /// [`UsageError`] if `--fp16` is given and the device does not compute in f16.
-pub fn precision(args: &InpaintArgs, device: &Device) -> Result<Precision> {
+pub fn precision(args: &InpaintArgs, device: &Device) -> Result<Option<Precision>> {
     match Precision::F16.check(device) {
-        Ok(()) if args.fp16 || args.preset.is_some() => Ok(Precision::F16),
+        Ok(()) if args.fp16 || args.preset.is_some() => Ok(Some(Precision::F16)),
         Err(lacking) if args.fp16 => Err(UsageError(format!("--fp16: {lacking}")).into()),
-        _ => Ok(Precision::F32),
+        // Half precision is emulated there, in many times the time.
+        _ if args.preset.is_some() || on_host(device) => Ok(Some(Precision::F32)),
+        _ => Ok(None),
     }
 }
 

@@ -7,9 +7,10 @@ use super::config::COMPLETION_HALO;
 use super::frames::host_frames;
 use super::motion::Motion;
 use super::parts::Parts;
+use super::schedule::Schedule;
 use super::store::FrameStore;
 use super::watch::{Stage, Watch};
-use super::{InpaintConfig, InpaintError, Networks};
+use super::{InpaintError, Networks};
 
 /// The third stage: flow inside the holes, sub-video by sub-video.
 pub(super) struct Completion<'a> {
@@ -24,22 +25,29 @@ impl<'a> Completion<'a> {
     pub(super) fn open(
         motion: Motion<'a>,
         root: &Path,
-        config: &InpaintConfig,
+        schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
         let [height, width] = motion.frames.size;
         let bytes = 2 * 4 * height * width;
         let forward = FrameStore::open(root, "completed-forward", bytes)?;
         let backward = FrameStore::open(root, "completed-backward", bytes)?;
-        let num_flows = motion.frames.num_frames - 1;
-        // A backward flow is kept after the forward one.
-        let done = backward.next();
-        let parts = Parts::new(num_flows, config.subvideo_length, COMPLETION_HALO, done);
-        Ok(Self {
+        let mut completion = Self {
             motion,
             forward,
             backward,
-            parts,
-        })
+            parts: Parts::new(0..0, 1, 0, 0),
+        };
+        completion.follow(schedule);
+        Ok(completion)
+    }
+
+    /// Works as `schedule` says from now on.
+    pub(super) fn follow(&mut self, schedule: &Schedule) {
+        let pairs = schedule.completion..self.motion.frames.num_frames - 1;
+        // A backward flow is kept after the forward one.
+        let done = self.backward.next();
+        let length = schedule.config.subvideo_length;
+        self.parts = Parts::new(pairs, length, COMPLETION_HALO, done);
     }
 
     /// Pairs of frames whose flow is completed.
@@ -72,7 +80,7 @@ impl<'a> Completion<'a> {
             let holes = frames.holes(read.start..read.end + 1)?;
             let [forward, backward] = watch.network(|| {
                 let Flows { forward, backward } = networks.complete(given, holes);
-                host_frames([forward, backward], &part, "flow completion")
+                host_frames([forward, backward], &part, Stage::Completion)
             })?;
             self.forward.put_all(keep.clone(), &forward)?;
             self.backward.put_all(keep.clone(), &backward)?;

@@ -3,6 +3,8 @@ use std::path::{Path, PathBuf};
 
 use burn_memopt::chunked::BoxError;
 
+use super::{Fallback, Stage};
+
 /// Why a video could not be completed. Frames that were finished stay.
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
@@ -44,7 +46,7 @@ pub enum InpaintError {
     #[error("{stage} failed at frame {index}")]
     Network {
         /// The stage.
-        stage: &'static str,
+        stage: Stage,
         /// First frame that it worked on.
         index: usize,
         /// What the device says.
@@ -57,9 +59,28 @@ pub enum InpaintError {
     )]
     NotFinite {
         /// The stage.
-        stage: &'static str,
+        stage: Stage,
         /// First frame that it worked on.
         index: usize,
+    },
+    /// Memory ran out, and nothing is left that could be computed with less.
+    #[error(
+        "{stage} runs out of memory at frame {index}{tried}; {done} frames before it are finished \
+         and kept: give a smaller size or budget, or free memory",
+        tried = after(.tried)
+    )]
+    OutOfMemory {
+        /// The stage.
+        stage: Stage,
+        /// First frame that it worked on.
+        index: usize,
+        /// Frames that are finished.
+        done: usize,
+        /// The settings that were tried, one after the other.
+        tried: Vec<Fallback>,
+        /// What the device says.
+        #[source]
+        source: BoxError,
     },
     /// The caller asked to stop.
     #[error("stopped after {done} of {total} frames; the same call goes on from there")]
@@ -69,6 +90,14 @@ pub enum InpaintError {
         /// Frames of the video.
         total: usize,
     },
+}
+
+fn after(fallbacks: &[Fallback]) -> String {
+    let tried: Vec<_> = fallbacks.iter().map(Fallback::to_string).collect();
+    match tried.is_empty() {
+        true => String::new(),
+        false => format!(", and did with {}", tried.join(", ")),
+    }
 }
 
 impl InpaintError {

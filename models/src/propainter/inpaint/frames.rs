@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt::chunked::Tile;
 
 use super::store::FrameStore;
-use super::watch::Watch;
+use super::watch::{Stage, Watch};
 use super::{Footage, InpaintError};
 
 /// The first stage: frames and masks, read once.
@@ -124,7 +124,7 @@ impl<'a> Frames<'a> {
 pub(super) fn host_frames(
     made: [Tensor<5>; 2],
     tile: &Tile,
-    stage: &'static str,
+    stage: Stage,
 ) -> Result<[Vec<f32>; 2], InpaintError> {
     let first = tile.read.start;
     let kept = tile.keep.start - first..tile.keep.end - first;
@@ -136,7 +136,7 @@ pub(super) fn host_frames(
 /// The values that `stage` made of frame `index` and those after it.
 pub(super) fn host_values<const D: usize>(
     made: Tensor<D>,
-    stage: &'static str,
+    stage: Stage,
     index: usize,
 ) -> Result<Vec<f32>, InpaintError> {
     // On a GPU, a failure of what came before shows here.

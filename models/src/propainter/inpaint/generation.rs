@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use burn::tensor::Tensor;
 use burn_memopt::clip::FrameWindow;
 
@@ -9,6 +7,7 @@ use super::features::Features;
 use super::finished::Finished;
 use super::frames::{Frames, host_values};
 use super::propagation::Propagation;
+use super::schedule::Schedule;
 use super::watch::{Stage, Watch};
 use super::{FrameSink, InpaintConfig, InpaintError, Networks};
 
@@ -23,21 +22,44 @@ pub(super) struct Generation<'a> {
 }
 
 impl<'a> Generation<'a> {
-    /// Opens the stage for a video of `total` frames.
-    pub(super) fn open(
-        propagation: Propagation<'a>,
-        root: &Path,
-        config: &InpaintConfig,
-        total: usize,
-    ) -> Result<Self, InpaintError> {
+    /// Opens the stage for a video of `total` frames, of which `finished` are done.
+    pub(super) fn open(propagation: Propagation<'a>, finished: Finished, total: usize) -> Self {
         let frames = &propagation.completion.motion.frames;
-        Ok(Self {
-            finished: Finished::open(root, frames.size[0] * frames.size[1])?,
-            features: Features::new(config.feature_cache),
-            windows: config.windows().windows(frames.num_frames),
+        let schedule = finished.schedule();
+        Self {
+            features: Features::new(schedule.config.feature_cache),
+            windows: schedule.windows(frames.num_frames),
+            finished,
             propagation,
             total,
-        })
+        }
+    }
+
+    /// What is worked with.
+    pub(super) fn config(&self) -> &InpaintConfig {
+        &self.finished.schedule().config
+    }
+
+    /// Works with `config` from now on, behind what every stage has finished.
+    pub(super) fn follow(&mut self, config: InpaintConfig) -> Result<(), InpaintError> {
+        let Propagation {
+            completion, images, ..
+        } = &self.propagation;
+        let next = self.windows.get(self.finished.next);
+        let schedule = Schedule {
+            flow: completion.motion.finished(),
+            completion: completion.finished(),
+            propagation: self.propagation.finished(),
+            generation: next.map_or(self.total, |next| next.local.start),
+            references: images.first(),
+            config,
+        };
+        self.features = Features::new(schedule.config.feature_cache);
+        self.windows = schedule.windows(self.frames().num_frames);
+        self.propagation.completion.motion.follow(&schedule);
+        self.propagation.completion.follow(&schedule);
+        self.propagation.follow(&schedule);
+        self.finished.follow(schedule)
     }
 
     /// Frames that each stage has finished.
@@ -139,7 +161,7 @@ impl<'a> Generation<'a> {
         // Devices compute when they are asked for what they have computed.
         watch.network(|| {
             let generated = networks.generate(features, flows, holes, left);
-            host_values(generated, "the generator", local.start)
+            host_values(generated, Stage::Generation, local.start)
         })
     }
 

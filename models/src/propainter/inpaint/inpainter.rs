@@ -1,15 +1,19 @@
 use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use burn::tensor::Device;
+use burn_memopt::batch::Failure;
+use burn_memopt::chunked::BoxError;
 
 use super::completion::Completion;
+use super::finished::Finished;
 use super::frames::Frames;
 use super::generation::Generation;
 use super::motion::Motion;
 use super::propagation::Propagation;
-use super::watch::{InpaintProgress, StageTime, Watch};
-use super::{Footage, FrameSink, InpaintConfig, InpaintError, Networks};
+use super::watch::{InpaintProgress, Stage, StageTime, Watch};
+use super::{Fallback, Footage, FrameSink, InpaintConfig, InpaintError, Networks};
 
 /// Completes the holes of a video of any length, in memory that does not grow with it.
 ///
@@ -35,6 +39,8 @@ pub struct Inpainter<'a> {
     config: InpaintConfig,
     device: Device,
     keeps_stages: bool,
+    least: Option<InpaintConfig>,
+    tell: &'a dyn Fn(&Fallback),
 }
 
 impl<'a> Inpainter<'a> {
@@ -45,7 +51,25 @@ impl<'a> Inpainter<'a> {
             config,
             device: device.clone(),
             keeps_stages: false,
+            least: None,
+            tell: &|_| {},
         }
+    }
+
+    /// Goes on with less at once where the device runs out of memory, and calls `tell` then. One
+    /// step down the ladders of settings at a time, the stage that failed is tried again: fewer
+    /// frames of flow, which changes nothing; a shorter sub-video; a shorter neighbourhood, then
+    /// references further apart. None goes below its value in `least`. The size of frames stays.
+    ///
+    /// The default is that lack of memory is an error.
+    ///
+    /// # Exactness
+    /// Frames that were finished before stay as they are; those after come out as with the settings
+    /// that fit. A run that goes on after an interruption keeps to these.
+    pub fn with_fallback(mut self, least: InpaintConfig, tell: &'a dyn Fn(&Fallback)) -> Self {
+        self.least = Some(least);
+        self.tell = tell;
+        self
     }
 
     /// Keeps what every stage has finished in the work folder, for whoever wants to look at it. The
@@ -69,7 +93,8 @@ impl<'a> Inpainter<'a> {
     /// of work.
     ///
     /// # Errors
-    /// If a frame cannot be read or written, a network fails, or `progress` asks to stop.
+    /// If a frame cannot be read or written, a network fails, memory runs out with the least
+    /// settings too, or `progress` asks to stop.
     ///
     /// # Panics
     /// If the video has no frame, or its sides are no multiples of 8; if a length or the stride is
@@ -89,17 +114,95 @@ impl<'a> Inpainter<'a> {
             size[0],
             size[1]
         );
+        let finished = Finished::open(work, size[0] * size[1], &self.config)?;
+        let schedule = finished.schedule();
         let frames = Frames::open(footage, work, &self.device)?;
-        let motion = Motion::open(frames, work, &self.config)?;
-        let completion = Completion::open(motion, work, &self.config)?;
-        let propagation = Propagation::open(completion, work, &self.config)?;
-        let mut generation = Generation::open(propagation, work, &self.config, total)?;
+        let motion = Motion::open(frames, work, schedule)?;
+        let completion = Completion::open(motion, work, schedule)?;
+        let propagation = Propagation::open(completion, work, schedule)?;
+        let mut generation = Generation::open(propagation, finished, total);
         let mut watch = Watch::new(total, generation.finished(), progress);
-        while generation.advance(self.networks, sink, &mut watch)? {
-            if !self.keeps_stages {
-                generation.release()?;
+        let mut tried = Vec::new();
+        loop {
+            match self.attempt(&mut generation, sink, &mut watch)? {
+                Ok(true) if self.keeps_stages => {}
+                Ok(true) => generation.release()?,
+                Ok(false) => return Ok(watch.stages()),
+                Err(source) => {
+                    let lacking = Lacking {
+                        at: watch.at(),
+                        done: watch.done,
+                        width: size[1],
+                        source,
+                    };
+                    self.fall_back(lacking, &mut generation, &mut tried)?;
+                }
             }
         }
-        Ok(watch.stages())
     }
+
+    /// Completes the next neighbourhood; the inner error is lack of memory.
+    fn attempt(
+        &self,
+        generation: &mut Generation,
+        sink: &mut dyn FrameSink,
+        watch: &mut Watch,
+    ) -> Result<Result<bool, BoxError>, InpaintError> {
+        // Runtimes tell lack of memory by an error when values are read, or panic before.
+        let advance = AssertUnwindSafe(|| generation.advance(self.networks, sink, watch));
+        match catch_unwind(advance) {
+            Ok(Err(InpaintError::Network { source, .. }))
+                if Failure::of(&*source).is_out_of_memory() =>
+            {
+                Ok(Err(source))
+            }
+            Ok(result) => result.map(Ok),
+            Err(panic) if Failure::of_panic(&*panic).is_out_of_memory() => {
+                Ok(Err(Failure::panic_text(&*panic).into()))
+            }
+            Err(panic) => resume_unwind(panic),
+        }
+    }
+
+    /// Takes the next step down, if there is one.
+    fn fall_back(
+        &self,
+        lacking: Lacking,
+        generation: &mut Generation,
+        tried: &mut Vec<Fallback>,
+    ) -> Result<(), InpaintError> {
+        let Lacking {
+            at: (stage, index),
+            done,
+            width,
+            source,
+        } = lacking;
+        let config = generation.config();
+        let least = self.least.as_ref();
+        let lowered = least.and_then(|least| config.lowered(stage, index, width, least));
+        let Some((fallback, config)) = lowered else {
+            return Err(InpaintError::OutOfMemory {
+                stage,
+                index,
+                done,
+                tried: std::mem::take(tried),
+                source,
+            });
+        };
+        generation.follow(config)?;
+        self.device.memory_cleanup();
+        (self.tell)(&fallback);
+        tried.push(fallback);
+        Ok(())
+    }
+}
+
+/// Where memory ran out.
+struct Lacking {
+    /// The stage and the frame it began with.
+    at: (Stage, usize),
+    /// Frames that are finished.
+    done: usize,
+    width: usize,
+    source: BoxError,
 }

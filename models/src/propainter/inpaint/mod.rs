@@ -5,31 +5,40 @@
 //! | [`Inpainter`] | runs all stages, and goes on after an interruption |
 //! | [`InpaintConfig`] | lengths and strides, by the names ProPainter gives them |
 //! | [`Networks`] | what computes flow, propagates pixels and generates the rest |
+//! | [`choose`], [`Workload`] | settings that keep a budget of memory, and what settings take |
+//! | [`Fallback`] | what is computed with less when memory runs out |
 //! | [`Footage`], [`FrameSink`] | where frames come from and go to |
 //! | [`Stage`], [`StageTime`], [`InpaintProgress`] | how far it is, and where the time goes |
 
+mod budget;
 mod completion;
 mod compose;
 mod config;
 mod error;
+mod estimate;
 mod features;
 mod finished;
 mod footage;
 mod frames;
 mod generation;
 mod inpainter;
+mod ladder;
 mod motion;
 mod networks;
 mod parts;
 mod propagation;
+mod schedule;
 mod store;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+pub use budget::{BudgetChoice, BudgetError, BudgetRequest, Ladder, Reason, choose};
 pub use config::InpaintConfig;
 pub use error::InpaintError;
+pub use estimate::{WORKING_MEMORY, Workload};
 pub use footage::{Footage, FrameSink};
 pub use inpainter::Inpainter;
+pub use ladder::{Fallback, NEIGHBOR_LENGTHS, REF_STRIDES, SUBVIDEO_LENGTHS, Setting};
 pub use networks::Networks;
 pub use watch::{InpaintProgress, Stage, StageTime};

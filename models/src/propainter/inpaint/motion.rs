@@ -4,15 +4,18 @@ use burn_memopt::chunked::Tile;
 
 use super::super::Flows;
 use super::frames::{Frames, host_frames};
+use super::schedule::Schedule;
 use super::store::FrameStore;
 use super::watch::{Stage, Watch};
-use super::{InpaintConfig, InpaintError, Networks};
+use super::{InpaintError, Networks};
 
 /// The second stage: optical flow between neighbouring frames, both ways.
 pub(super) struct Motion<'a> {
     pub(super) frames: Frames<'a>,
     pub(super) forward: FrameStore,
     pub(super) backward: FrameStore,
+    /// Pair from which pairs are counted.
+    from: usize,
     /// Pairs of frames whose flow is computed at once.
     num_pairs: usize,
     iterations: usize,
@@ -23,16 +26,25 @@ impl<'a> Motion<'a> {
     pub(super) fn open(
         frames: Frames<'a>,
         root: &Path,
-        config: &InpaintConfig,
+        schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
         let bytes = 2 * 4 * frames.size[0] * frames.size[1];
-        Ok(Self {
+        let mut motion = Self {
             forward: FrameStore::open(root, "flow-forward", bytes)?,
             backward: FrameStore::open(root, "flow-backward", bytes)?,
-            num_pairs: config.raft_pairs(frames.size[1]),
-            iterations: config.raft_iter,
+            from: 0,
+            num_pairs: 1,
+            iterations: schedule.config.raft_iter,
             frames,
-        })
+        };
+        motion.follow(schedule);
+        Ok(motion)
+    }
+
+    /// Works as `schedule` says from now on.
+    pub(super) fn follow(&mut self, schedule: &Schedule) {
+        self.from = schedule.flow;
+        self.num_pairs = schedule.config.raft_pairs(self.frames.size[1]);
     }
 
     /// Pairs of frames whose flow is known. A backward flow is kept after the forward one.
@@ -49,7 +61,8 @@ impl<'a> Motion<'a> {
     ) -> Result<(), InpaintError> {
         while self.finished() < end {
             // The same pairs together however often a run was interrupted.
-            let first = self.finished() / self.num_pairs * self.num_pairs;
+            let since = self.finished() - self.from;
+            let first = self.from + since / self.num_pairs * self.num_pairs;
             let last = (first + self.num_pairs).min(self.frames.num_frames - 1);
             self.frames.ensure(last + 1, watch)?;
             watch.enter(Stage::Flow, first)?;
@@ -60,7 +73,7 @@ impl<'a> Motion<'a> {
             };
             let [forward, backward] = watch.network(|| {
                 let Flows { forward, backward } = networks.flows(images, self.iterations);
-                host_frames([forward, backward], &pairs, "optical flow")
+                host_frames([forward, backward], &pairs, Stage::Flow)
             })?;
             self.forward.put_all(pairs.keep.clone(), &forward)?;
             self.backward.put_all(pairs.keep, &backward)?;

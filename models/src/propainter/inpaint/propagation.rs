@@ -7,9 +7,10 @@ use super::completion::Completion;
 use super::config::PROPAGATION_HALO;
 use super::frames::host_frames;
 use super::parts::Parts;
+use super::schedule::Schedule;
 use super::store::FrameStore;
 use super::watch::{Stage, Watch};
-use super::{InpaintConfig, InpaintError, Networks};
+use super::{InpaintError, Networks};
 
 /// The fourth stage: pixels of the holes that other frames show, sub-video by sub-video.
 pub(super) struct Propagation<'a> {
@@ -26,26 +27,29 @@ impl<'a> Propagation<'a> {
     pub(super) fn open(
         completion: Completion<'a>,
         root: &Path,
-        config: &InpaintConfig,
+        schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
-        let frames = &completion.motion.frames;
-        let (num_frames, area) = (frames.num_frames, frames.size[0] * frames.size[1]);
+        let [height, width] = completion.motion.frames.size;
+        let area = height * width;
         let images = FrameStore::open(root, "propagated", 3 * 4 * area)?;
         let left = FrameStore::open(root, "left", 4 * area)?;
-        // What is left of a hole is kept after the image.
-        let done = left.next();
-        let parts = Parts::new(
-            num_frames,
-            config.propagation_length(),
-            PROPAGATION_HALO,
-            done,
-        );
-        Ok(Self {
+        let mut propagation = Self {
             completion,
             images,
             left,
-            parts,
-        })
+            parts: Parts::new(0..0, 1, 0, 0),
+        };
+        propagation.follow(schedule);
+        Ok(propagation)
+    }
+
+    /// Works as `schedule` says from now on.
+    pub(super) fn follow(&mut self, schedule: &Schedule) {
+        let frames = schedule.propagation..self.completion.motion.frames.num_frames;
+        // What is left of a hole is kept after the image.
+        let done = self.left.next();
+        let length = schedule.config.propagation_length();
+        self.parts = Parts::new(frames, length, PROPAGATION_HALO, done);
     }
 
     /// Frames that are filled.
@@ -81,7 +85,7 @@ impl<'a> Propagation<'a> {
             };
             let [images, left] = watch.network(|| {
                 let made = networks.propagate(images, flows, holes);
-                host_frames(made, &part, "image propagation")
+                host_frames(made, &part, Stage::Propagation)
             })?;
             self.images.put_all(keep.clone(), &images)?;
             self.left.put_all(keep.clone(), &left)?;

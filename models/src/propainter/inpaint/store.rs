@@ -46,6 +46,11 @@ impl FrameStore {
         Ok(store)
     }
 
+    /// The first frame that is there.
+    pub(super) fn first(&self) -> usize {
+        self.frames.start
+    }
+
     /// The frame that comes next.
     pub(super) fn next(&self) -> usize {
         self.frames.end

@@ -13,6 +13,8 @@ use proptest::prelude::*;
 use super::super::Flows;
 use super::*;
 
+mod fallback;
+
 const SIDE: usize = 8;
 const AREA: usize = SIDE * SIDE;
 

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,17 @@ impl Stage {
         Self::Propagation,
         Self::Generation,
     ];
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flow => "optical flow",
+            Self::Completion => "flow completion",
+            Self::Propagation => "image propagation",
+            Self::Generation => "the generator",
+        })
+    }
 }
 
 /// How far a stage is, and what it took in this run.
@@ -91,6 +103,8 @@ pub(super) struct Watch<'a> {
     total: usize,
     stages: [StageTime; 4],
     now: Option<(Stage, Instant)>,
+    /// The stage that was entered last, and the frame it began with.
+    at: (Stage, usize),
 }
 
 impl<'a> Watch<'a> {
@@ -110,6 +124,7 @@ impl<'a> Watch<'a> {
             total,
             stages: finished.map(stage),
             now: None,
+            at: (Stage::Flow, 0),
         }
     }
 
@@ -130,7 +145,13 @@ impl<'a> Watch<'a> {
             return Err(InpaintError::Cancelled { done, total });
         }
         self.now = Some((stage, Instant::now()));
+        self.at = (stage, frame);
         Ok(())
+    }
+
+    /// The stage that was entered last, and the frame it began with.
+    pub(super) fn at(&self) -> (Stage, usize) {
+        self.at
     }
 
     /// Runs what networks do, and takes its time.

@@ -1,0 +1,138 @@
+//! `--budget`: settings that memory allows, where flags do not say them.
+
+use anyhow::Result;
+use burn::tensor::Device;
+use burn_memopt::memory::{Bytes, MemoryMonitor, on_host};
+use burn_memopt::precision::Precision;
+use burn_memopt_models::propainter::inpaint::{
+    BudgetChoice, BudgetRequest, InpaintConfig, Ladder, NEIGHBOR_LENGTHS, REF_STRIDES,
+    SUBVIDEO_LENGTHS, choose,
+};
+
+use super::geometry::Geometry;
+use crate::cli::InpaintArgs;
+use crate::settings::UsageError;
+
+/// Share of what is free that a run may use unless flags say how much.
+const SHARE_PERCENT: u64 = 80;
+/// Bytes that are held for each pixel of a frame as it is given: decoded, resized and written.
+const BYTES_BESIDE: usize = 64;
+
+/// How much memory a run may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Of the device that computes, weights included.
+    pub bytes: Bytes,
+    /// Whether a flag says it.
+    pub is_given: bool,
+    on_host: bool,
+    has_f16: bool,
+}
+
+impl Budget {
+    /// The budget of a run on `device`; `None` if a preset stands for it, or if no flag gives it and
+    /// the device does not tell what is free.
+    ///
+    /// # Errors
+    /// [`UsageError`] if the flag is no amount of memory.
+    pub fn of(args: &InpaintArgs, device: &Device) -> Result<Option<Self>> {
+        let given = args.budget.as_deref().map(str::parse::<Bytes>).transpose();
+        let given = given.map_err(|why| UsageError(format!("--budget: {why}")))?;
+        let bytes = match given {
+            None if args.preset.is_some() => None,
+            None => share_of_free(device),
+            given => given,
+        };
+        Ok(bytes.map(|bytes| Self {
+            bytes,
+            is_given: given.is_some(),
+            on_host: on_host(device),
+            has_f16: Precision::F16.check(device).is_ok(),
+        }))
+    }
+
+    /// The settings of one video that keep it.
+    ///
+    /// # Errors
+    /// [`UsageError`] if none do, with the least that would.
+    pub fn choose(
+        &self,
+        args: &InpaintArgs,
+        geometries: &[Geometry],
+        num_frames: usize,
+        precision: Option<Precision>,
+    ) -> Result<BudgetChoice> {
+        let [height, width] = geometries[0].source;
+        let sizes: Vec<_> = geometries.iter().map(|size| size.worked).collect();
+        let lengths = |flag: Option<u64>, ladder: &[usize]| match flag {
+            Some(given) => Ladder::given(given as usize),
+            None => Ladder::of(ladder),
+        };
+        let request = BudgetRequest {
+            beside: match self.on_host {
+                true => Bytes::new((BYTES_BESIDE * height * width) as u64),
+                false => Bytes::ZERO,
+            },
+            side_by_side: args.batch_size.unwrap_or(1) as usize,
+            on_host: self.on_host,
+            config: super::settings::config(args, &InpaintConfig::default()),
+            sizes: match args.height.is_some() || args.resize_ratio.is_some() {
+                true => Ladder::given(sizes[0]),
+                false => Ladder::of(sizes.clone()),
+            },
+            ref_strides: lengths(args.ref_stride, &REF_STRIDES),
+            neighbor_lengths: lengths(args.neighbor_length, &NEIGHBOR_LENGTHS),
+            subvideo_lengths: lengths(args.subvideo_length, &SUBVIDEO_LENGTHS),
+            precisions: self.precisions(args, precision),
+            ..BudgetRequest::new(self.bytes, sizes[0], num_frames)
+        };
+        Ok(choose(&request).map_err(|error| UsageError(error.to_string()))?)
+    }
+
+    fn precisions(&self, args: &InpaintArgs, chosen: Option<Precision>) -> Ladder<Precision> {
+        match chosen {
+            _ if args.fp16 => Ladder::given(Precision::F16),
+            Some(Precision::F32) if self.on_host => Ladder::only(
+                Precision::F32,
+                "half precision takes many times longer on a CPU; --fp16 asks for it",
+            ),
+            Some(Precision::F32) if !self.has_f16 => {
+                Ladder::only(Precision::F32, "the device does not compute in f16")
+            }
+            Some(precision) => Ladder::only(precision, "chosen for every video of this run"),
+            None if self.on_host || !self.has_f16 => Ladder::given(Precision::F32),
+            None => Ladder::of([Precision::F32, Precision::F16]),
+        }
+    }
+}
+
+/// What lack of memory may lower settings to: those of flags stay.
+pub fn least(args: &InpaintArgs, config: &InpaintConfig) -> InpaintConfig {
+    let least = |flag: Option<u64>, given: usize, ladder: &[usize]| match flag {
+        Some(_) => given,
+        None => ladder.last().copied().unwrap_or(given),
+    };
+    InpaintConfig {
+        subvideo_length: least(
+            args.subvideo_length,
+            config.subvideo_length,
+            &SUBVIDEO_LENGTHS,
+        ),
+        neighbor_length: least(
+            args.neighbor_length,
+            config.neighbor_length,
+            &NEIGHBOR_LENGTHS,
+        ),
+        ref_stride: least(args.ref_stride, config.ref_stride, &REF_STRIDES),
+        ..config.clone()
+    }
+}
+
+fn share_of_free(device: &Device) -> Option<Bytes> {
+    let snapshot = MemoryMonitor::new([device.clone()]).snapshot();
+    let free = match on_host(device) {
+        true => snapshot.host_available,
+        false => snapshot.devices.first().and_then(|device| device.free),
+    };
+    free.map(|free| Bytes::new(free.get() / 100 * SHARE_PERCENT))
+}
