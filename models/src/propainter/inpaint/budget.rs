@@ -42,11 +42,6 @@ impl<T: Copy> Ladder<T> {
         assert!(!steps.is_empty(), "a setting must have a value, got none");
         Self { steps, why_only }
     }
-
-    /// The value that takes least.
-    pub fn least(&self) -> T {
-        self.steps[self.steps.len() - 1]
-    }
 }
 
 /// What is to be completed, within which budget, and which settings may be chosen.

@@ -44,13 +44,13 @@ const WEIGHTS: [u64; 2] = [22_000_000, 180_000_000];
 /// What threads, buffers of products and small tensors take besides.
 const BESIDE: Bytes = Bytes::mib(32);
 /// Bytes for a pixel of each frame whose flow is computed at once.
-const FLOW: f64 = 600.0;
+const FLOW: f64 = 350.0;
 /// Bytes for a pixel of each frame whose flow is completed at once.
-const COMPLETION: f64 = 400.0;
+const COMPLETION: f64 = 300.0;
 /// Bytes for a pixel of each frame that is propagated at once.
-const PROPAGATION: f64 = 140.0;
+const PROPAGATION: f64 = 180.0;
 /// Bytes for a pixel of each frame that the generator sees, and of each that it completes.
-const GENERATION: [f64; 2] = [200.0, 250.0];
+const GENERATION: [f64; 2] = [150.0, 200.0];
 /// Bytes for a pixel of one frame in the encoder or decoder, which is done at once.
 const ONE_FRAME: f64 = 1000.0;
 /// What half precision leaves of the bytes of flow completion and the generator: some stay f32.
