@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    ops::Range,
     path::{Path, PathBuf},
 };
 
@@ -87,6 +88,7 @@ struct Video {
 /// let config = ClipConfig::new(32, 32).with_num_local(3).with_num_reference(2);
 /// let clips = ClipFolder::open(root.path(), config)?;
 /// assert_eq!(clips.len(), 8);
+/// assert_eq!(clips.clips_of(1), 4..8);
 /// assert_eq!(clips.clip(7)?.local[0].index, 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -140,6 +142,26 @@ impl ClipFolder {
             videos,
             num_clips: first_clip,
         })
+    }
+
+    /// Number of videos.
+    pub fn num_videos(&self) -> usize {
+        self.videos.len()
+    }
+
+    /// The clips of video `index`.
+    ///
+    /// # Panics
+    /// If there is no such video.
+    pub fn clips_of(&self, index: usize) -> Range<usize> {
+        let num_videos = self.videos.len();
+        assert!(
+            index < num_videos,
+            "video must be below {num_videos}, got {index}"
+        );
+        let next = self.videos.get(index + 1);
+        let end = next.map_or(self.num_clips, |video| video.first_clip);
+        self.videos[index].first_clip..end
     }
 
     /// Which video clip `index` is of, and which frames it has.
