@@ -1,13 +1,17 @@
 //! ProPainter's networks beyond the golden numbers: bounds, precision, recomputation, bad input.
 
 use burn::module::Module;
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::precision::{Autocast, Precision};
+use burn_memopt::train::{StepOutcome, TrainStepConfig};
+use burn_memopt_models::propainter::loss::{
+    FlowCompletionLoss, FlowCompletionTarget, InpaintTarget,
+};
 use burn_memopt_models::propainter::{
-    FlowCompletion, Flows, GeneratorInput, Holes, InpaintGenerator, InpaintGeneratorConfig,
-    SparseTransformer, TransformerBlock,
+    AdversarialStep, Discriminator, FlowCompletion, Flows, GeneratorInput, Holes, InpaintGenerator,
+    InpaintGeneratorConfig, Rivals, SparseTransformer, TransformerBlock, View,
 };
 use rstest::rstest;
 
@@ -164,6 +168,95 @@ fn a_recomputed_block_has_the_gradients_of_a_plain_one() {
         (input, key.into_data())
     };
     assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn recomputed_flow_completion_has_the_gradients_of_a_plain_one() {
+    let device = Device::flex().autodiff();
+    let plain = FlowCompletion::new(&device);
+    let flow = || normal([1, 4, 2, 24, 32], &device);
+    let hole = Tensor::<5>::ones([1, 5, 1, 12, 16], &device);
+    let target = FlowCompletionTarget {
+        frames: normal([1, 5, 3, 24, 32], &device).tanh(),
+        flows: Flows {
+            forward: flow(),
+            backward: flow(),
+        },
+        masks: hole.pad([(6, 6), (8, 8)], 0.0),
+    };
+    let run = |network: &FlowCompletion| {
+        let predicted = network.predict_with_edges(target.flows.clone(), &target.masks);
+        let loss = FlowCompletionLoss::new().terms(&predicted, &target).total();
+        let grads = GradientsParams::from_grads(loss.backward(), network);
+        let convs = [
+            &network.decoder2.conv,
+            &network.upsample.up.conv,
+            &network.edge_detector.projection,
+            &network.feat_prop_module.backward.backbone[0],
+            &network.feat_prop_module.forward.deform_align.conv_offset[0],
+        ];
+        let convs = convs.map(|conv| grads.get::<4>(conv.weight.id).unwrap().into_data());
+        let first = grads.get::<5>(network.downsample.weight.id).unwrap();
+        (convs, first.into_data())
+    };
+    let recomputed = plain.clone().with_grad_checkpoint(true);
+    assert_eq!(run(&recomputed), run(&plain));
+}
+
+#[rstest]
+#[case::f32(Precision::F32)]
+#[case::f16(Precision::F16)]
+fn both_rivals_are_stepped_and_each_by_its_own_loss(#[case] precision: Precision) {
+    let device = Device::flex().autodiff();
+    let rivals = Rivals {
+        generator: InpaintGeneratorConfig::new().with_depth(1).init(&device),
+        discriminator: Discriminator::new(View::Clip, &device),
+    };
+    let before = values(&rivals);
+    let frames = normal([1, 3, 3, 32, 32], &device).tanh();
+    let hole = Tensor::<5>::ones([1, 3, 1, 16, 16], &device);
+    let masks = hole.pad([(8, 8), (8, 8)], 0.0);
+    let flow = Tensor::zeros([1, 1, 2, 32, 32], &device);
+    let flows = Flows {
+        forward: flow.clone(),
+        backward: flow,
+    };
+    let target = InpaintTarget::new(frames, flows, masks, 2);
+    let config = TrainStepConfig::new().with_precision(precision);
+    let step = || config.init(SgdConfig::new().init());
+    let mut train = AdversarialStep::new(step(), step());
+    train.micro_batch(&rivals, target.clone());
+    // Nothing is stepped by what is not finite.
+    let (rivals, outcomes) = match train.flush(rivals, 0.1) {
+        (rivals, Ok([StepOutcome::Skipped { .. }, _])) => {
+            assert_eq!(values(&rivals)[0], before[0]);
+            return;
+        }
+        stepped => stepped,
+    };
+    for outcome in outcomes.unwrap() {
+        assert!(
+            matches!(outcome, StepOutcome::Stepped { .. }),
+            "{outcome:?}"
+        );
+    }
+    let after = values(&rivals);
+    assert!(
+        after
+            .iter()
+            .zip(&before)
+            .all(|(after, before)| after != before)
+    );
+    // What was accumulated is used up.
+    let (_, outcomes) = train.flush(rivals, 0.1);
+    assert_eq!(outcomes.unwrap(), [StepOutcome::Empty; 2]);
+}
+
+/// A parameter of either network.
+fn values(rivals: &Rivals) -> [burn::tensor::TensorData; 2] {
+    let generator = rivals.generator.decoder.conv2.weight.val();
+    let discriminator = rivals.discriminator.conv[0].weight_orig.val();
+    [generator.into_data(), discriminator.into_data()]
 }
 
 #[test]

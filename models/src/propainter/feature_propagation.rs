@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
+use burn_memopt::precision::CastFloats;
 
 use super::deform_align::DeformAlign;
 use super::direction::Direction;
@@ -48,7 +49,25 @@ pub struct Flows {
     pub backward: Tensor<5>,
 }
 
+impl CastFloats for Flows {
+    fn cast_floats(self, dtype: FloatDType) -> Self {
+        Self {
+            forward: self.forward.cast_floats(dtype),
+            backward: self.backward.cast_floats(dtype),
+        }
+    }
+}
+
 impl Flows {
+    /// The same on a device that records gradients.
+    #[must_use]
+    pub fn autodiff(self) -> Self {
+        Self {
+            forward: self.forward.autodiff(),
+            backward: self.backward.autodiff(),
+        }
+    }
+
     /// The flow from frame `from` to its neighbour `to`, and the opposite one.
     pub(super) fn between(&self, from: usize, to: usize) -> [Tensor<4>; 2] {
         let forward = frame(&self.forward, from.min(to));

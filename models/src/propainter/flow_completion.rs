@@ -3,7 +3,8 @@ use burn::nn::PaddingConfig3d;
 use burn::nn::conv::{Conv2d, Conv3d, Conv3dConfig};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
+use burn_memopt::precision::CastFloats;
 
 use super::edge_detector::EdgeDetector;
 use super::feature_propagation::Flows;
@@ -58,6 +59,25 @@ pub struct FlowCompletion {
     /// Finds the edges of the completed flow.
     pub edge_detector: EdgeDetector,
     recompute: bool,
+}
+
+/// What a [`FlowCompletion`] says about a clip in training.
+#[derive(Clone, Debug)]
+pub struct FlowPrediction {
+    /// The flows everywhere.
+    pub flows: Flows,
+    /// How likely each pixel lies on an edge of the forward, and of the backward flow:
+    /// `[batch_size, frames - 1, 1, height, width]` each.
+    pub edges: [Tensor<5>; 2],
+}
+
+impl CastFloats for FlowPrediction {
+    fn cast_floats(self, dtype: FloatDType) -> Self {
+        Self {
+            flows: self.flows.cast_floats(dtype),
+            edges: self.edges.cast_floats(dtype),
+        }
+    }
 }
 
 /// A convolution and one that doubles the sides.
@@ -231,6 +251,20 @@ impl FlowCompletion {
         let backward = known(flows.backward, &back).flip([1]);
         let backward = self.forward(backward, back.flip([1])).flip([1]);
         Flows { forward, backward }
+    }
+
+    /// Predicts the flows of both directions, and finds their edges, as
+    /// [`FlowCompletionLoss`](super::loss::FlowCompletionLoss) wants to see them.
+    ///
+    /// # Shapes
+    /// As [`predict`](Self::predict).
+    pub fn predict_with_edges(&self, flows: Flows, masks: &Tensor<5>) -> FlowPrediction {
+        let Flows { forward, backward } = self.predict(flows, masks);
+        let edges = [&forward, &backward].map(|flow| self.edges(flow.clone()));
+        FlowPrediction {
+            flows: Flows { forward, backward },
+            edges,
+        }
     }
 
     /// Completes flows: what is predicted inside the holes, what is given outside.

@@ -2,7 +2,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::module::{interpolate, max_pool2d};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::{Device, FloatDType, Tensor, s};
+use burn_memopt::precision::CastFloats;
 
 use super::decoder::{self, Decoder};
 use super::encoder::{self, Encoder};
@@ -281,6 +282,19 @@ impl InpaintGenerator {
             stage(self.recompute, &self.decoder, x, Decoder::forward)
         });
         as_frames(frames, batch_size)
+    }
+}
+
+/// Flows stay as they are: they say where pixels come from.
+impl CastFloats for GeneratorInput {
+    fn cast_floats(self, dtype: FloatDType) -> Self {
+        Self {
+            frames: self.frames.cast_floats(dtype),
+            flows: self.flows,
+            masks: self.masks.cast_floats(dtype),
+            updated_masks: self.updated_masks.cast_floats(dtype),
+            num_local: self.num_local,
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | [`InpaintGenerator`] | completes what is left, from features of neighbouring and far frames |
 //! | [`Discriminator`] | tells real clips from completed ones, for training |
 //! | [`loss`] | what they learn from |
+//! | [`AdversarialStep`] | a training step of generator and discriminator |
 //! | [`ProPainter`] | the networks with their published weights |
 //! | [`inpaint`] | completes videos of any length in bounded memory |
 //! | [`raft`] | the optical flow between two frames |
@@ -27,6 +28,7 @@
 //! Zhou et al. 2023, "ProPainter: Improving Propagation and Transformer for Video Inpainting",
 //! arXiv:2309.03897; layers follow `sczhou/ProPainter`, whose code is not used here.
 
+mod adversarial;
 mod attention;
 mod decoder;
 mod deform_align;
@@ -51,6 +53,7 @@ mod p3d;
 mod patches;
 mod procedural;
 mod projection;
+mod published;
 pub mod raft;
 mod soft_split;
 mod spectral_norm;
@@ -61,6 +64,7 @@ mod warp;
 mod weights;
 mod windows;
 
+pub use adversarial::{AdversarialStep, Rivals};
 pub use attention::SparseWindowAttention;
 pub use decoder::Decoder;
 pub use deform_align::DeformAlign;
@@ -68,7 +72,7 @@ pub use discriminator::{Discriminator, View};
 pub use edge_detector::EdgeDetector;
 pub use encoder::Encoder;
 pub use feature_propagation::{FeaturePass, FeaturePropagation, Flows};
-pub use flow_completion::{FlowCompletion, UpStage, combine, masks_of_pairs};
+pub use flow_completion::{FlowCompletion, FlowPrediction, UpStage, combine, masks_of_pairs};
 pub use flow_propagation::{FlowPass, FlowPropagation};
 pub use fusion::FusionFeedForward;
 pub use generator::{GeneratorInput, Guides, InpaintGenerator, InpaintGeneratorConfig};
@@ -78,6 +82,7 @@ pub use model::ProPainter;
 pub use p3d::PseudoConv3d;
 pub use patches::{fold, overlaps, token_grid, unfold};
 pub use projection::Projection;
+pub use published::Published;
 pub use soft_split::{SoftComposition, SoftSplit};
 pub use spectral_norm::SpectralConv3d;
 pub use transformer::{SparseTransformer, TransformerBlock};

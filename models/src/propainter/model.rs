@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -8,14 +8,14 @@ use burn_memopt::precision::{Autocast, Precision, PrecisionError};
 
 use super::feature_propagation::Flows;
 use super::flow_completion::{FlowCompletion, combine};
-use super::generator::{Guides, InpaintGenerator, InpaintGeneratorConfig};
+use super::generator::{Guides, InpaintGenerator};
 use super::image_propagation::ImagePropagation;
 use super::inpaint::Networks;
 use super::layers::{as_batch, as_frames};
-use super::procedural::procedural;
-use super::raft::{Correlation, Raft, RaftConfig, RaftContext};
+use super::published::Published;
+use super::raft::{Correlation, Raft};
 use super::warp::{Sampling, in_dtype};
-use crate::weights::{StateDict, WeightsError};
+use crate::weights::WeightsError;
 
 /// What is computed at a time beside the frames, unless told otherwise.
 const WORKING_MEMORY: Bytes = Bytes::gib(1);
@@ -51,35 +51,24 @@ impl ProPainter {
     /// # Errors
     /// If a file cannot be read, or a tensor is missing, unexpected or of another shape.
     pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, WeightsError> {
-        let networks = Self::init(device);
         let folder = folder.as_ref();
-        Ok(Self {
-            flow: load(networks.flow, folder, "raft-things")?,
-            completion: load(networks.completion, folder, "recurrent_flow_completion")?,
-            generator: load(networks.generator, folder, "ProPainter")?,
-        })
+        let networks = Self {
+            flow: Raft::load_published(folder, device)?,
+            completion: FlowCompletion::load_published(folder, device)?,
+            generator: InpaintGenerator::load_published(folder, device)?,
+        };
+        Ok(networks.with_working_memory(WORKING_MEMORY, device))
     }
 
     /// Makes the weights up from their names, the same on every machine: for trials of everything
     /// but the pictures, which are patterns. The flow is small, as between most frames.
     pub fn procedural(device: &Device) -> Self {
-        let networks = Self::init(device);
-        Self {
-            flow: procedural(networks.flow, |name| match name {
-                name if name.contains("flow_head.conv2.") => 1.0 / 64.0,
-                _ => 1.25,
-            }),
-            completion: procedural(networks.completion, |name| match name {
-                name if name.starts_with("upsample.2.") => 0.5,
-                name if name.starts_with("feat_prop_module.") => 1.0,
-                _ => 1.5,
-            }),
-            generator: procedural(networks.generator, |name| match name {
-                name if name.starts_with("encoder.") => 1.5,
-                name if name.starts_with("sc.") => 0.5,
-                _ => 1.0,
-            }),
-        }
+        let networks = Self {
+            flow: Raft::procedural(device),
+            completion: FlowCompletion::procedural(device),
+            generator: InpaintGenerator::procedural(device),
+        };
+        networks.with_working_memory(WORKING_MEMORY, device)
     }
 
     /// Computes flow completion and the generator in this precision, in half the memory if it is
@@ -127,55 +116,11 @@ impl ProPainter {
             generator: self.generator.with_working_bytes(bytes),
         }
     }
-
-    fn init(device: &Device) -> Self {
-        let networks = Self {
-            flow: RaftConfig::new().init(device),
-            completion: FlowCompletion::new(device),
-            generator: InpaintGeneratorConfig::new().init(device),
-        };
-        networks.with_working_memory(WORKING_MEMORY, device)
-    }
-}
-
-/// Loads one network out of the folder of all.
-fn load<M: StateDict>(network: M, folder: &Path, name: &str) -> Result<M, WeightsError> {
-    let file = |extension: &str| -> PathBuf { folder.join(format!("{name}.{extension}")) };
-    let safetensors = file("safetensors");
-    match safetensors.exists() {
-        true => network.load_safetensors(safetensors),
-        false => network.load_pytorch(file("pth")),
-    }
 }
 
 impl Networks for ProPainter {
     fn flows(&self, images: Tensor<5>, iterations: usize) -> Flows {
-        let frames = as_batch(images);
-        let pairs = frames.dims()[0] - 1;
-        // What is computed of a frame serves the flow from it and to it, both ways.
-        let features = self.flow.features(frames.clone());
-        let context = self.flow.context(frames);
-        let [_, _, height, width] = features.dims();
-        let at_once = self.flow.pairs_at_once(pairs, [height, width]);
-        let flow = |from: usize, to: usize| {
-            let parts = (0..pairs).step_by(at_once).map(|start| {
-                let len = at_once.min(pairs - start);
-                let part = |of: &Tensor<4>, first| of.clone().narrow(0, first + start, len);
-                let context = RaftContext {
-                    hidden: part(&context.hidden, from),
-                    input: part(&context.input, from),
-                };
-                let (first, second) = (part(&features, from), part(&features, to));
-                let mut steps = self.flow.steps(first, second, context);
-                (0..iterations).for_each(|_| steps.step());
-                steps.flow().full
-            });
-            as_frames(Tensor::cat(parts.collect(), 0), 1)
-        };
-        Flows {
-            forward: flow(0, 1),
-            backward: flow(1, 0),
-        }
+        self.flow.clip_flows(images, iterations)
     }
 
     fn complete(&self, flows: Flows, holes: Tensor<5>) -> Flows {

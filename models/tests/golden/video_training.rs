@@ -1,14 +1,14 @@
 //! Training steps of the video networks: losses, gradients and parameters.
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
+use burn_memopt::train::{StepOutcome, TrainStepConfig};
 use burn_memopt_models::propainter::loss::{
-    FlowCompletionLoss, FlowCompletionTarget, HingeLoss, InpaintLoss, canny, crests, flow_edges,
-    second_order_loss, smoothness_loss,
+    FlowCompletionLoss, FlowCompletionTarget, HingeLoss, InpaintLoss, InpaintTarget, canny, crests,
+    flow_edges, second_order_loss, smoothness_loss,
 };
 use burn_memopt_models::propainter::{
-    Discriminator, FlowCompletion, GeneratorInput, ImagePropagation, InpaintGenerator,
-    InpaintGeneratorConfig, Sampling, View, combine,
+    AdversarialStep, Discriminator, FlowCompletion, InpaintGeneratorConfig, Rivals, View, combine,
 };
 
 use crate::fill::Fill;
@@ -40,11 +40,11 @@ fn golden_training_step_of_flow_completion() {
     comparison.tensor("gt_edges_f", flow_edges(&target.flows.forward));
     comparison.tensor("gt_edges_b", flow_edges(&target.flows.backward));
 
-    let predicted = network.predict(target.flows.clone(), &target.masks);
-    comparison.tensor("pred_flow_f", predicted.forward.clone());
-    comparison.tensor("pred_flow_b", predicted.backward.clone());
-    comparison.tensor("pred_edge_f", network.edges(predicted.forward.clone()));
-    let combined = combine(predicted.clone(), target.flows.clone(), &target.masks);
+    let predicted = network.predict_with_edges(target.flows.clone(), &target.masks);
+    comparison.tensor("pred_flow_f", predicted.flows.forward.clone());
+    comparison.tensor("pred_flow_b", predicted.flows.backward.clone());
+    comparison.tensor("pred_edge_f", predicted.edges[0].clone());
+    let combined = combine(predicted.flows.clone(), target.flows.clone(), &target.masks);
     let mask = target.masks.clone().narrow(1, 0, 3);
     for (name, loss) in [
         (
@@ -59,7 +59,7 @@ fn golden_training_step_of_flow_completion() {
         comparison.values(name, &[loss.into_scalar()]);
     }
 
-    let terms = FlowCompletionLoss::new().terms(&network, &predicted, &target);
+    let terms = FlowCompletionLoss::new().terms(&predicted, &target);
     for (name, term) in [
         ("flow_loss", &terms.flow),
         ("warp_loss", &terms.warp),
@@ -79,39 +79,28 @@ fn golden_training_step_of_flow_completion() {
 fn golden_training_step_of_generator_and_discriminator() {
     let case = Case::open("train_propainter_gan");
     let mut comparison = Comparison::new(&case);
-    let device = Device::flex().autodiff();
-    let filled = |table: &str| Fill::new(table, case.salt());
-    let generator = InpaintGeneratorConfig::new().init(&device);
-    let generator = network::filled_by(generator, &filled("propainter"), "");
-    let judge = Discriminator::new(View::Clip, &device);
-    let judge = network::filled_by(judge, &filled("discriminator"), "");
-    let truth = case.clip("frames_u8", &device);
-    let masks = case.tensor::<5>("mask", &device);
-    let input = training_input(&case, &filled("flowcomp"), &truth, &masks);
-    comparison.tensor("completed_flow_f", input.flows.forward.clone());
-    comparison.tensor("completed_flow_b", input.flows.backward.clone());
-    comparison.tensor("updated_mask", input.updated_masks.clone());
+    let target = training_target(&case);
+    let (truth, masks) = (&target.frames, &target.input.masks);
+    let Rivals {
+        generator,
+        discriminator: judge,
+    } = rivals(&case);
+    comparison.tensor("completed_flow_f", target.input.flows.forward.clone());
+    comparison.tensor("completed_flow_b", target.input.flows.backward.clone());
+    comparison.tensor("updated_mask", target.input.updated_masks.clone());
 
-    let complete = |generator: &InpaintGenerator| {
-        let predicted = generator.forward_all(input.clone());
-        let outside = masks.ones_like() - masks.clone();
-        let completed = predicted.clone() * masks.clone() + truth.clone() * outside;
-        (predicted, completed)
-    };
     let loss = InpaintLoss::new();
-    let (predicted, completed) = complete(&generator);
+    let predicted = generator.forward_all(target.input.clone());
     comparison.tensor("prediction", predicted.clone());
+    let completed = target.completed_by(predicted.clone());
     let verdict = judge.forward(completed.clone());
-    let terms = loss.terms(&predicted, &truth, &masks, Some(verdict));
+    let terms = loss.terms(&predicted, truth, masks, Some(verdict));
     comparison.values("hole_loss", &[terms.hole.clone().into_scalar()]);
     comparison.values("valid_loss", &[terms.valid.clone().into_scalar()]);
     let adversarial = terms.adversarial.clone().expect("a verdict was given");
     comparison.values("generator_adversarial_loss", &[adversarial.into_scalar()]);
     let grads = GradientsParams::from_grads(terms.total().backward(), &generator);
     network::compare_gradients_of("gradG", &mut comparison, &case, &generator, &grads);
-    let rate = case.require("adam/lr");
-    let generator = optimizer::optimizer("adam", &case, "adam/").step(rate, generator, grads);
-    network::compare_values("after", &mut comparison, &case, &generator);
 
     let (real, fake) = (
         judge.forward(truth.clone()),
@@ -119,39 +108,65 @@ fn golden_training_step_of_generator_and_discriminator() {
     );
     comparison.tensor("real_logits", real.clone());
     comparison.tensor("fake_logits", fake.clone());
-    let (real, fake) = (HingeLoss.real(real), HingeLoss.made_up(fake));
-    comparison.values("discriminator_real_loss", &[real.clone().into_scalar()]);
-    comparison.values("discriminator_fake_loss", &[fake.clone().into_scalar()]);
-    let grads = (real + fake).div_scalar(2.0).backward();
+    comparison.values(
+        "discriminator_real_loss",
+        &[HingeLoss.real(real.clone()).into_scalar()],
+    );
+    comparison.values(
+        "discriminator_fake_loss",
+        &[HingeLoss.made_up(fake.clone()).into_scalar()],
+    );
+    let grads = HingeLoss.discriminator(real, fake).backward();
     let grads = GradientsParams::from_grads(grads, &judge);
     network::compare_gradients_of("gradD", &mut comparison, &case, &judge, &grads);
-    let judge = optimizer::optimizer("adam", &case, "adam/").step(rate, judge, grads);
-    network::compare_values("afterD", &mut comparison, &case, &judge);
 
-    let (predicted, _) = complete(&generator);
-    let terms = loss.terms(&predicted, &truth, &masks, None);
+    let Rivals {
+        generator,
+        discriminator: judge,
+    } = stepped(&case, &target);
+    network::compare_values("after", &mut comparison, &case, &generator);
+    network::compare_values("afterD", &mut comparison, &case, &judge);
+    let predicted = generator.forward_all(target.input.clone());
+    let terms = loss.terms(&predicted, truth, masks, None);
     comparison.values("hole_loss_second", &[terms.hole.into_scalar()]);
     comparison.values("valid_loss_second", &[terms.valid.into_scalar()]);
     comparison.finish();
 }
 
-/// Completes the flows and fills what other frames show, without gradients.
-fn training_input(
-    case: &Case,
-    fill: &Fill,
-    truth: &Tensor<5>,
-    masks: &Tensor<5>,
-) -> GeneratorInput {
+/// The networks of the case after one step.
+fn stepped(case: &Case, target: &InpaintTarget) -> Rivals {
+    let step = || TrainStepConfig::new().init(optimizer::optimizer("adam", case, "adam/"));
+    let mut train = AdversarialStep::new(step(), step());
+    let rivals = rivals(case);
+    train.micro_batch(&rivals, target.clone());
+    let (rivals, outcomes) = train.flush(rivals, case.require("adam/lr"));
+    let stepped = |outcome: &StepOutcome| matches!(outcome, StepOutcome::Stepped { .. });
+    assert!(outcomes.expect("finite gradients").iter().all(stepped));
+    rivals
+}
+
+fn rivals(case: &Case) -> Rivals {
+    let device = Device::flex().autodiff();
+    let filled = |table: &str| Fill::new(table, case.salt());
+    let generator = InpaintGeneratorConfig::new().init(&device);
+    let discriminator = Discriminator::new(View::Clip, &device);
+    Rivals {
+        generator: network::filled_by(generator, &filled("propainter"), ""),
+        discriminator: network::filled_by(discriminator, &filled("discriminator"), ""),
+    }
+}
+
+/// The clip of the case: flows are completed and holes filled from other frames without gradients.
+fn training_target(case: &Case) -> InpaintTarget {
     let device = Device::flex();
     let num_local = case.require("num_local_frames") as usize;
-    let completion = network::filled_by(FlowCompletion::new(&device), fill, "");
-    let local_masks = masks.clone().inner().narrow(1, 0, num_local);
-    let mut flows = completion.complete(flows(case, &device), &local_masks);
-    for flow in [&mut flows.forward, &mut flows.backward] {
-        *flow = flow.clone().autodiff();
-    }
-    let propagation = ImagePropagation {
-        sampling: Sampling::Nearest,
-    };
-    GeneratorInput::propagated(truth.clone(), flows, masks.clone(), num_local, propagation)
+    let (frames, masks) = (
+        case.clip("frames_u8", &device),
+        case.tensor::<5>("mask", &device),
+    );
+    let fill = Fill::new("flowcomp", case.salt());
+    let completion = network::filled_by(FlowCompletion::new(&device), &fill, "");
+    let local_masks = masks.clone().narrow(1, 0, num_local);
+    let flows = completion.complete(flows(case, &device), &local_masks);
+    InpaintTarget::new(frames, flows, masks, num_local).autodiff()
 }

@@ -6,9 +6,9 @@ use super::census::census_loss;
 use super::edge::edge_loss;
 use super::flow::flow_loss;
 use crate::propainter::feature_propagation::Flows;
-use crate::propainter::flow_completion::{FlowCompletion, combine, masks_of_pairs};
+use crate::propainter::flow_completion::{FlowPrediction, combine, masks_of_pairs};
 
-/// Weights of the terms that train a [`FlowCompletion`].
+/// Weights of the terms that train a [`FlowCompletion`](crate::propainter::FlowCompletion).
 #[derive(Config, Debug, PartialEq)]
 pub struct FlowCompletionLoss {
     /// Of the distance from the true flow and the roughness. The default is `0.25`.
@@ -33,6 +33,18 @@ pub struct FlowCompletionTarget {
     pub masks: Tensor<5>,
 }
 
+impl FlowCompletionTarget {
+    /// The same on a device that records gradients, to learn from.
+    #[must_use]
+    pub fn autodiff(self) -> Self {
+        Self {
+            frames: self.frames.autodiff(),
+            flows: self.flows.autodiff(),
+            masks: self.masks.autodiff(),
+        }
+    }
+}
+
 /// The weighted terms; both directions together.
 #[derive(Clone, Debug)]
 pub struct FlowCompletionTerms {
@@ -52,28 +64,30 @@ impl FlowCompletionTerms {
 }
 
 impl FlowCompletionLoss {
-    /// Judges the flows that `network` predicted for `target`.
+    /// Judges the flows that were predicted for `target`.
     ///
     /// # References
     /// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.2 and its supplement.
     pub fn terms(
         &self,
-        network: &FlowCompletion,
-        predicted: &Flows,
+        predicted: &FlowPrediction,
         target: &FlowCompletionTarget,
     ) -> FlowCompletionTerms {
-        let combined = combine(predicted.clone(), target.flows.clone(), &target.masks);
+        let FlowPrediction { flows, edges } = predicted;
+        let combined = combine(flows.clone(), target.flows.clone(), &target.masks);
         let [there, back] = masks_of_pairs(&target.masks);
         let [first, second] = masks_of_pairs(&target.frames);
         let forward = Way {
-            predicted: &predicted.forward,
+            predicted: &flows.forward,
+            edges: &edges[0],
             combined: &combined.forward,
             truth: &target.flows.forward,
             mask: &there,
             frames: [&first, &second],
         };
         let backward = Way {
-            predicted: &predicted.backward,
+            predicted: &flows.backward,
+            edges: &edges[1],
             combined: &combined.backward,
             truth: &target.flows.backward,
             mask: &back,
@@ -83,11 +97,8 @@ impl FlowCompletionLoss {
         FlowCompletionTerms {
             flow: both(&|way| flow_loss(way.predicted, way.truth, way.mask)).mul_scalar(self.flow),
             warp: both(&|way| way.warp()).mul_scalar(self.warp),
-            edge: both(&|way| {
-                let edges = network.edges(way.predicted.clone());
-                edge_loss(&edges, &flow_edges(way.truth), way.mask)
-            })
-            .mul_scalar(self.edge),
+            edge: both(&|way| edge_loss(way.edges, &flow_edges(way.truth), way.mask))
+                .mul_scalar(self.edge),
         }
     }
 }
@@ -95,6 +106,8 @@ impl FlowCompletionLoss {
 /// One direction of time.
 struct Way<'a> {
     predicted: &'a Tensor<5>,
+    /// Of what is predicted.
+    edges: &'a Tensor<5>,
     /// Predicted in the hole, true outside.
     combined: &'a Tensor<5>,
     truth: &'a Tensor<5>,

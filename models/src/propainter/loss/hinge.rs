@@ -15,8 +15,13 @@ impl HingeLoss {
         mean(verdict).neg()
     }
 
-    /// What a discriminator makes small on real clips; its loss is the mean of this and of
+    /// What a discriminator makes small: the mean of [`real`](Self::real) and
     /// [`made_up`](Self::made_up).
+    pub fn discriminator<const D: usize>(&self, real: Tensor<D>, made_up: Tensor<D>) -> Tensor<1> {
+        (self.real(real) + self.made_up(made_up)).div_scalar(2.0)
+    }
+
+    /// What a discriminator makes small on real clips.
     pub fn real<const D: usize>(&self, verdict: Tensor<D>) -> Tensor<1> {
         relu(full(verdict).neg().add_scalar(1.0)).mean()
     }

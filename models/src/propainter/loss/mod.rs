@@ -25,5 +25,5 @@ pub use edge::edge_loss;
 pub use flow::{flow_loss, second_order_loss, smoothness_loss};
 pub use flow_completion::{FlowCompletionLoss, FlowCompletionTarget, FlowCompletionTerms};
 pub use hinge::HingeLoss;
-pub use inpaint::{InpaintLoss, InpaintTerms};
+pub use inpaint::{InpaintLoss, InpaintTarget, InpaintTerms};
 pub use masked_l1::masked_l1;

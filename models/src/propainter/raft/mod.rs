@@ -8,6 +8,7 @@
 //! # References
 //! Teed and Deng 2020, arXiv:2003.12039, §3 and figure 3.
 
+mod clip;
 mod convex;
 mod correlation;
 mod encoder;
