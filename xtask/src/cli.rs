@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::device::DeviceChoice;
 
 mod advise;
+mod clips;
 mod infer;
 mod inpaint;
 mod models;
@@ -21,6 +22,7 @@ mod train;
 mod weights;
 
 pub use advise::AdviseArgs;
+pub use clips::{ClipFlags, ProPainterFlags};
 pub use infer::{InferArgs, InferFlags, InferModel};
 pub use inpaint::InpaintArgs;
 pub use models::{DecodeFlags, UNetFlags, UNetNetworkFlags, WatermarkFlags};

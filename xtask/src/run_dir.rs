@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 
 mod atomic;
 
-pub use atomic::write_file;
+pub use atomic::{write_file, write_folder};
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::choices::PrecisionChoice;
 use crate::cli::{ModelFlags, RunFlags};
 
+mod clips;
 mod decode;
 mod infer;
 mod layers;
@@ -22,6 +23,7 @@ mod tests;
 mod unet;
 mod watermark;
 
+pub use clips::{ClipSettings, FlowCompletionSettings, GeneratorSettings, ProPainterSettings};
 pub use decode::DecodeSettings;
 pub use infer::InferSettings;
 pub use layers::Layers;

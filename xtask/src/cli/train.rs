@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Args, Subcommand};
 use serde::Serialize;
 
+use super::clips::{ClipFlags, ProPainterFlags};
 use super::models::{DecodeFlags, UNetFlags, WatermarkFlags};
 use super::numbers::{above_zero, at_least_one, share};
 use crate::choices::{CheckpointChoice, PrecisionChoice};
@@ -36,6 +37,19 @@ pub enum TrainModel {
     #[command(mut_arg("lr", |flag| with_default(flag, "0.008")))]
     #[command(mut_arg("clip_norm", |flag| with_default(flag, "0.03")))]
     Decode(Box<ModelFlags<DecodeFlags>>),
+    /// ProPainter's flow completion: optical flow in the holes of videos.
+    #[command(mut_arg("steps", |flag| with_default(flag, "100")))]
+    #[command(mut_arg("batch_size", |flag| with_default(flag, "1")))]
+    #[command(mut_arg("lr", |flag| stepped(flag, "300000, 400000, 500000 and 600000 to a fifth", "0.00005")))]
+    #[command(mut_arg("clip_norm", |flag| with_default(flag, "10000, which shortens none")))]
+    FlowCompletion(Box<ModelFlags<ClipFlags>>),
+    /// ProPainter's generator, against a discriminator: completes videos.
+    #[command(name = "propainter")]
+    #[command(mut_arg("steps", |flag| with_default(flag, "60")))]
+    #[command(mut_arg("batch_size", |flag| with_default(flag, "1")))]
+    #[command(mut_arg("lr", |flag| stepped(flag, "400000 to a tenth", "0.0001")))]
+    #[command(mut_arg("clip_norm", |flag| with_default(flag, "10000, which shortens none")))]
+    ProPainter(Box<ModelFlags<ProPainterFlags>>),
     /// UNet on a TIFF stack with emitter positions, or on images with masks.
     Unet(Box<ModelFlags<UNetFlags>>),
     /// UNet that finds text watermarks, on generated images or on images with masks.
@@ -51,6 +65,8 @@ impl TrainModel {
     pub fn run(&self) -> &RunFlags {
         match self {
             Self::Decode(flags) => &flags.run,
+            Self::FlowCompletion(flags) => &flags.run,
+            Self::ProPainter(flags) => &flags.run,
             Self::Unet(flags) => &flags.run,
             Self::Watermark(flags) => &flags.run,
         }
@@ -123,7 +139,12 @@ pub struct RunFlags {
     #[arg(long, value_enum, value_name = "TYPE", help_heading = "Memory")]
     pub precision: Option<PrecisionChoice>,
     /// Mixed precision: the same as --precision f16, unless bf16 is chosen.
-    #[arg(long, help_heading = "Memory", conflicts_with = "no_amp")]
+    #[arg(
+        long,
+        help_heading = "Memory",
+        conflicts_with = "no_amp",
+        visible_alias = "fp16"
+    )]
     #[serde(skip)]
     pub use_amp: bool,
     /// No mixed precision: the same as --precision f32.
@@ -188,6 +209,13 @@ fn with_default(flag: Arg, default: &str) -> Arg {
     flag.help(help)
 }
 
+/// The learning rate of a model whose published training lets it fall after some steps.
+fn stepped(flag: Arg, falls: &str, default: &str) -> Arg {
+    flag.help(format!(
+        "Learning rate of Adam; it falls after step {falls}. The default is {default}"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory, Parser};
@@ -216,6 +244,8 @@ mod tests {
         assert_eq!(run("train").steps, None);
         assert_eq!(run("train --steps 5").steps, Some(5));
         assert_eq!(run("train unet --steps 5").steps, Some(5));
+        assert!(run("train flow-completion --fp16").use_amp);
+        assert_eq!(run("train propainter --steps 5").steps, Some(5));
     }
 
     #[test]
@@ -237,6 +267,9 @@ mod tests {
             "train decode --data a.tif",
             "train decode --images a --masks b",
             "train decode --threshold 0",
+            "train flow-completion --data a --num-videos 3",
+            "train flow-completion --num-reference 2",
+            "train propainter --num-local 0",
             "train --holdout 1",
             "train --stepz 5",
         ] {

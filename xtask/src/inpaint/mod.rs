@@ -10,7 +10,7 @@ mod output;
 mod report;
 mod results;
 mod settings;
-mod weights;
+pub(crate) mod weights;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;

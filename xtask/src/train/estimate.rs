@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::job::Job;
 use super::session::Session;
+use super::trainer::Trainer;
 use crate::settings::RunSettings;
 
 /// Micro-batches after which a step holds all it ever holds at once.

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::module::Module;
+use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
-use burn_memopt::train::TrainStep;
 use burn_memopt_datasets::loader::Loader;
 
+use super::schedule;
+use super::trainer::Trainer;
 use crate::run_dir::RunDir;
 use crate::settings::{ModelSettings, Settings};
 
@@ -22,6 +24,8 @@ pub trait Job: Sized {
     type Settings: ModelSettings;
     /// What is trained.
     type Network: Module;
+    /// What makes its optimizer steps.
+    type Trainer: Trainer<Self::Network>;
     /// What it is trained on and judged by.
     type Data;
     /// One item of the data.
@@ -34,6 +38,17 @@ pub trait Job: Sized {
     /// # Errors
     /// If they do not fit each other.
     fn new(settings: Settings<Self::Settings>) -> Result<Self>;
+
+    /// An optimizer before its first step. The default is AdamW with burn's settings.
+    fn optimizer() -> ModuleOptimizer {
+        AdamWConfig::new().init()
+    }
+
+    /// The learning rate of optimizer step `step`, counted from 1, where `rate` is the highest. The
+    /// default is [`schedule::learning_rate`].
+    fn learning_rate(rate: f64, step: u64) -> f64 {
+        schedule::learning_rate(rate, step)
+    }
 
     /// Opens the data that the settings name; `None` if they name none. Nothing is written.
     ///
@@ -78,7 +93,7 @@ pub trait Job: Sized {
     fn num_items(batch: &Self::Batch) -> usize;
 
     /// Runs one micro-batch forward and backward.
-    fn micro_batch(&self, network: &Self::Network, train: &mut TrainStep, batch: Self::Batch);
+    fn micro_batch(&self, network: &Self::Network, train: &mut Self::Trainer, batch: Self::Batch);
 
     /// Judges the trained network on what was held out, `batch_size` items at a time, and writes what shows how good it is
     /// beside the other artifacts of `run`.

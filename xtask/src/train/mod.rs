@@ -16,7 +16,9 @@ mod saved;
 mod schedule;
 mod session;
 mod techniques;
+mod trainer;
 mod unet;
+mod video;
 mod watch;
 mod watermark;
 mod weights;
@@ -43,6 +45,7 @@ pub(crate) use saved::MODEL_FILE;
 use session::Session;
 pub(crate) use techniques::precision;
 pub(crate) use unet::{NORMALIZATION_FILE, UNetJob};
+use video::{FlowCompletionJob, ProPainterJob};
 use watch::Watch;
 pub(crate) use watermark::WatermarkJob;
 
@@ -56,6 +59,8 @@ const DATA_FOLDER: &str = "data";
 pub fn train(model: &TrainModel) -> Result<()> {
     match model {
         TrainModel::Decode(flags) => train_job::<DecodeJob, _>(flags),
+        TrainModel::FlowCompletion(flags) => train_job::<FlowCompletionJob, _>(flags),
+        TrainModel::ProPainter(flags) => train_job::<ProPainterJob, _>(flags),
         TrainModel::Unet(flags) => train_job::<UNetJob, _>(flags),
         TrainModel::Watermark(flags) => train_job::<WatermarkJob, _>(flags),
     }

@@ -10,10 +10,9 @@ use burn_memopt::memory::PeakMeter;
 use burn_memopt::memory::estimate::{BlockFit, CalibrateError, PeakFit, Workload, calibrate};
 use burn_memopt::memory::plan::Technique;
 use burn_memopt::precision::{Autocast, Precision};
-use burn_memopt::train::{StepOutcome, TrainStepConfig};
+use burn_memopt::train::{StepOutcome, TrainStep, TrainStepConfig};
 
 use super::job::Job;
-use super::session::optimizer;
 pub(crate) use super::techniques::Recomputable;
 
 /// The learning rate and the norm that a rehearsed step is clipped to; neither matters to memory.
@@ -23,7 +22,7 @@ const CLIP_NORM: f32 = 1.0;
 const LEAST_BOTTOM_PIXELS: usize = 2;
 
 /// A job that can be tried without data.
-pub(crate) trait Rehearsal: Job<Network: Recomputable> {
+pub(crate) trait Rehearsal: Job<Network: Recomputable, Trainer = TrainStep> {
     /// The network for images of a size, uncut.
     ///
     /// # Errors
@@ -64,7 +63,7 @@ impl<J: Rehearsal> Stage<J> {
         let mut train = TrainStepConfig::new()
             .with_precision(precision)
             .with_clipping(Some(Clipping::Norm(CLIP_NORM.into())))
-            .init(optimizer());
+            .init(J::optimizer());
         let mut network = Some(network);
         move |meter| {
             // In half precision the first steps may overflow and are skipped.

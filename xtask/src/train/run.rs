@@ -8,7 +8,8 @@ use burn_memopt::precision::Precision;
 
 use super::job::{Job, Metrics};
 use super::saved;
-use super::session::{Session, StepDone};
+use super::session::Session;
+use super::trainer::Trainer;
 use super::watch::Watch;
 use crate::interrupt::{Interrupt, resume_command};
 use crate::progress::{Progress, StepReport, Summary};
@@ -104,7 +105,7 @@ impl<J: Job> Run<'_, J> {
             items += done.items;
             let step = self.session.step;
             let memory = self.watch.sample(step, meter);
-            self.tell_skipped(&done);
+            self.tell_skipped();
             self.tell_smaller(num_tried)?;
             self.progress.step(&StepReport {
                 step,
@@ -124,12 +125,21 @@ impl<J: Job> Run<'_, J> {
         Ok((network, items))
     }
 
-    fn tell_skipped(&self, done: &StepDone) {
-        if let (None, Some(scaler)) = (done.loss, &self.session.train.state().scaler) {
-            let (step, scale) = (self.session.step, scaler.current());
-            self.progress.note(&format!(
-                "step {step}: gradients overflowed, step skipped, loss scale now {scale}"
-            ));
+    /// Tells which networks the last step left as they were.
+    fn tell_skipped(&self) {
+        let (step, train) = (self.session.step, &self.session.train);
+        for (train, name) in train.steps().into_iter().zip(J::Trainer::NAMES) {
+            let state = train.state();
+            if let (true, Some(scaler)) = (state.skipped_in_a_row > 0, &state.scaler) {
+                let whose = match *name {
+                    "" => String::new(),
+                    name => format!(" of the {name}"),
+                };
+                self.progress.note(&format!(
+                    "step {step}: gradients{whose} overflowed, step skipped, loss scale now {}",
+                    scaler.current()
+                ));
+            }
         }
     }
 

@@ -18,6 +18,13 @@ pub fn learning_rate(rate: f64, step: u64) -> f64 {
     rate * (step / WARM_UP_STEPS).min(1.0) * fallen
 }
 
+/// The rate of optimizer step `step`, counted from 1, where `rate` is that of the first and becomes
+/// `share` of what it was after each of some steps.
+pub fn stepped_rate(rate: f64, step: u64, share: f64, after: &[u64]) -> f64 {
+    let falls = after.iter().filter(|&&last| step > last).count();
+    rate * share.powi(falls as i32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +36,12 @@ mod tests {
         assert_eq!(learning_rate(2.0, 60), 2.0);
         assert_eq!(learning_rate(2.0, 240), 0.5);
         assert_eq!(learning_rate(2.0, 100_000), 0.2);
+    }
+
+    #[test]
+    fn a_stepped_rate_falls_after_each_of_its_steps() {
+        let rate = |step| stepped_rate(8.0, step, 0.5, &[10, 20]);
+        let rates = [1, 10, 11, 20, 21, 1000].map(rate);
+        assert_eq!(rates, [8.0, 8.0, 4.0, 4.0, 2.0, 2.0]);
     }
 }

@@ -3,18 +3,17 @@
 use std::collections::VecDeque;
 
 use anyhow::Result;
-use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::Precision;
-use burn_memopt::train::{MicroBatches, StepOutcome, TrainStep, TrainStepConfig};
+use burn_memopt::train::{MicroBatches, StepOutcome, TrainStepConfig};
 use burn_memopt_datasets::loader::LoaderState;
 use burn_memopt_datasets::shuffle::mix;
 use serde::{Deserialize, Serialize};
 
 use super::feed::Feed;
 use super::job::Job;
-use super::schedule::learning_rate;
+use super::trainer::Trainer;
 use crate::settings::RunSettings;
 
 /// Steps that the last loss is averaged over.
@@ -59,15 +58,10 @@ pub struct StepDone {
     pub items: u64,
 }
 
-/// The optimizer of every run, before its first step.
-pub fn optimizer() -> ModuleOptimizer {
-    AdamWConfig::new().init()
-}
-
 /// A run in progress, except for its network.
 pub struct Session<J: Job> {
-    /// The optimizer, the scaler and what is accumulated.
-    pub train: TrainStep,
+    /// The optimizers, their scalers and what is accumulated.
+    pub train: J::Trainer,
     /// Where micro-batches come from.
     pub feed: Feed<J>,
     /// How the items of a step are divided.
@@ -94,14 +88,13 @@ impl<J: Job> Session<J> {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let train = TrainStepConfig::new()
+        let config = TrainStepConfig::new()
             .with_precision(precision)
             .with_accumulation_steps(run.accumulation_steps)
             .with_clipping(Some(Clipping::Norm(run.clip_norm)))
-            .with_undo_updates(run.auto_micro_batch)
-            .init(optimizer());
+            .with_undo_updates(run.auto_micro_batch);
         Ok(Self {
-            train,
+            train: J::Trainer::new(&config, J::optimizer),
             feed: Feed::new(job, data, run.batch_size, device)?,
             parts: MicroBatches::new(run.batch_size, run.accumulation_steps),
             losses: Losses::default(),
@@ -143,7 +136,7 @@ impl<J: Job> Session<J> {
         let Self { train, feed, .. } = self;
         let (start, effective) = (feed.loader.state(), self.parts.effective_batch_size());
         let mut items = 0;
-        let mut run = |train: &mut TrainStep, network: &J::Network, size: usize| -> Result<()> {
+        let run = |train: &mut J::Trainer, network: &J::Network, size: usize| -> Result<()> {
             // Nothing random may depend on what ran before, for instance in a part of the
             // run that was not resumed.
             self.device.seed(mix(self.seed, self.step));
@@ -155,16 +148,10 @@ impl<J: Job> Session<J> {
             })?;
             Ok(())
         };
-        let lr = learning_rate(self.lr, self.step + 1);
+        let lr = J::learning_rate(self.lr, self.step + 1);
         let (network, outcome) = match self.auto_micro_batch {
             true => train.step_in_parts(network, lr, &mut self.parts, run),
-            false => match run(train, &network, self.parts.size()) {
-                Ok(()) => {
-                    let (network, outcome) = train.flush(network, lr);
-                    (network, outcome.map_err(Into::into))
-                }
-                Err(error) => (network, Err(error)),
-            },
+            false => train.step(network, lr, self.parts.size(), run),
         };
         let loss = match outcome {
             Ok(StepOutcome::Stepped { loss, .. }) => Some(loss),

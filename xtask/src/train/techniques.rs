@@ -1,6 +1,6 @@
 //! The techniques a run uses, as the library names them.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::{BlockCost, Plan, PlanError, Policy, UnmeasuredError};
@@ -89,6 +89,21 @@ pub fn cut<M: Recomputable>(network: M, run: &RunSettings, sample: Tensor<4>) ->
         plan.predicted_peak,
     );
     Ok(network.by_plan(&plan))
+}
+
+/// Whether a network recomputes activations whose stages are fixed, not cut.
+///
+/// # Errors
+/// If the policy is wrong or another than none or block.
+pub fn recomputes(run: &RunSettings) -> Result<bool> {
+    match policy(run)? {
+        Policy::None => Ok(false),
+        Policy::EveryBlock => Ok(true),
+        _ => bail!(UsageError(format!(
+            "--grad-checkpoint must be none or block for networks of videos, got {}",
+            run.grad_checkpoint.as_str()
+        ))),
+    }
 }
 
 /// The policy of a run.

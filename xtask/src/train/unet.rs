@@ -36,6 +36,7 @@ pub struct UNetJob {
 impl Job for UNetJob {
     type Settings = UNetSettings;
     type Network = UNet;
+    type Trainer = TrainStep;
     type Data = Data;
     type Item = Sample;
     type Batch = Batch;

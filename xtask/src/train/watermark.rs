@@ -51,6 +51,7 @@ impl WatermarkJob {
 impl Job for WatermarkJob {
     type Settings = WatermarkSettings;
     type Network = UNet;
+    type Trainer = TrainStep;
     type Data = Data;
     type Item = Sample;
     type Batch = Batch;

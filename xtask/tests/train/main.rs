@@ -6,4 +6,5 @@ mod interrupting;
 mod refusals;
 mod resuming;
 mod runner;
+mod videos;
 mod watermark;

@@ -16,6 +16,23 @@ pub use run_output::Run;
 /// A network and batches so small that a step takes milliseconds.
 pub const TINY: [&str; 6] = ["--base-channels", "4", "--depth", "1", "--batch-size", "2"];
 
+/// Few frames and corrections of their flow.
+const TINY_CLIPS: [&str; 6] = ["--num-videos", "3", "--num-local", "2", "--raft-iter", "1"];
+
+/// The same, and a shallow network.
+const TINY_PAINTER: [&str; 10] = [
+    "--num-videos",
+    "3",
+    "--num-local",
+    "2",
+    "--raft-iter",
+    "1",
+    "--num-reference",
+    "1",
+    "--depth",
+    "1",
+];
+
 /// A folder for the files of one test, and the model it trains.
 pub struct Workplace {
     folder: TempDir,
@@ -45,7 +62,12 @@ impl Workplace {
     pub fn train(&self, name: &str, args: &[&str]) -> Run {
         let dir = self.arg(name);
         let mut all = vec!["--artifact-dir", &dir];
-        for flag in TINY.chunks(2).filter(|flag| !args.contains(&flag[0])) {
+        let tiny: &[&str] = match self.model {
+            "flow-completion" => &TINY_CLIPS,
+            "propainter" => &TINY_PAINTER,
+            _ => &TINY,
+        };
+        for flag in tiny.chunks(2).filter(|flag| !args.contains(&flag[0])) {
             all.extend(flag);
         }
         all.extend(args);

@@ -45,6 +45,7 @@ pub struct DecodeJob {
 impl Job for DecodeJob {
     type Settings = DecodeSettings;
     type Network = SigmaMUNet;
+    type Trainer = TrainStep;
     type Data = Data;
     type Item = Sample;
     type Batch = Batch;

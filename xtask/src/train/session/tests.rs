@@ -3,6 +3,7 @@ use std::path::Path;
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn_memopt::train::TrainStep;
 use burn_memopt_models::unet::UNet;
 use figment::value::Dict;
 use tempfile::TempDir;
@@ -24,6 +25,7 @@ struct Small {
 impl Job for Small {
     type Settings = UNetSettings;
     type Network = UNet;
+    type Trainer = TrainStep;
     type Data = Data;
     type Item = Sample;
     type Batch = Batch;

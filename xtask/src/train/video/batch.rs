@@ -1,0 +1,115 @@
+//! Clips with random holes, on a device.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_memopt_datasets::loader::SeededBatcher;
+use burn_memopt_datasets::masks::{RandomMask, RandomMaskConfig};
+use burn_memopt_datasets::video::{Clip, VideoFrame};
+
+/// Clips and their holes, without autodiff.
+#[derive(Clone, Debug)]
+pub struct ClipBatch {
+    /// Neighbouring frames, then those from elsewhere, in [-1, 1]:
+    /// `[batch_size, frames, 3, height, width]`.
+    pub frames: Tensor<5>,
+    /// 1 in the hole: `[batch_size, frames, 1, height, width]`.
+    pub masks: Tensor<5>,
+    /// Neighbouring frames of a clip.
+    pub num_local: usize,
+}
+
+impl ClipBatch {
+    /// Clips.
+    pub fn num_items(&self) -> usize {
+        self.frames.dims()[0]
+    }
+
+    /// The neighbouring frames.
+    pub fn local(&self, frames: &Tensor<5>) -> Tensor<5> {
+        frames.clone().narrow(1, 0, self.num_local)
+    }
+}
+
+/// Draws a hole for each clip by its seed: one shape, which moves or stands still.
+pub struct Collate;
+
+impl SeededBatcher<Clip, ClipBatch> for Collate {
+    fn batch(&self, clips: Vec<Clip>, seeds: &[u64], device: &Device) -> ClipBatch {
+        let device = device.clone().without_autodiff();
+        let first = &clips[0];
+        let (num_local, num_frames) =
+            (first.local.len(), first.local.len() + first.reference.len());
+        let [height, width] = [first.local[0].height, first.local[0].width];
+        let (mut colors, mut holes) = (Vec::new(), Vec::new());
+        for (clip, &seed) in clips.iter().zip(seeds) {
+            let mask = RandomMask::new(&RandomMaskConfig::new(), height, width, seed);
+            for frame in clip.local.iter().chain(&clip.reference) {
+                colors.extend(planes(frame));
+                let hole = mask.hole_mask(frame.index);
+                holes.extend(hole.values().iter().map(|&hole| f32::from(hole)));
+            }
+        }
+        let tensor = |values: Vec<f32>, channels: usize| {
+            let shape = [clips.len(), num_frames, channels, height, width];
+            Tensor::from_data(TensorData::new(values, shape), &device)
+        };
+        ClipBatch {
+            frames: tensor(colors, 3),
+            masks: tensor(holes, 1),
+            num_local,
+        }
+    }
+}
+
+/// `[height, width, 3]` from 0 to 255 -> `[3, height, width]` from -1 to 1.
+fn planes(frame: &VideoFrame) -> impl Iterator<Item = f32> + '_ {
+    let channel = |at: usize| frame.pixels.iter().skip(at).step_by(3);
+    let colors = (0..3).flat_map(channel);
+    colors.map(|&color| f32::from(color) / 127.5 - 1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clip() -> Clip {
+        let frame = |index: usize| VideoFrame {
+            index,
+            height: 16,
+            width: 24,
+            pixels: [0, 51, 255].repeat(16 * 24),
+        };
+        Clip {
+            video: "a".into(),
+            local: vec![frame(3), frame(4)],
+            reference: vec![frame(0)],
+        }
+    }
+
+    #[test]
+    fn colors_are_planes_from_minus_one_to_one() {
+        let batch = Collate.batch(vec![clip()], &[1], &Device::flex().autodiff());
+        assert_eq!(batch.frames.dims(), [1, 3, 3, 16, 24]);
+        assert_eq!((batch.num_local, batch.num_items()), (2, 1));
+        for (channel, color) in [-1.0, -0.6, 1.0].into_iter().enumerate() {
+            let plane = batch.frames.clone().narrow(2, channel, 1);
+            let off = plane.sub_scalar(color).abs().max().into_scalar::<f32>();
+            assert!(off < 1e-6, "{off}");
+        }
+    }
+
+    #[test]
+    fn a_hole_follows_from_the_seed_and_is_of_one_size_in_all_frames() {
+        let holes = |seed: u64| {
+            let batch = Collate.batch(vec![clip()], &[seed], &Device::flex());
+            batch.masks.into_data()
+        };
+        assert_eq!(holes(1), holes(1));
+        assert_ne!(holes(1), holes(2));
+        let values: Vec<f32> = holes(1).iter().collect();
+        let sizes: Vec<f32> = values
+            .chunks(16 * 24)
+            .map(|hole| hole.iter().sum())
+            .collect();
+        assert!(sizes[0] > 0.0 && sizes.iter().all(|size| *size == sizes[0]));
+    }
+}
