@@ -31,7 +31,8 @@ pub struct ClipFlags {
     /// Neighbouring frames of a clip, at least 2; the published training has 10. The default is 5.
     #[arg(long, value_name = "N", help_heading = "Data", value_parser = at_least_one)]
     pub num_local: Option<u64>,
-    /// Corrections of the optical flow between frames. The default is 20.
+    /// Corrections of the optical flow between frames. The default is 20, and 4 where its weights are
+    /// made up.
     #[arg(long, value_name = "N", help_heading = "Model", value_parser = at_least_one)]
     pub raft_iter: Option<u64>,
     /// Folder of the weights of what is used but not trained: raft-things, and to train propainter

@@ -12,7 +12,7 @@ use crate::cli::InpaintArgs;
 use crate::settings::UsageError;
 
 /// The `--weights` that are no folder.
-const PROCEDURAL: &str = "procedural";
+pub const PROCEDURAL: &str = "procedural";
 
 /// Whether weights are made up.
 pub fn are_procedural(weights: &Path) -> bool {

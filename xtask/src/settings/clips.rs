@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use figment::Figment;
-use figment::value::Dict;
+use figment::value::{Dict, Value};
 use serde::{Deserialize, Serialize};
 
 use super::{Layers, ModelSettings, RunSettings, Settings};
+use crate::inpaint::weights::PROCEDURAL;
 
 /// RAFT compares features at an eighth of the size, and at an eighth of these.
 const LEAST_SIDE: usize = 64;
@@ -55,22 +56,25 @@ pub struct GeneratorSettings {
     pub depth: usize,
 }
 
-impl Default for ClipSettings {
-    fn default() -> Self {
+impl ClipSettings {
+    /// The settings of a run for which nothing but `given` is given.
+    fn defaults(given: &Dict) -> Self {
         Self {
             data: None,
             num_videos: 10,
             height: 64,
             width: 64,
             num_local: 5,
-            raft_iter: 20,
-            weights: "procedural".into(),
+            // Made-up flow gets no better.
+            raft_iter: match given.get("weights").and_then(Value::as_str) {
+                None | Some(PROCEDURAL) => 4,
+                Some(_) => 20,
+            },
+            weights: PROCEDURAL.into(),
             init_weights: None,
         }
     }
-}
 
-impl ClipSettings {
     fn validate(&self, layers: &Layers) -> Result<()> {
         for (key, side) in [("height", self.height), ("width", self.width)] {
             let fits = side >= LEAST_SIDE && side.is_multiple_of(SIDE_MULTIPLE);
@@ -96,7 +100,7 @@ impl ModelSettings for FlowCompletionSettings {
         "weights",
     ];
 
-    fn defaults(_: &Dict) -> Settings<Self> {
+    fn defaults(given: &Dict) -> Settings<Self> {
         let run = RunSettings {
             steps: Some(100),
             batch_size: 1,
@@ -104,7 +108,7 @@ impl ModelSettings for FlowCompletionSettings {
             clip_norm: CLIP_NORM,
             ..RunSettings::default()
         };
-        let clips = ClipSettings::default();
+        let clips = ClipSettings::defaults(given);
         Settings {
             model: Self { clips },
             run,
@@ -136,7 +140,7 @@ impl ModelSettings for ProPainterSettings {
         "depth",
     ];
 
-    fn defaults(_: &Dict) -> Settings<Self> {
+    fn defaults(given: &Dict) -> Settings<Self> {
         let run = RunSettings {
             steps: Some(60),
             batch_size: 1,
@@ -145,7 +149,7 @@ impl ModelSettings for ProPainterSettings {
             ..RunSettings::default()
         };
         let model = Self {
-            clips: ClipSettings::default(),
+            clips: ClipSettings::defaults(given),
             generator: GeneratorSettings {
                 num_reference: 2,
                 depth: 8,

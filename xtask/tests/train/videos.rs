@@ -32,7 +32,7 @@ fn write_videos(root: &Path, num_videos: usize, num_frames: usize) {
         .with_num_frames(num_frames)
         .with_height(48)
         .with_width(72);
-    write_clips(root, &config, num_videos, FrameFormat::Jpeg).expect("videos");
+    write_clips(root, &config, num_videos, FrameFormat::Jpeg { quality: 90 }).expect("videos");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub use flow_completion::FlowCompletionJob;
 pub use propainter::ProPainterJob;
 
 /// Clips that are judged at most.
-const NUM_JUDGED: usize = 16;
+const NUM_JUDGED: usize = 8;
 
 /// The optimizer of the published training.
 fn optimizer() -> ModuleOptimizer {
