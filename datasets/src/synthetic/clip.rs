@@ -176,6 +176,27 @@ impl MovingClip {
         HoleMask::new(self.height, self.width, values)
     }
 
+    /// Where the content of each pixel of frame `from` is in frame `to`, as the optical flow that a
+    /// network should find: how many pixels to the right, and how many down. What is hidden in `to`
+    /// moves on all the same.
+    ///
+    /// # Shapes
+    /// - output: `[2, height, width]`
+    pub fn flow(&self, from: usize, to: usize) -> Vec<f32> {
+        let passed = from as f64 - to as f64;
+        let moved = |speed: f64| vec![(speed * passed) as f32; self.height * self.width];
+        let (mut down, mut right) = (moved(self.camera.0), moved(self.camera.1));
+        for (moving, _) in &self.objects {
+            let ((top, left), (next_top, next_left)) = (moving.corner(from), moving.corner(to));
+            for (row, column) in moving.pixels(from) {
+                let at = row * self.width + column;
+                down[at] = next_top as f32 - top as f32;
+                right[at] = next_left as f32 - left as f32;
+            }
+        }
+        [right, down].concat()
+    }
+
     /// Writes the frames to `<root>/JPEGImages/<name>` and their masks to
     /// `<root>/Annotations/<name>`, one at a time.
     ///
@@ -202,8 +223,19 @@ impl MovingClip {
     }
 }
 
-/// Writes `num_clips` clips, `clip-0` and so on, all as `config` describes and each of a
-/// seed of its own, so that [`ClipFolder`](crate::video::ClipFolder) opens `root`.
+/// Generates `num_clips` clips, all as `config` describes and each of a seed of its own.
+///
+/// # Panics
+/// As [`MovingClip::new`].
+pub fn generate_clips(config: &MovingClipConfig, num_clips: usize) -> Vec<MovingClip> {
+    let clip = |clip: usize| config.clone().with_seed(mix(config.seed, clip as u64));
+    (0..num_clips)
+        .map(|number| MovingClip::new(&clip(number)))
+        .collect()
+}
+
+/// Writes the clips of [`generate_clips`] as `clip-0` and so on, so that
+/// [`ClipFolder`](crate::video::ClipFolder) opens `root`.
 ///
 /// # Errors
 /// If a folder or a file cannot be written.
@@ -217,11 +249,10 @@ pub fn write_clips(
     format: FrameFormat,
 ) -> Result<Vec<ClipFiles>, FrameError> {
     let root = root.as_ref();
-    let write = |clip: usize| {
-        let config = config.clone().with_seed(mix(config.seed, clip as u64));
-        MovingClip::new(&config).write(root, &format!("clip-{clip}"), format)
-    };
-    (0..num_clips).map(write).collect()
+    let clips = generate_clips(config, num_clips).into_iter().enumerate();
+    clips
+        .map(|(number, clip)| clip.write(root, &format!("clip-{number}"), format))
+        .collect()
 }
 
 fn check(config: &MovingClipConfig) {
@@ -277,5 +308,28 @@ mod tests {
         // The largest object is 5 % of the frame.
         assert!(num_hidden >= 40, "{num_hidden}");
         assert_ne!(background.pixels, clip.background(15).pixels);
+    }
+
+    #[test]
+    fn content_is_found_where_the_flow_leads() {
+        let clip = clip(7);
+        let (ids, next) = (clip.object_ids(3), clip.object_ids(4));
+        let flow = clip.flow(3, 4);
+        let num_pixels = ids.len();
+        let mut num_objects = 0;
+        for (at, id) in ids.iter().enumerate().filter(|(_, id)| **id > 0) {
+            let row = (at / clip.width) as f32 + flow[num_pixels + at];
+            let column = (at % clip.width) as f32 + flow[at];
+            let there = next[row as usize * clip.width + column as usize];
+            // An object may be hidden by one before it.
+            assert!(there >= *id);
+            num_objects += usize::from(there == *id);
+        }
+        assert!(num_objects > 0);
+        let back = clip.flow(4, 3);
+        let background = ids.iter().zip(&next).position(|ids| ids == (&0, &0));
+        let at = background.expect("a pixel without objects");
+        assert_eq!(back[at], -flow[at]);
+        assert!(flow[at].abs() + flow[num_pixels + at].abs() > 0.1);
     }
 }

@@ -36,9 +36,9 @@ pub struct ClipFlags {
     #[arg(long, value_name = "N", help_heading = "Model", value_parser = at_least_one)]
     pub raft_iter: Option<u64>,
     /// Folder of the weights of what is used but not trained: raft-things, and to train propainter
-    /// also recurrent_flow_completion, each .pth or .safetensors, as the folder `weights` of another
-    /// run; or `procedural` for made-up ones, which teach nothing about real videos. The default is
-    /// procedural.
+    /// also recurrent_flow_completion, each .pth or .safetensors, as a run leaves it in its folder
+    /// `weights`; or `procedural`: generated videos know their flow, for others weights are made up,
+    /// which teach nothing. The default is procedural.
     #[arg(long, value_name = "DIR", help_heading = "Model")]
     pub weights: Option<PathBuf>,
     /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.

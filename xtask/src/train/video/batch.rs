@@ -1,9 +1,13 @@
 //! Clips with random holes, on a device.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt_datasets::loader::SeededBatcher;
 use burn_memopt_datasets::masks::{RandomMask, RandomMaskConfig};
+use burn_memopt_datasets::synthetic::clip::MovingClip;
 use burn_memopt_datasets::video::{Clip, VideoFrame};
+use burn_memopt_models::propainter::Flows;
 
 /// Clips and their holes, without autodiff.
 #[derive(Clone, Debug)]
@@ -13,6 +17,8 @@ pub struct ClipBatch {
     pub frames: Tensor<5>,
     /// 1 in the hole: `[batch_size, frames, 1, height, width]`.
     pub masks: Tensor<5>,
+    /// The flows between neighbouring frames, where they are known.
+    pub flows: Option<Flows>,
     /// Neighbouring frames of a clip.
     pub num_local: usize,
 }
@@ -30,7 +36,44 @@ impl ClipBatch {
 }
 
 /// Draws a hole for each clip by its seed: one shape, which moves or stands still.
-pub struct Collate;
+#[derive(Clone)]
+pub struct Collate {
+    /// The videos whose flow is known, if they are generated.
+    pub known: Option<Arc<Vec<MovingClip>>>,
+}
+
+impl Collate {
+    /// The flows between the local frames of `clips`, if they are known.
+    fn flows(&self, clips: &[Clip], device: &Device) -> Option<Flows> {
+        let known = self.known.as_ref()?;
+        let first = &clips[0].local[0];
+        let pairs = clips[0].local.len() - 1;
+        let shape = [clips.len(), pairs, 2, first.height, first.width];
+        let flows = |steps: [usize; 2]| {
+            let of_clip = |clip: &Clip| {
+                let video = &known[number(&clip.video)];
+                let begin = clip.local[0].index;
+                let pair = |pair: usize| {
+                    let [from, to] = steps.map(|step| begin + pair + step);
+                    video.flow(from, to)
+                };
+                (0..pairs).flat_map(pair).collect::<Vec<f32>>()
+            };
+            let values: Vec<f32> = clips.iter().flat_map(of_clip).collect();
+            Tensor::from_data(TensorData::new(values, shape), device)
+        };
+        Some(Flows {
+            forward: flows([0, 1]),
+            backward: flows([1, 0]),
+        })
+    }
+}
+
+/// The number in the name of a generated video.
+fn number(video: &str) -> usize {
+    let number = video.rsplit('-').next().and_then(|text| text.parse().ok());
+    number.expect("invariant: generated videos are numbered")
+}
 
 impl SeededBatcher<Clip, ClipBatch> for Collate {
     fn batch(&self, clips: Vec<Clip>, seeds: &[u64], device: &Device) -> ClipBatch {
@@ -55,6 +98,7 @@ impl SeededBatcher<Clip, ClipBatch> for Collate {
         ClipBatch {
             frames: tensor(colors, 3),
             masks: tensor(holes, 1),
+            flows: self.flows(&clips, &device),
             num_local,
         }
     }
@@ -70,6 +114,8 @@ fn planes(frame: &VideoFrame) -> impl Iterator<Item = f32> + '_ {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const GIVEN: Collate = Collate { known: None };
 
     fn clip() -> Clip {
         let frame = |index: usize| VideoFrame {
@@ -87,7 +133,7 @@ mod tests {
 
     #[test]
     fn colors_are_planes_from_minus_one_to_one() {
-        let batch = Collate.batch(vec![clip()], &[1], &Device::flex().autodiff());
+        let batch = GIVEN.batch(vec![clip()], &[1], &Device::flex().autodiff());
         assert_eq!(batch.frames.dims(), [1, 3, 3, 16, 24]);
         assert_eq!((batch.num_local, batch.num_items()), (2, 1));
         for (channel, color) in [-1.0, -0.6, 1.0].into_iter().enumerate() {
@@ -100,7 +146,7 @@ mod tests {
     #[test]
     fn a_hole_follows_from_the_seed_and_is_of_one_size_in_all_frames() {
         let holes = |seed: u64| {
-            let batch = Collate.batch(vec![clip()], &[seed], &Device::flex());
+            let batch = GIVEN.batch(vec![clip()], &[seed], &Device::flex());
             batch.masks.into_data()
         };
         assert_eq!(holes(1), holes(1));

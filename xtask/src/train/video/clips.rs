@@ -1,6 +1,7 @@
 //! Clips of videos, in two parts.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use burn::data::dataset::Dataset;
@@ -8,7 +9,7 @@ use burn::tensor::Device;
 use burn_memopt_datasets::lazy::{LazyDatasetExt, Slice};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
 use burn_memopt_datasets::shuffle::mix;
-use burn_memopt_datasets::synthetic::clip::{MovingClipConfig, write_clips};
+use burn_memopt_datasets::synthetic::clip::{MovingClipConfig, generate_clips, write_clips};
 use burn_memopt_datasets::video::{Clip, ClipConfig, ClipFolder, FrameFormat};
 
 use super::NUM_JUDGED;
@@ -26,6 +27,7 @@ const GENERATED_CLIPS: usize = 4;
 pub struct Clips {
     training: Slice<ClipFolder>,
     held_out: Option<Slice<ClipFolder>>,
+    collate: Collate,
     seed: u64,
 }
 
@@ -56,11 +58,13 @@ impl Clips {
         Ok(Self {
             training: clips.clone().slice(0..cut),
             held_out: is_held_out.then(|| clips.slice(cut..end)),
+            collate: Collate { known: None },
             seed: run.seed,
         })
     }
 
-    /// Opens the generated videos in `folder`, and generates them if they are not there yet.
+    /// Opens the generated videos in `folder`, and generates them if they are not there yet. Their flow
+    /// is known.
     ///
     /// # Errors
     /// If they cannot be written or read.
@@ -70,19 +74,24 @@ impl Clips {
         num_reference: usize,
         run: &RunSettings,
     ) -> Result<Self> {
+        let needed = settings.num_local + num_reference + GENERATED_CLIPS - 1;
+        let config = MovingClipConfig::new()
+            .with_num_frames(needed.max(GENERATED_FRAMES))
+            .with_height(settings.height)
+            .with_width(settings.width)
+            .with_seed(run.seed);
+        let num_videos = settings.num_videos;
         if !folder.join("JPEGImages").is_dir() {
-            let needed = settings.num_local + num_reference + GENERATED_CLIPS - 1;
-            let config = MovingClipConfig::new()
-                .with_num_frames(needed.max(GENERATED_FRAMES))
-                .with_height(settings.height)
-                .with_width(settings.width)
-                .with_seed(run.seed);
             write_folder(folder, |folder| {
-                write_clips(folder, &config, settings.num_videos, FrameFormat::Png)?;
+                write_clips(folder, &config, num_videos, FrameFormat::Png)?;
                 Ok(())
             })?;
         }
-        Self::open(folder, settings, num_reference, run)
+        let known = Some(Arc::new(generate_clips(&config, num_videos)));
+        Ok(Self {
+            collate: Collate { known },
+            ..Self::open(folder, settings, num_reference, run)?
+        })
     }
 
     /// Batches of the training part, each clip with another random hole in every epoch.
@@ -93,7 +102,7 @@ impl Clips {
         let config = LoaderConfig::new(batch_size).with_shuffle(self.seed);
         Ok(Loader::seeded(
             self.training.clone(),
-            Collate,
+            self.collate.clone(),
             config,
             device,
         )?)
@@ -119,7 +128,7 @@ impl Clips {
             let clip = held_out.get(index)?;
             let name = format!("{}-{}", clip.video, clip.local[0].index);
             let seed = mix(self.seed, index as u64);
-            Ok((name, Collate.batch(vec![clip], &[seed], &device)))
+            Ok((name, self.collate.batch(vec![clip], &[seed], &device)))
         })
     }
 }

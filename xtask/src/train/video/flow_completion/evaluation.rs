@@ -9,7 +9,7 @@ use super::FlowCompletionJob;
 use crate::train::job::{Job, Metrics};
 use crate::train::video::clips::Clips;
 
-/// Says how far completed flow is from RAFT's in the holes of clips that were held out, on average
+/// Says how far completed flow is from the true flow in the holes of clips that were held out, on average
 /// over their pixels: `epe_px` pixels; `epe_before_px` with the weights that training began with,
 /// and `epe_zero_px` without any flow there.
 ///

@@ -16,6 +16,7 @@ use burn_memopt_models::propainter::{FlowCompletion, Published};
 
 use super::batch::ClipBatch;
 use super::clips::Clips;
+use super::weights::Frozen;
 use super::{optimizer, weights};
 use crate::run_dir::RunDir;
 use crate::settings::{FlowCompletionSettings, Settings};
@@ -27,10 +28,10 @@ use crate::train::weights::first_weights;
 /// Steps after which the learning rate of the published training falls to a fifth.
 const FALLS: [u64; 4] = [300_000, 400_000, 500_000, 600_000];
 
-/// The flow completion network on clips whose optical flow RAFT knows.
+/// The flow completion network on clips whose optical flow is known, or found by RAFT.
 pub struct FlowCompletionJob {
     settings: Settings<FlowCompletionSettings>,
-    raft: Raft,
+    raft: Frozen<Raft>,
 }
 
 impl Job for FlowCompletionJob {
@@ -43,9 +44,9 @@ impl Job for FlowCompletionJob {
 
     fn new(settings: Settings<FlowCompletionSettings>) -> Result<Self> {
         recomputes(&settings.run)?;
-        let weights = &settings.model.clips.weights;
-        weights::warn_of_procedural(weights);
-        let raft = weights::frozen(weights, &settings.run.device.open()?)?;
+        let clips = &settings.model.clips;
+        weights::warn_of_procedural(clips);
+        let raft = Frozen::load(clips, &settings.run.device.open()?)?;
         Ok(Self { settings, raft })
     }
 
@@ -108,7 +109,7 @@ impl Job for FlowCompletionJob {
         run: &RunDir,
         device: &Device,
     ) -> Result<Metrics> {
-        weights::write(run, &self.raft)?;
+        self.raft.pass_on(run)?;
         weights::write(run, network)?;
         evaluation::judge(self, network, data, device)
     }
@@ -119,7 +120,9 @@ impl FlowCompletionJob {
     fn target(&self, batch: &ClipBatch) -> FlowCompletionTarget {
         let iterations = self.settings.model.clips.raft_iter;
         FlowCompletionTarget {
-            flows: self.raft.clip_flows(batch.frames.clone(), iterations),
+            flows: self
+                .raft
+                .flows(batch.frames.clone(), batch.flows.clone(), iterations),
             frames: batch.frames.clone(),
             masks: batch.masks.clone(),
         }

@@ -17,6 +17,7 @@ use burn_memopt_models::propainter::{
 
 use super::batch::ClipBatch;
 use super::clips::Clips;
+use super::weights::Frozen;
 use super::{optimizer, weights};
 use crate::run_dir::RunDir;
 use crate::settings::{ProPainterSettings, Settings, UsageError};
@@ -28,11 +29,11 @@ use crate::train::weights::first_weights;
 /// Steps after which the learning rate of the published training falls to a tenth.
 const FALLS: [u64; 1] = [400_000];
 
-/// The generator on clips whose flow RAFT and flow completion know.
+/// The generator on clips whose flow is known, or found by RAFT and completed.
 pub struct ProPainterJob {
     settings: Settings<ProPainterSettings>,
-    raft: Raft,
-    completion: FlowCompletion,
+    raft: Frozen<Raft>,
+    completion: Frozen<FlowCompletion>,
 }
 
 impl Job for ProPainterJob {
@@ -52,12 +53,12 @@ impl Job for ProPainterJob {
                     .into()
             ));
         }
-        let weights = &settings.model.clips.weights;
-        weights::warn_of_procedural(weights);
+        let clips = &settings.model.clips;
+        weights::warn_of_procedural(clips);
         let device = settings.run.device.open()?;
         Ok(Self {
-            raft: weights::frozen(weights, &device)?,
-            completion: weights::frozen(weights, &device)?,
+            raft: Frozen::load(clips, &device)?,
+            completion: Frozen::load(clips, &device)?,
             settings,
         })
     }
@@ -120,8 +121,8 @@ impl Job for ProPainterJob {
         run: &RunDir,
         device: &Device,
     ) -> Result<Metrics> {
-        weights::write(run, &self.raft)?;
-        weights::write(run, &self.completion)?;
+        self.raft.pass_on(run)?;
+        self.completion.pass_on(run)?;
         weights::write(run, &rivals.generator)?;
         evaluation::judge(self, rivals, data, run, device)
     }
@@ -132,8 +133,10 @@ impl ProPainterJob {
     fn target(&self, batch: ClipBatch) -> InpaintTarget {
         let iterations = self.settings.model.clips.raft_iter;
         let (frames, masks) = (batch.local(&batch.frames), batch.local(&batch.masks));
-        let flows = self.raft.clip_flows(frames, iterations);
-        let flows = self.completion.complete(flows, &masks);
+        let known = batch.flows.clone();
+        let flows = self.raft.flows(frames, known.clone(), iterations);
+        let completed = |network: &FlowCompletion| network.complete(flows, &masks);
+        let flows = self.completion.or_known(known, completed);
         InpaintTarget::new(batch.frames, flows, batch.masks, batch.num_local)
     }
 }
