@@ -169,8 +169,8 @@ fn recomputed_flow_completion_needs_a_fraction_of_the_memory_and_gives_the_plain
         masks: hole.pad([(16, 16), (16, 16)], 0.0),
     };
     let step = |network: &FlowCompletion| {
-        let predicted = network.predict(target.flows.clone(), &target.masks);
-        let terms = FlowCompletionLoss::new().terms(network, &predicted, &target);
+        let predicted = network.predict_with_edges(target.flows.clone(), &target.masks);
+        let terms = FlowCompletionLoss::new().terms(&predicted, &target);
         GradientsParams::from_grads(terms.total().backward(), network)
     };
     let recomputed = plain.clone().with_grad_checkpoint(true);
