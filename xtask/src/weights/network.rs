@@ -17,11 +17,11 @@ use crate::device::{Backend, DeviceChoice};
 #[derive(Debug)]
 pub enum Loaded {
     /// Optical flow.
-    Raft(Raft),
+    Raft(Box<Raft>),
     /// Flow inside the holes.
-    FlowCompletion(FlowCompletion),
+    FlowCompletion(Box<FlowCompletion>),
     /// What no frame shows.
-    Generator(InpaintGenerator),
+    Generator(Box<InpaintGenerator>),
 }
 
 /// A file that was written and found to hold what was read.
@@ -89,12 +89,15 @@ impl Loaded {
 
     fn of(choice: NetworkChoice, path: &Path, device: &Device) -> Result<Self, WeightsError> {
         Ok(match choice {
-            NetworkChoice::Raft => Self::Raft(load(RaftConfig::new().init(device), path)?),
+            NetworkChoice::Raft => {
+                Self::Raft(Box::new(load(RaftConfig::new().init(device), path)?))
+            }
             NetworkChoice::FlowCompletion => {
-                Self::FlowCompletion(load(FlowCompletion::new(device), path)?)
+                Self::FlowCompletion(Box::new(load(FlowCompletion::new(device), path)?))
             }
             NetworkChoice::Generator => {
-                Self::Generator(load(InpaintGeneratorConfig::new().init(device), path)?)
+                let network = InpaintGeneratorConfig::new().init(device);
+                Self::Generator(Box::new(load(network, path)?))
             }
         })
     }
@@ -114,9 +117,9 @@ impl Loaded {
     /// If a value cannot be read.
     pub fn tensors(&self) -> Result<Vec<(String, TensorData)>> {
         match self {
-            Self::Raft(network) => tensors(network),
-            Self::FlowCompletion(network) => tensors(network),
-            Self::Generator(network) => tensors(network),
+            Self::Raft(network) => tensors(&**network),
+            Self::FlowCompletion(network) => tensors(&**network),
+            Self::Generator(network) => tensors(&**network),
         }
     }
 
