@@ -3,7 +3,6 @@
 #![cfg(feature = "flex")]
 
 use std::ops::ControlFlow;
-use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use burn_memopt::chunked::BoxError;
@@ -51,21 +50,12 @@ impl FrameSink for Nowhere {
     }
 }
 
-/// The networks, with one block of eight: the others take as much, one after the other.
-fn networks() -> &'static ProPainter {
-    static NETWORKS: OnceLock<ProPainter> = OnceLock::new();
-    NETWORKS.get_or_init(|| {
-        let mut networks = ProPainter::procedural(&Device::flex());
-        networks.generator.transformers.transformer.truncate(1);
-        networks
-    })
-}
-
 /// The highest bytes in each stage above what was live before.
-fn measured(workload: &Workload) -> [u64; 4] {
+fn measured(networks: &ProPainter, workload: &Workload) -> [u64; 4] {
     let device = Device::flex();
-    let networks = networks().clone();
-    let networks = networks.with_working_memory(workload.working, &device);
+    let networks = networks
+        .clone()
+        .with_working_memory(workload.working, &device);
     let work = tempfile::tempdir().expect("a folder");
     let before = live().expect("the allocator counts");
     let (mut peaks, mut now) = ([0; 4], None);
@@ -110,6 +100,10 @@ fn what_stages_take_is_estimated_from_above_and_budgets_are_kept() {
         working: Bytes::mib(16),
         config: config(subvideo_length),
     };
+    // One block of eight: the others take as much, one after the other.
+    let mut networks = ProPainter::procedural(&Device::flex());
+    networks.generator.transformers.transformer.truncate(1);
+    let measured = |workload: &Workload| measured(&networks, workload);
     let small = workload([64, 64], 4, 5);
     // Threads keep buffers of their own after their first product.
     measured(&small);
