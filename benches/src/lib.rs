@@ -46,6 +46,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = loading();
     cases.extend(inference());
     cases.extend(training());
+    cases.extend(training_of_models());
     cases
 }
 
@@ -118,7 +119,7 @@ fn inference() -> Vec<Case> {
     ]
 }
 
-/// Steps of training.
+/// Steps of training of a chain of blocks, and in planned memory.
 fn training() -> Vec<Case> {
     let case = Case::new;
     vec![
@@ -157,6 +158,13 @@ fn training() -> Vec<Case> {
             "the same in 80 % of the plain peak",
             |device| planning::budget(80, device),
         ),
+    ]
+}
+
+/// Steps of training of the models.
+fn training_of_models() -> Vec<Case> {
+    let case = Case::new;
+    vec![
         case(
             "unet256",
             "U-Net on 1×3×256×256, every block recomputed",
