@@ -67,7 +67,9 @@ impl Workplace {
             "propainter" => &TINY_PAINTER,
             _ => &TINY,
         };
-        for flag in tiny.chunks(2).filter(|flag| !args.contains(&flag[0])) {
+        let is_replaced =
+            |flag: &str| args.contains(&flag) || flag == "--num-videos" && args.contains(&"--data");
+        for flag in tiny.chunks(2).filter(|flag| !is_replaced(flag[0])) {
             all.extend(flag);
         }
         all.extend(args);
