@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, ensure};
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{Device, TensorData};
-use burn_memopt_models::propainter::raft::{Raft, RaftConfig};
-use burn_memopt_models::propainter::{FlowCompletion, InpaintGenerator, InpaintGeneratorConfig};
+use burn_memopt_models::propainter::raft::Raft;
+use burn_memopt_models::propainter::{FlowCompletion, InpaintGenerator, Published};
 use burn_memopt_models::weights::{StateDict, WeightsError};
 use clap::ValueEnum;
 
@@ -89,16 +89,9 @@ impl Loaded {
 
     fn of(choice: NetworkChoice, path: &Path, device: &Device) -> Result<Self, WeightsError> {
         Ok(match choice {
-            NetworkChoice::Raft => {
-                Self::Raft(Box::new(load(RaftConfig::new().init(device), path)?))
-            }
-            NetworkChoice::FlowCompletion => {
-                Self::FlowCompletion(Box::new(load(FlowCompletion::new(device), path)?))
-            }
-            NetworkChoice::Generator => {
-                let network = InpaintGeneratorConfig::new().init(device);
-                Self::Generator(Box::new(load(network, path)?))
-            }
+            NetworkChoice::Raft => Self::Raft(load(path, device)?),
+            NetworkChoice::FlowCompletion => Self::FlowCompletion(load(path, device)?),
+            NetworkChoice::Generator => Self::Generator(load(path, device)?),
         })
     }
 
@@ -158,11 +151,13 @@ fn named(path: &Path) -> Option<NetworkChoice> {
     fitting.next()
 }
 
-fn load<M: StateDict>(network: M, path: &Path) -> Result<M, WeightsError> {
-    match path.extension().is_some_and(|it| it == "safetensors") {
+fn load<M: Published>(path: &Path, device: &Device) -> Result<Box<M>, WeightsError> {
+    let network = M::published_size(device);
+    let network = match path.extension().is_some_and(|it| it == "safetensors") {
         true => network.load_safetensors(path),
         false => network.load_pytorch(path),
-    }
+    };
+    network.map(Box::new)
 }
 
 fn tensors<M: StateDict>(network: &M) -> Result<Vec<(String, TensorData)>> {
