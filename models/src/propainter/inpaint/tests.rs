@@ -203,6 +203,18 @@ fn config() -> impl Strategy<Value = InpaintConfig> {
     })
 }
 
+/// Progress that stops before the piece of work of this number, from 1.
+fn stopping_before(stop: Option<usize>) -> impl FnMut(&InpaintProgress) -> ControlFlow<()> {
+    let mut pieces = 0;
+    move |_| {
+        pieces += 1;
+        match stop == Some(pieces) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
 /// Completes a clip; `stop` is the number of the piece of work before which it stops.
 fn run(
     clip: &mut Clip,
@@ -212,14 +224,7 @@ fn run(
     stop: Option<usize>,
 ) -> (Result<[StageTime; 4], InpaintError>, Mixing) {
     let networks = Mixing::default();
-    let mut pieces = 0;
-    let mut progress = |_: &InpaintProgress| {
-        pieces += 1;
-        match stop == Some(pieces) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    };
+    let mut progress = stopping_before(stop);
     let inpainter = Inpainter::new(&networks, config.clone(), &Device::flex());
     let result = inpainter.run(clip, work, kept, &mut progress);
     (result, networks)

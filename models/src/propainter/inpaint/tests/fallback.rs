@@ -88,14 +88,7 @@ fn run_short(
     let networks = Short { inner, most };
     let fallbacks = RefCell::new(Vec::new());
     let tell = |fallback: &Fallback| fallbacks.borrow_mut().push(fallback.clone());
-    let mut pieces = 0;
-    let mut progress = |_: &InpaintProgress| {
-        pieces += 1;
-        match stop == Some(pieces) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    };
+    let mut progress = stopping_before(stop);
     let inpainter = Inpainter::new(&networks, config.clone(), &Device::flex());
     let inpainter = inpainter.with_fallback(least(), &tell);
     let mut clip = Clip::new(num_frames, 4);
