@@ -3,19 +3,19 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use burn::module::{ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use burn_memopt_models::weights::StateDict;
 
 use crate::settings::UsageError;
 
 /// Draws the random weights of `network` by the seed that the device has now, then replaces them
-/// by those in the file `weights`, if there is one.
+/// by those in the file that `option`, named as on the command line, gives.
 ///
 /// # Errors
 /// If the file cannot be read or does not fit the network.
-pub fn first_weights<M: StateDict>(network: M, weights: Option<&Path>) -> Result<M> {
-    network.visit(&mut Draw);
+pub fn first_weights<M: StateDict>(network: M, weights: Option<&Path>, option: &str) -> Result<M> {
+    let network = drawn(network);
     let Some(path) = weights else {
         return Ok(network);
     };
@@ -24,11 +24,17 @@ pub fn first_weights<M: StateDict>(network: M, weights: Option<&Path>) -> Result
         Some("safetensors") => network.load_safetensors(path),
         Some("pth" | "pt") => network.load_pytorch(path),
         _ => bail!(UsageError(format!(
-            "--weights must end in .safetensors, .pth or .pt, got {}",
+            "{option} must end in .safetensors, .pth or .pt, got {}",
             path.display()
         ))),
     };
     loaded.context("cannot start from the given weights")
+}
+
+/// Draws the random weights of `network` by the seed that the device has now.
+pub fn drawn<M: Module>(network: M) -> M {
+    network.visit(&mut Draw);
+    network
 }
 
 /// Draws random weights, which burn does when they are first used, that is by

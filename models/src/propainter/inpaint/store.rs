@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use super::InpaintError;
 
 /// What one stage has finished, a file a frame, until no later stage needs it.
 ///
-/// A file has its name only when it is whole: so what is there says how far an interrupted run was,
-/// and a frame is never half one thing and half another.
+/// A file counts only with all its bytes, which are written in one go: so what is there says how far
+/// an interrupted run was.
 #[derive(Debug)]
 pub(super) struct FrameStore {
     folder: PathBuf,
@@ -73,13 +73,7 @@ impl FrameStore {
             self.frames.end
         );
         let path = self.path(index);
-        let written = (|| {
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-            file.write_all(bytes)?;
-            file.persist(&path).map_err(|error| error.error)?;
-            io::Result::Ok(())
-        })();
-        written.map_err(|source| InpaintError::store(&path, source))?;
+        fs::write(&path, bytes).map_err(|source| InpaintError::store(&path, source))?;
         self.frames.end = self.frames.end.max(index + 1);
         Ok(())
     }

@@ -158,7 +158,7 @@ impl DecodeJob {
             .with_core(core)
             .with_disabled(disabled)
             .init(device);
-        first_weights(network, model.weights.as_deref())
+        first_weights(network, model.weights.as_deref(), "--weights")
     }
 }
 

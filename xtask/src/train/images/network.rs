@@ -90,7 +90,7 @@ pub fn build(
         .with_norm(norm)
         .with_upsample(upsample)
         .init(device);
-    first_weights(unet, settings.weights.as_deref())
+    first_weights(unet, settings.weights.as_deref(), "--weights")
 }
 
 /// The most groups, up to eight, of at least two channels each, or one.

@@ -73,7 +73,11 @@ impl Job for FlowCompletionJob {
         let Settings { model, run } = &self.settings;
         device.seed(run.seed);
         let network = FlowCompletion::published_size(device);
-        let network = first_weights(network, model.clips.init_weights.as_deref())?;
+        let network = first_weights(
+            network,
+            model.clips.init_weights.as_deref(),
+            "--init-weights",
+        )?;
         Ok(network.with_grad_checkpoint(recomputes(run)?))
     }
 

@@ -24,7 +24,7 @@ use crate::settings::{ProPainterSettings, Settings, UsageError};
 use crate::train::job::{Job, Metrics};
 use crate::train::schedule::stepped_rate;
 use crate::train::techniques::recomputes;
-use crate::train::weights::first_weights;
+use crate::train::weights::{drawn, first_weights};
 
 /// Steps after which the learning rate of the published training falls to a tenth.
 const FALLS: [u64; 1] = [400_000];
@@ -88,8 +88,12 @@ impl Job for ProPainterJob {
         let generator = InpaintGeneratorConfig::new()
             .with_depth(model.generator.depth)
             .init(device);
-        let generator = first_weights(generator, model.clips.init_weights.as_deref())?;
-        let discriminator = first_weights(Discriminator::new(View::Clip, device), None)?;
+        let generator = first_weights(
+            generator,
+            model.clips.init_weights.as_deref(),
+            "--init-weights",
+        )?;
+        let discriminator = drawn(Discriminator::new(View::Clip, device));
         Ok(Rivals {
             generator: generator.with_grad_checkpoint(recomputes(run)?),
             discriminator,
