@@ -7,9 +7,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::float_file::FloatFile;
+use super::zeros::zeros;
 
 /// Numbers that are worth a thread of their own.
-const NUM_AT_ONCE: usize = 1 << 15;
+pub(super) const NUM_AT_ONCE: usize = 1 << 15;
 
 /// Sums of windows times weights for the rows of one row of windows, of all planes.
 ///
@@ -36,7 +37,7 @@ impl Band {
             num_planes,
             height,
             width,
-            sums: Sums::Host(vec![0.0; num_planes * height * width]),
+            sums: Sums::Host(zeros(num_planes * height * width)),
         }
     }
 
@@ -169,7 +170,7 @@ pub(super) struct Window<'a> {
     pub pixels: &'a [f32],
     pub height: usize,
     pub width: usize,
-    /// What pixels count as, `[height, width]`; without them each pixel lies there alone.
+    /// What pixels count as, `[height, width]`; without them each counts as 1.
     pub weights: Option<&'a [f32]>,
 }
 
@@ -188,12 +189,15 @@ impl Window<'_> {
     /// overwritten.
     fn add(&self, channel: usize, row: usize, num_old: usize, sums: &mut [f32]) {
         let pixels = &self.pixels[(channel * self.height + row) * self.width..][..self.width];
-        let Some(weights) = self.weights else {
-            return sums.copy_from_slice(pixels);
-        };
-        let weights = &weights[row * self.width..][..self.width];
         let (old_sums, new_sums) = sums.split_at_mut(num_old);
         let (old_pixels, new_pixels) = pixels.split_at(num_old);
+        let Some(weights) = self.weights else {
+            for (sum, pixel) in old_sums.iter_mut().zip(old_pixels) {
+                *sum += pixel;
+            }
+            return new_sums.copy_from_slice(new_pixels);
+        };
+        let weights = &weights[row * self.width..][..self.width];
         let (old_weights, new_weights) = weights.split_at(num_old);
         for ((sum, pixel), weight) in old_sums.iter_mut().zip(old_pixels).zip(old_weights) {
             *sum += pixel * weight;

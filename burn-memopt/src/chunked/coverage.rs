@@ -8,6 +8,8 @@ use std::ops::Range;
 pub(super) struct Coverage {
     /// Of one window, `[height, width]`.
     weights: Vec<f32>,
+    /// Whether all of them are 1.
+    are_ones: bool,
     /// Columns of a window.
     side: usize,
     /// First row and first column of each window, rising.
@@ -30,6 +32,7 @@ impl Coverage {
         width: usize,
     ) -> Self {
         Self {
+            are_ones: weights.iter().all(|weight| *weight == 1.0),
             weights,
             side,
             starts,
@@ -42,6 +45,11 @@ impl Coverage {
     /// The weights of one window, `[height, width]`.
     pub(super) fn weights(&self) -> &[f32] {
         &self.weights
+    }
+
+    /// The same, unless all of them are 1.
+    pub(super) fn unequal_weights(&self) -> Option<&[f32]> {
+        (!self.are_ones).then_some(&self.weights)
     }
 
     /// Columns of a window.

@@ -1,7 +1,9 @@
 use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use rayon::prelude::*;
 
+use super::band::NUM_AT_ONCE;
 use super::{BoxError, ImageSource};
 
 /// Images in host memory, of which only windows go to a device.
@@ -60,14 +62,27 @@ impl ImageSource for HostImage {
         columns: Range<usize>,
     ) -> Result<Tensor<4>, BoxError> {
         let [_, channels, height, width] = self.dims;
-        let mut window = Vec::with_capacity(channels * rows.len() * columns.len());
-        let planes = self.pixels.chunks(height * width);
-        for plane in planes.skip(image * channels).take(channels) {
-            for line in plane.chunks(width).skip(rows.start).take(rows.len()) {
-                window.extend_from_slice(&line[columns.clone()]);
-            }
-        }
+        let lines = (0..channels * rows.len()).into_par_iter().map(|line| {
+            let plane = image * channels + line / rows.len();
+            let start = (plane * height + rows.start + line % rows.len()) * width;
+            &self.pixels[start..][columns.clone()]
+        });
+        let window = joined(lines, columns.len());
         let data = TensorData::new(window, [1, channels, rows.len(), columns.len()]);
         Ok(Tensor::from_data(data, (&self.device, DType::F32)))
     }
+}
+
+/// Copies lines of `width` numbers each, one behind the other; threads share it.
+fn joined<'a>(lines: impl IndexedParallelIterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
+    let len = lines.len() * width;
+    let mut joined = Vec::with_capacity(len);
+    let places = joined.spare_capacity_mut()[..len].par_chunks_exact_mut(width);
+    let places = places.with_min_len(NUM_AT_ONCE.div_ceil(width));
+    places.zip(lines).for_each(|(place, line)| {
+        place.write_copy_of_slice(line);
+    });
+    // SAFETY: the chunks are the first `len` places, and each was written.
+    unsafe { joined.set_len(len) };
+    joined
 }

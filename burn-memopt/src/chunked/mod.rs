@@ -47,6 +47,7 @@ mod sliding_window;
 mod source;
 mod tile;
 mod window_cost;
+mod zeros;
 
 pub use accumulator::Accumulator;
 pub use axis::Axis;

@@ -107,7 +107,7 @@ impl Pending {
                 pixels,
                 height,
                 width,
-                weights: self.coverage.as_ref().map(Coverage::weights),
+                weights: self.coverage.as_ref().and_then(Coverage::unequal_weights),
             };
             band.add(piece.image * self.channels, piece, &window)
                 .map_err(|error| ChunkedError::accumulator(self.output, error))?;

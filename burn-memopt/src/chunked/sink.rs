@@ -2,6 +2,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
+use super::zeros::zeros;
 use super::{Accumulator, BoxError};
 
 /// Takes the rows of a result from top to bottom, each once, as soon as no window touches them
@@ -121,7 +122,7 @@ impl RowSink for TensorSink {
     fn begin(&mut self, dims: [usize; 4]) -> Result<usize, BoxError> {
         self.dims = dims;
         match &mut self.pixels {
-            Pixels::Host(pixels) => *pixels = vec![0.0; dims.iter().product()],
+            Pixels::Host(pixels) => *pixels = zeros(dims.iter().product()),
             Pixels::Device(device, pixels) => {
                 let zeros = Tensor::zeros(dims, (&*device, DType::F32));
                 *pixels = Some(Box::new(zeros));
