@@ -78,8 +78,8 @@ impl<'a> Frames<'a> {
         for index in range.clone() {
             let pixels = self.pixels(index)?;
             for channel in 0..3 {
-                let of_channel = pixels.iter().skip(channel).step_by(3);
-                values.extend(of_channel.map(|&value| f32::from(value) / 255.0 * 2.0 - 1.0));
+                let of_channel = pixels.chunks_exact(3).map(|colors| colors[channel]);
+                values.extend(of_channel.map(|value| f32::from(value) / 255.0 * 2.0 - 1.0));
             }
         }
         let data = TensorData::new(values, [1, range.len(), 3, height, width]);
@@ -89,10 +89,8 @@ impl<'a> Frames<'a> {
     /// Holes of frames: `[1, frames, 1, height, width]`.
     pub(super) fn holes(&self, range: Range<usize>) -> Result<Tensor<5>, InpaintError> {
         let [height, width] = self.size;
-        let mut values = Vec::with_capacity(range.len() * height * width);
-        for index in range.clone() {
-            values.extend(self.mask(index)?.into_iter().map(f32::from));
-        }
+        let masks: Vec<u8> = self.masks.get_all(range.clone())?;
+        let values: Vec<f32> = masks.into_iter().map(f32::from).collect();
         let data = TensorData::new(values, [1, range.len(), 1, height, width]);
         Ok(Tensor::from_data(data, &self.device))
     }
@@ -104,10 +102,7 @@ impl<'a> Frames<'a> {
         range: Range<usize>,
     ) -> Result<Tensor<5>, InpaintError> {
         let [height, width] = self.size;
-        let mut values: Vec<f32> = Vec::new();
-        for index in range.clone() {
-            values.extend(store.get::<f32>(index)?);
-        }
+        let values: Vec<f32> = store.get_all(range.clone())?;
         let channels = values.len() / (range.len() * height * width);
         let data = TensorData::new(values, [1, range.len(), channels, height, width]);
         Ok(Tensor::from_data(data, &self.device))

@@ -1,5 +1,5 @@
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -92,16 +92,34 @@ impl FrameStore {
 
     /// Frame `index`.
     pub(super) fn get<T: Pod>(&self, index: usize) -> Result<Vec<T>, InpaintError> {
+        let mut values = vec![T::zeroed(); self.bytes / size_of::<T>()];
+        self.read(index, &mut values)?;
+        Ok(values)
+    }
+
+    /// Frames one behind the other.
+    pub(super) fn get_all<T: Pod>(&self, range: Range<usize>) -> Result<Vec<T>, InpaintError> {
+        let len = self.bytes / size_of::<T>();
+        let mut values = vec![T::zeroed(); range.len() * len];
+        range
+            .zip(values.chunks_mut(len))
+            .try_for_each(|(index, frame)| self.read(index, frame))?;
+        Ok(values)
+    }
+
+    /// Reads frame `index`, all of it, into `values`.
+    fn read<T: Pod>(&self, index: usize, values: &mut [T]) -> Result<(), InpaintError> {
         let path = self.path(index);
-        let bytes = fs::read(&path).map_err(|source| InpaintError::store(&path, source))?;
-        if bytes.len() != self.bytes {
-            let source = io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("{} bytes instead of {}", bytes.len(), self.bytes),
-            );
-            return Err(InpaintError::store(&path, source));
-        }
-        Ok(bytemuck::pod_collect_to_vec(&bytes))
+        let mut read = || {
+            let mut file = File::open(&path)?;
+            let len = file.metadata()?.len();
+            if len != self.bytes as u64 {
+                let what = format!("{len} bytes instead of {}", self.bytes);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            file.read_exact(bytemuck::cast_slice_mut(values))
+        };
+        read().map_err(|source| InpaintError::store(&path, source))
     }
 
     /// Removes the frames before `index`, but not the newest: it tells a later run how far this one
