@@ -133,6 +133,34 @@ impl Work {
             Ok(self.peak(&self.cut(choice), choice.micro_batch_size))
         })
     }
+
+    /// Plans for a share of the plain peak and measures another two steps.
+    fn keeps(
+        &self,
+        techniques: Vec<Technique>,
+        plain: Bytes,
+        percent: u64,
+        tolerance: f64,
+    ) -> Result<(), String> {
+        let budget = Bytes::new(plain.get() * percent / 100);
+        let planned = self.plan(budget, techniques);
+        let planned = planned.map_err(|error| format!("{percent} % of {plain}: {error}"))?;
+        let choice = &planned.choice;
+        let measured = self.peak(&self.cut(choice), choice.micro_batch_size);
+        let report = format!(
+            "{percent} % of {plain}: {measured} measured, {} runs\n{choice}",
+            planned.rounds.len()
+        );
+        println!("{report}");
+        let off = measured.get() as f64 / choice.predicted_peak.get() as f64 - 1.0;
+        // Another run's samples may find a moment that those of the plan's runs missed.
+        let sampled = if on_host(&self.device) { 1.0 } else { 1.05 };
+        let holds = choice.predicted_peak <= budget
+            && planned.measured_peak <= budget
+            && off.abs() <= tolerance
+            && measured.get() as f64 <= sampled * budget.get() as f64;
+        if holds { Ok(()) } else { Err(report) }
+    }
 }
 
 fn gradients(unet: &UNet, images: Tensor<4>, meter: &PeakMeter) -> GradientsParams {
@@ -151,47 +179,19 @@ impl ModuleVisitor for Draw {
 
 /// Plans for most, half and little of the plain peak.
 fn keeps_its_budgets(work: &Work, tolerance: f64) {
-    let techniques = work.techniques();
-    let plain = work.peak(&work.unet, BATCH_SIZE);
-    for percent in [80, 50, 30] {
-        keeps_its_budget(work, techniques.clone(), plain, percent, tolerance);
+    // Where peaks are sampled, a busy machine misses the highest moment now and then.
+    let most = if on_host(&work.device) { 1 } else { 4 };
+    for attempt in 1..=most {
+        let techniques = work.techniques();
+        let plain = work.peak(&work.unet, BATCH_SIZE);
+        let kept = [80, 50, 30]
+            .into_iter()
+            .try_for_each(|percent| work.keeps(techniques.clone(), plain, percent, tolerance));
+        match kept {
+            Ok(()) => return,
+            Err(why) => assert!(attempt < most, "{why}"),
+        }
     }
-}
-
-/// Plans for a share of the plain peak and measures another two steps.
-fn keeps_its_budget(
-    work: &Work,
-    techniques: Vec<Technique>,
-    plain: Bytes,
-    percent: u64,
-    tolerance: f64,
-) {
-    let budget = Bytes::new(plain.get() * percent / 100);
-    let planned = work.plan(budget, techniques).unwrap();
-    let choice = &planned.choice;
-    let measured = work.peak(&work.cut(choice), choice.micro_batch_size);
-    println!(
-        "{percent} % of {plain}: {measured} measured, {} runs\n{choice}",
-        planned.rounds.len()
-    );
-    assert!(
-        choice.predicted_peak <= budget,
-        "{} of {budget}",
-        choice.predicted_peak
-    );
-    let off = measured.get() as f64 / choice.predicted_peak.get() as f64 - 1.0;
-    assert!(
-        off.abs() <= tolerance,
-        "{measured} of {}",
-        choice.predicted_peak
-    );
-    assert!(planned.measured_peak <= budget, "{planned:?}");
-    // Another run's samples may find a moment that those of the plan's runs missed.
-    let sampled = if on_host(&work.device) { 1.0 } else { 1.05 };
-    assert!(
-        measured.get() as f64 <= sampled * budget.get() as f64,
-        "{measured} of {budget}"
-    );
 }
 
 #[test]

@@ -21,8 +21,8 @@ pub enum CalibrateError {
 ///
 /// The first run warms up: it draws parameters, makes the optimizer's state and the buffers of the
 /// threads. Where peaks are [sampled](PeakMethod::Sampled), which finds less at one time and more at
-/// another, two more runs follow and the highest counts. `step` may [`sample`](PeakMeter::sample) between its forward and its backward pass,
-/// which helps where peaks are sampled.
+/// another, two more runs follow and the highest counts. `step` may [`sample`](PeakMeter::sample)
+/// between its forward and its backward pass, which helps where peaks are sampled.
 ///
 /// # Errors
 /// If the step fails, or the device's memory cannot be measured.
