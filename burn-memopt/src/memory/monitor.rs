@@ -177,11 +177,15 @@ impl MemoryMonitor {
         self.system
             .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
         let (limit, free_below_limit) = limits.unzip();
+        // Linux counts pages roughly, and the two of them apart.
+        let process_peak_rss = self.process.and_then(process_peak_rss);
+        let process_peak_rss =
+            process_peak_rss.map(|peak| process_rss.map_or(peak, |rss| rss.max(peak)));
         MemorySnapshot {
             host_total: smaller(known(self.system.total_memory()), limit),
             host_available: smaller(known(self.system.available_memory()), free_below_limit),
             process_rss,
-            process_peak_rss: self.process.and_then(process_peak_rss),
+            process_peak_rss,
             live: self.of_own_process(allocator::live),
             live_peak: self.of_own_process(allocator::peak),
             devices: self
