@@ -63,9 +63,10 @@ impl ImageSource for HostImage {
     ) -> Result<Tensor<4>, BoxError> {
         let [_, channels, height, width] = self.dims;
         let lines = (0..channels * rows.len()).into_par_iter().map(|line| {
-            let plane = image * channels + line / rows.len();
-            let start = (plane * height + rows.start + line % rows.len()) * width;
-            &self.pixels[start..][columns.clone()]
+            let (channel, row) = (line / rows.len(), rows.start + line % rows.len());
+            let area = height * width;
+            let plane = &self.pixels[(image * channels + channel) * area..][..area];
+            &plane[row * width..][..width][columns.clone()]
         });
         let window = joined(lines, columns.len());
         let data = TensorData::new(window, [1, channels, rows.len(), columns.len()]);
@@ -76,6 +77,9 @@ impl ImageSource for HostImage {
 /// Copies lines of `width` numbers each, one behind the other; threads share it.
 fn joined<'a>(lines: impl IndexedParallelIterator<Item = &'a [f32]>, width: usize) -> Vec<f32> {
     let len = lines.len() * width;
+    if len == 0 {
+        return Vec::new();
+    }
     let mut joined = Vec::with_capacity(len);
     let places = joined.spare_capacity_mut()[..len].par_chunks_exact_mut(width);
     let places = places.with_min_len(NUM_AT_ONCE.div_ceil(width));
