@@ -106,31 +106,51 @@ fn golden_pipeline(#[case] name: &str, #[case] correlation: Correlation) {
         size,
     };
     let mut comparison = Comparison::new(&case);
-    for (stored, folder, stride) in [
-        ("raft_flow_f_stride4", "flow-forward", 4),
-        ("raft_flow_b_stride4", "flow-backward", 4),
-        ("completed_flow_f_stride2", "completed-forward", 2),
-        ("completed_flow_b_stride2", "completed-backward", 2),
+    for (stored, part, stride) in [
+        ("raft_flow_f_stride4", FLOW_FORWARD, 4),
+        ("raft_flow_b_stride4", FLOW_BACKWARD, 4),
+        ("completed_flow_f_stride2", COMPLETED_FORWARD, 2),
+        ("completed_flow_b_stride2", COMPLETED_BACKWARD, 2),
     ] {
-        comparison.values(
-            stored,
-            &stages.strided(folder, case.shape(stored)[1], stride),
-        );
+        comparison.values(stored, &stages.strided(part, case.shape(stored)[1], stride));
     }
     let first = stages.first_prediction(&case, &networks, &device);
     comparison.values("first_prediction_0_255", &first);
     comparison.finish();
 
     let num_frames = shape[0];
-    let left = stages.bytes("left", num_frames, |value| value);
+    let left = stages.bytes(LEFT, num_frames, |value| value);
     few_differ(&case, "updated_mask_u8", &left);
-    let filled = stages.bytes("propagated", num_frames, |value| {
+    let filled = stages.bytes(FILLED, num_frames, |value| {
         ((value + 1.0) / 2.0 * 255.0).round()
     });
     few_differ(&case, "updated_frames_u8", &filled);
     let composed: Vec<u8> = kept.0.into_values().flatten().collect();
     few_differ(&case, "composed_u8", &composed);
 }
+
+/// Some channels of the frames that a stage has kept.
+#[derive(Clone, Copy)]
+struct Part {
+    folder: &'static str,
+    first: usize,
+    channels: usize,
+}
+
+const fn part(folder: &'static str, first: usize, channels: usize) -> Part {
+    Part {
+        folder,
+        first,
+        channels,
+    }
+}
+
+const FLOW_FORWARD: Part = part("flows", 0, 2);
+const FLOW_BACKWARD: Part = part("flows", 2, 2);
+const COMPLETED_FORWARD: Part = part("completed", 0, 2);
+const COMPLETED_BACKWARD: Part = part("completed", 2, 2);
+const FILLED: Part = part("propagated", 0, 3);
+const LEFT: Part = part("propagated", 3, 1);
 
 /// What the stages have kept.
 struct Stages<'a> {
@@ -140,21 +160,22 @@ struct Stages<'a> {
 
 impl Stages<'_> {
     /// A frame of a stage, `[channels, height, width]`.
-    fn frame(&self, folder: &str, index: usize) -> Vec<f32> {
-        let bytes = fs::read(self.work.join(folder).join(format!("{index:06}")));
+    fn frame(&self, part: Part, index: usize) -> Vec<f32> {
+        let bytes = fs::read(self.work.join(part.folder).join(format!("{index:06}")));
         let bytes = bytes.expect("the stage has kept it");
         let (values, rest) = bytes.as_chunks::<4>();
-        assert!(rest.is_empty());
-        values
+        let area: usize = self.size.iter().product();
+        assert!(rest.is_empty() && values.len() == 4 * area);
+        values[part.first * area..][..part.channels * area]
             .iter()
             .map(|&value| f32::from_le_bytes(value))
             .collect()
     }
 
     /// Every `stride`th pixel of `num_frames` frames in both directions.
-    fn strided(&self, folder: &str, num_frames: usize, stride: usize) -> Vec<f32> {
+    fn strided(&self, part: Part, num_frames: usize, stride: usize) -> Vec<f32> {
         let [height, width] = self.size;
-        let frames = (0..num_frames).flat_map(|index| self.frame(folder, index));
+        let frames = (0..num_frames).flat_map(|index| self.frame(part, index));
         let is_kept = |place: usize| {
             let (y, x) = (place / width % height, place % width);
             y.is_multiple_of(stride) && x.is_multiple_of(stride)
@@ -164,26 +185,25 @@ impl Stages<'_> {
     }
 
     /// `num_frames` frames as bytes, channels last.
-    fn bytes(&self, folder: &str, num_frames: usize, byte: impl Fn(f32) -> f32) -> Vec<u8> {
+    fn bytes(&self, part: Part, num_frames: usize, byte: impl Fn(f32) -> f32) -> Vec<u8> {
         let area = self.size[0] * self.size[1];
         let mut bytes = Vec::new();
         for index in 0..num_frames {
-            let frame = self.frame(folder, index);
-            let channels = frame.len() / area;
+            let frame = self.frame(part, index);
+            let channels = part.channels;
             let places = (0..area).flat_map(|place| (0..channels).map(move |c| c * area + place));
             bytes.extend(places.map(|place| byte(frame[place]) as u8));
         }
         bytes
     }
 
-    fn tensor(&self, folder: &str, indices: &[usize], device: &Device) -> Tensor<5> {
+    fn tensor(&self, part: Part, indices: &[usize], device: &Device) -> Tensor<5> {
         let [height, width] = self.size;
         let values: Vec<f32> = indices
             .iter()
-            .flat_map(|index| self.frame(folder, *index))
+            .flat_map(|index| self.frame(part, *index))
             .collect();
-        let channels = values.len() / (indices.len() * height * width);
-        let shape = [1, indices.len(), channels, height, width];
+        let shape = [1, indices.len(), part.channels, height, width];
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 
@@ -211,16 +231,15 @@ impl Stages<'_> {
             Tensor::<5>::from_data(TensorData::new(values, shape), device)
         };
         let features = local.iter().chain(&references).map(|&index| {
-            let [image, left] =
-                ["propagated", "left"].map(|name| self.tensor(name, &[index], device));
+            let [image, left] = [FILLED, LEFT].map(|part| self.tensor(part, &[index], device));
             networks.encode(image, holes(&[index]), left)
         });
         let pairs = &local[..local.len() - 1];
         let flows = Flows {
-            forward: self.tensor("completed-forward", pairs, device),
-            backward: self.tensor("completed-backward", pairs, device),
+            forward: self.tensor(COMPLETED_FORWARD, pairs, device),
+            backward: self.tensor(COMPLETED_BACKWARD, pairs, device),
         };
-        let left = self.tensor("left", &local, device);
+        let left = self.tensor(LEFT, &local, device);
         let made = networks.generate(features.collect(), flows, holes(&local), left);
         let first = made.narrow(0, 0, 1).permute([0, 2, 3, 1]);
         let values = first.into_data();

@@ -1,6 +1,12 @@
 //! Videos are completed, and only where something is missing.
 
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::Device;
 use burn_memopt_datasets::video::VideoFile;
+use burn_memopt_models::propainter::raft::Raft;
+use burn_memopt_models::propainter::{FlowCompletion, InpaintGenerator, Published};
 
 use crate::runner::{Workplace, frames, has_ffmpeg, only_holes_changed, run};
 
@@ -40,6 +46,33 @@ fn a_folder_of_frames_of_any_size_is_completed_and_known_pixels_are_untouched() 
         .complete("a", "out", &[])
         .failed(1, &["out is there already"]);
     place.complete("a", "out", &["--resume"]).succeeded();
+}
+
+/// Saves the made-up weights of a network under its published name.
+fn save<M: Published>(folder: &Path) {
+    let network = M::procedural(&Device::flex());
+    let file = folder.join(format!("{}.safetensors", M::FILE));
+    network.save_safetensors(file).expect("a file of weights");
+}
+
+#[test]
+fn the_weights_of_a_folder_complete_as_the_networks_they_were_saved_from() {
+    let place = Workplace::new();
+    place.clip("a", 3, 64, 64);
+    let weights = place.path("weights");
+    fs::create_dir(&weights).expect("a folder");
+    save::<Raft>(&weights);
+    save::<FlowCompletion>(&weights);
+    save::<InpaintGenerator>(&weights);
+    let folder = weights.display().to_string();
+    let loaded = place.complete("a", "loaded", &["--weights", &folder]);
+    let loaded = loaded.succeeded();
+    assert!(!loaded.stderr.contains("mean nothing"), "{}", loaded.stderr);
+    place.complete("a", "made-up", &[]).succeeded();
+    assert_eq!(
+        frames(&place.path("loaded")),
+        frames(&place.path("made-up"))
+    );
 }
 
 #[test]

@@ -15,8 +15,8 @@ use super::{InpaintError, Networks};
 /// The third stage: flow inside the holes, sub-video by sub-video.
 pub(super) struct Completion<'a> {
     pub(super) motion: Motion<'a>,
-    pub(super) forward: FrameStore,
-    pub(super) backward: FrameStore,
+    /// Both ways for each pair of frames.
+    pub(super) flows: FrameStore,
     parts: Parts,
 }
 
@@ -28,13 +28,9 @@ impl<'a> Completion<'a> {
         schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
         let [height, width] = motion.frames.size;
-        let bytes = 2 * 4 * height * width;
-        let forward = FrameStore::open(root, "completed-forward", bytes)?;
-        let backward = FrameStore::open(root, "completed-backward", bytes)?;
         let mut completion = Self {
             motion,
-            forward,
-            backward,
+            flows: FrameStore::open(root, "completed", 4 * 4 * height * width)?,
             parts: Parts::new(0..0, 1, 0, 0),
         };
         completion.follow(schedule);
@@ -44,8 +40,7 @@ impl<'a> Completion<'a> {
     /// Works as `schedule` says from now on.
     pub(super) fn follow(&mut self, schedule: &Schedule) {
         let pairs = schedule.completion..self.motion.frames.num_frames - 1;
-        // A backward flow is kept after the forward one.
-        let done = self.backward.next();
+        let done = self.flows.next();
         let length = schedule.config.subvideo_length;
         self.parts = Parts::new(pairs, length, COMPLETION_HALO, done);
     }
@@ -66,24 +61,15 @@ impl<'a> Completion<'a> {
             let Tile { read, keep } = &part;
             self.motion.ensure(read.end, networks, watch)?;
             watch.enter(Stage::Completion, keep.start)?;
-            let Motion {
-                frames,
-                forward,
-                backward,
-                ..
-            } = &self.motion;
-            let given = Flows {
-                forward: frames.stored(forward, read.clone())?,
-                backward: frames.stored(backward, read.clone())?,
-            };
+            let Motion { frames, flows, .. } = &self.motion;
+            let given = frames.flows(flows, read.clone())?;
             // A flow lies between two frames.
             let holes = frames.holes(read.start..read.end + 1)?;
-            let [forward, backward] = watch.network(|| {
+            let completed = watch.network(|| {
                 let Flows { forward, backward } = networks.complete(given, holes);
                 host_frames([forward, backward], &part, Stage::Completion)
             })?;
-            self.forward.put_all(keep.clone(), &forward)?;
-            self.backward.put_all(keep.clone(), &backward)?;
+            self.flows.put_all(keep.clone(), &completed)?;
             self.parts.advance();
             watch.leave(keep.end);
         }
@@ -97,8 +83,7 @@ impl<'a> Completion<'a> {
         index: usize,
         frames: usize,
     ) -> Result<(), InpaintError> {
-        self.forward.release_before(index)?;
-        self.backward.release_before(index)?;
+        self.flows.release_before(index)?;
         let first = self.parts.first_needed();
         self.motion.release_before(first)?;
         self.motion.frames.release_before(frames.min(first))

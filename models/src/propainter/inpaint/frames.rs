@@ -4,6 +4,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt::chunked::Tile;
 
+use super::super::Flows;
 use super::store::FrameStore;
 use super::watch::{Stage, Watch};
 use super::{Footage, InpaintError};
@@ -95,17 +96,29 @@ impl<'a> Frames<'a> {
         Ok(Tensor::from_data(data, &self.device))
     }
 
-    /// What a later stage keeps: `[1, frames, channels, height, width]`.
+    /// The two things that a later stage keeps of each frame, of so many channels:
+    /// `[1, frames, channels, height, width]`.
     pub(super) fn stored(
         &self,
         store: &FrameStore,
         range: Range<usize>,
-    ) -> Result<Tensor<5>, InpaintError> {
+        [one, other]: [usize; 2],
+    ) -> Result<[Tensor<5>; 2], InpaintError> {
         let [height, width] = self.size;
         let values: Vec<f32> = store.get_all(range.clone())?;
-        let channels = values.len() / (range.len() * height * width);
-        let data = TensorData::new(values, [1, range.len(), channels, height, width]);
-        Ok(Tensor::from_data(data, &self.device))
+        let data = TensorData::new(values, [1, range.len(), one + other, height, width]);
+        let both = Tensor::<5>::from_data(data, &self.device);
+        Ok([both.clone().narrow(2, 0, one), both.narrow(2, one, other)])
+    }
+
+    /// Stored flows, from pair to pair.
+    pub(super) fn flows(
+        &self,
+        store: &FrameStore,
+        pairs: Range<usize>,
+    ) -> Result<Flows, InpaintError> {
+        let [forward, backward] = self.stored(store, pairs, [2, 2])?;
+        Ok(Flows { forward, backward })
     }
 
     /// Forgets the frames before `index`.
@@ -115,17 +128,17 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// What `stage` made of the frames `tile.read`, read from the device: of those that are kept.
+/// What `stage` made of the frames `tile.read`, read from the device: of those that are kept, for
+/// each frame the channels of both.
 pub(super) fn host_frames(
     made: [Tensor<5>; 2],
     tile: &Tile,
     stage: Stage,
-) -> Result<[Vec<f32>; 2], InpaintError> {
+) -> Result<Vec<f32>, InpaintError> {
     let first = tile.read.start;
     let kept = tile.keep.start - first..tile.keep.end - first;
-    let [one, other] = made.map(|made| made.slice_dim(1, kept.clone()));
-    let values = |made| host_values(made, stage, tile.keep.start);
-    Ok([values(one)?, values(other)?])
+    let made = made.map(|made| made.slice_dim(1, kept.clone()));
+    host_values(Tensor::cat(made.to_vec(), 2), stage, tile.keep.start)
 }
 
 /// The values that `stage` made of frame `index` and those after it.

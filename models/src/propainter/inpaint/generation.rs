@@ -1,7 +1,6 @@
 use burn::tensor::Tensor;
 use burn_memopt::clip::FrameWindow;
 
-use super::super::Flows;
 use super::compose::compose;
 use super::features::Features;
 use super::finished::Finished;
@@ -42,16 +41,14 @@ impl<'a> Generation<'a> {
 
     /// Works with `config` from now on, behind what every stage has finished.
     pub(super) fn follow(&mut self, config: InpaintConfig) -> Result<(), InpaintError> {
-        let Propagation {
-            completion, images, ..
-        } = &self.propagation;
+        let completion = &self.propagation.completion;
         let next = self.windows.get(self.finished.next);
         let schedule = Schedule {
             flow: completion.motion.finished(),
             completion: completion.finished(),
             propagation: self.propagation.finished(),
             generation: next.map_or(self.total, |next| next.local.start),
-            references: images.first(),
+            references: self.propagation.first(),
             config,
         };
         self.features = Features::new(schedule.config.feature_cache);
@@ -147,17 +144,11 @@ impl<'a> Generation<'a> {
         let indices = local.clone().chain(window.references.iter().copied());
         let features = indices.map(|index| self.encode(index, networks, watch));
         let features = features.collect::<Result<Vec<_>, _>>()?;
-        let Propagation {
-            completion, left, ..
-        } = &self.propagation;
         let frames = self.frames();
-        let pairs = local.start..local.end - 1;
-        let flows = Flows {
-            forward: frames.stored(&completion.forward, pairs.clone())?,
-            backward: frames.stored(&completion.backward, pairs)?,
-        };
+        let completed = &self.propagation.completion.flows;
+        let flows = frames.flows(completed, local.start..local.end - 1)?;
         let holes = frames.holes(local.clone())?;
-        let left = frames.stored(left, local.clone())?;
+        let [_, left] = self.propagation.filled(local.clone())?;
         // Devices compute when they are asked for what they have computed.
         watch.network(|| {
             let generated = networks.generate(features, flows, holes, left);
@@ -175,10 +166,8 @@ impl<'a> Generation<'a> {
         if let Some(features) = self.features.get(index) {
             return Ok(features);
         }
-        let (one, Propagation { images, left, .. }) = (index..index + 1, &self.propagation);
-        let image = self.frames().stored(images, one.clone())?;
-        let left = self.frames().stored(left, one.clone())?;
-        let hole = self.frames().holes(one)?;
+        let [image, left] = self.propagation.filled(index..index + 1)?;
+        let hole = self.frames().holes(index..index + 1)?;
         let features = watch.network(|| networks.encode(image, hole, left));
         self.features.put(index, features.clone());
         Ok(features)

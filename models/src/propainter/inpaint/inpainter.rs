@@ -76,9 +76,9 @@ impl<'a> Inpainter<'a> {
     /// disk space it takes grows with the video.
     ///
     /// The folders are `pixels` and `masks` (bytes, `[height, width, 3]` and `[height, width]`),
-    /// `flow-forward`, `flow-backward`, `completed-forward`, `completed-backward`, `propagated` and
-    /// `left` (f32 of this machine, `[channels, height, width]`); a file is a frame, named by its
-    /// number.
+    /// `flows` and `completed` (two channels of flow forwards, two backwards) and `propagated`
+    /// (three of colour, one of holes), those in f32 of this machine, `[4, height, width]`; a file
+    /// is a frame, or a pair of frames, named by its number.
     pub fn keeping_stages(mut self) -> Self {
         self.keeps_stages = true;
         self

@@ -12,8 +12,8 @@ use super::{InpaintError, Networks};
 /// The second stage: optical flow between neighbouring frames, both ways.
 pub(super) struct Motion<'a> {
     pub(super) frames: Frames<'a>,
-    pub(super) forward: FrameStore,
-    pub(super) backward: FrameStore,
+    /// Both ways for each pair of frames.
+    pub(super) flows: FrameStore,
     /// Pair from which pairs are counted.
     from: usize,
     /// Pairs of frames whose flow is computed at once.
@@ -28,10 +28,9 @@ impl<'a> Motion<'a> {
         root: &Path,
         schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
-        let bytes = 2 * 4 * frames.size[0] * frames.size[1];
+        let bytes = 4 * 4 * frames.size[0] * frames.size[1];
         let mut motion = Self {
-            forward: FrameStore::open(root, "flow-forward", bytes)?,
-            backward: FrameStore::open(root, "flow-backward", bytes)?,
+            flows: FrameStore::open(root, "flows", bytes)?,
             from: 0,
             num_pairs: 1,
             iterations: schedule.config.raft_iter,
@@ -47,9 +46,9 @@ impl<'a> Motion<'a> {
         self.num_pairs = schedule.config.raft_pairs(self.frames.size[1]);
     }
 
-    /// Pairs of frames whose flow is known. A backward flow is kept after the forward one.
+    /// Pairs of frames whose flow is known.
     pub(super) fn finished(&self) -> usize {
-        self.backward.next()
+        self.flows.next()
     }
 
     /// Computes the flows before `end`.
@@ -71,12 +70,11 @@ impl<'a> Motion<'a> {
                 read: first..last,
                 keep: first..last,
             };
-            let [forward, backward] = watch.network(|| {
+            let flows = watch.network(|| {
                 let Flows { forward, backward } = networks.flows(images, self.iterations);
                 host_frames([forward, backward], &pairs, Stage::Flow)
             })?;
-            self.forward.put_all(pairs.keep.clone(), &forward)?;
-            self.backward.put_all(pairs.keep, &backward)?;
+            self.flows.put_all(pairs.keep, &flows)?;
             watch.leave(last);
         }
         Ok(())
@@ -84,7 +82,6 @@ impl<'a> Motion<'a> {
 
     /// Forgets the flows before `index`.
     pub(super) fn release_before(&mut self, index: usize) -> Result<(), InpaintError> {
-        self.forward.release_before(index)?;
-        self.backward.release_before(index)
+        self.flows.release_before(index)
     }
 }

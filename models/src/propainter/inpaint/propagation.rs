@@ -1,8 +1,9 @@
+use std::ops::Range;
 use std::path::Path;
 
+use burn::tensor::Tensor;
 use burn_memopt::chunked::Tile;
 
-use super::super::Flows;
 use super::completion::Completion;
 use super::config::PROPAGATION_HALO;
 use super::frames::host_frames;
@@ -15,10 +16,8 @@ use super::{InpaintError, Networks};
 /// The fourth stage: pixels of the holes that other frames show, sub-video by sub-video.
 pub(super) struct Propagation<'a> {
     pub(super) completion: Completion<'a>,
-    /// Frames with pixels filled in; 0 where none is known.
-    pub(super) images: FrameStore,
-    /// The holes that are left.
-    pub(super) left: FrameStore,
+    /// Frames with pixels filled in, 0 where none is known, and the holes that are left.
+    filled: FrameStore,
     parts: Parts,
 }
 
@@ -30,13 +29,9 @@ impl<'a> Propagation<'a> {
         schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
         let [height, width] = completion.motion.frames.size;
-        let area = height * width;
-        let images = FrameStore::open(root, "propagated", 3 * 4 * area)?;
-        let left = FrameStore::open(root, "left", 4 * area)?;
         let mut propagation = Self {
             completion,
-            images,
-            left,
+            filled: FrameStore::open(root, "propagated", 4 * 4 * height * width)?,
             parts: Parts::new(0..0, 1, 0, 0),
         };
         propagation.follow(schedule);
@@ -46,8 +41,7 @@ impl<'a> Propagation<'a> {
     /// Works as `schedule` says from now on.
     pub(super) fn follow(&mut self, schedule: &Schedule) {
         let frames = schedule.propagation..self.completion.motion.frames.num_frames;
-        // What is left of a hole is kept after the image.
-        let done = self.left.next();
+        let done = self.filled.next();
         let length = schedule.config.propagation_length();
         self.parts = Parts::new(frames, length, PROPAGATION_HALO, done);
     }
@@ -55,6 +49,18 @@ impl<'a> Propagation<'a> {
     /// Frames that are filled.
     pub(super) fn finished(&self) -> usize {
         self.parts.finished()
+    }
+
+    /// The first frame that is still kept.
+    pub(super) fn first(&self) -> usize {
+        self.filled.first()
+    }
+
+    /// Frames with pixels filled in, and the holes that are left:
+    /// `[1, frames, 3, height, width]` and `[1, frames, 1, height, width]`.
+    pub(super) fn filled(&self, range: Range<usize>) -> Result<[Tensor<5>; 2], InpaintError> {
+        let frames = &self.completion.motion.frames;
+        frames.stored(&self.filled, range, [3, 1])
     }
 
     /// Fills the frames before `end`.
@@ -70,25 +76,16 @@ impl<'a> Propagation<'a> {
             self.completion.ensure(pairs.end, networks, watch)?;
             self.completion.motion.frames.ensure(read.end, watch)?;
             watch.enter(Stage::Propagation, keep.start)?;
-            let Completion {
-                motion,
-                forward,
-                backward,
-                ..
-            } = &self.completion;
+            let Completion { motion, flows, .. } = &self.completion;
             let frames = &motion.frames;
             let images = frames.images(read.clone())?;
             let holes = frames.holes(read.clone())?;
-            let flows = Flows {
-                forward: frames.stored(forward, pairs.clone())?,
-                backward: frames.stored(backward, pairs)?,
-            };
-            let [images, left] = watch.network(|| {
+            let flows = frames.flows(flows, pairs)?;
+            let filled = watch.network(|| {
                 let made = networks.propagate(images, flows, holes);
                 host_frames(made, &part, Stage::Propagation)
             })?;
-            self.images.put_all(keep.clone(), &images)?;
-            self.left.put_all(keep.clone(), &left)?;
+            self.filled.put_all(keep.clone(), &filled)?;
             self.parts.advance();
             watch.leave(keep.end);
         }
@@ -102,8 +99,7 @@ impl<'a> Propagation<'a> {
         first: usize,
         local: usize,
     ) -> Result<(), InpaintError> {
-        self.images.release_before(first)?;
-        self.left.release_before(first)?;
+        self.filled.release_before(first)?;
         let own = self.parts.first_needed();
         self.completion
             .release_before(local.min(own), first.min(local).min(own))
