@@ -28,6 +28,17 @@ pub enum WeightsError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The file of a network is not in the folder, in either container.
+    #[error(
+        "{folder}: neither {name}.safetensors nor {name}.pth is there; the folder must hold a file of \
+         weights for every network, by that name"
+    )]
+    NotFound {
+        /// Where it was looked for.
+        folder: PathBuf,
+        /// Its name without extension.
+        name: &'static str,
+    },
     /// The names or shapes are not those of the network.
     #[error(
         "{origin}: the weights do not fit this network; give its own, and choose the settings they \

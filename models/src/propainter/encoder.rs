@@ -4,6 +4,8 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
+/// How much smaller features are than frames.
+pub(super) const SCALE: usize = 4;
 /// Inputs, outputs, stride and groups of each convolution.
 const LAYERS: [[usize; 4]; 9] = [
     [5, 64, 2, 1],

@@ -8,7 +8,8 @@ use burn_memopt::precision::{Autocast, Precision, PrecisionError};
 
 use super::feature_propagation::Flows;
 use super::flow_completion::{FlowCompletion, combine};
-use super::generator::{Guides, InpaintGenerator};
+use super::generator::InpaintGenerator;
+use super::guides::Guides;
 use super::image_propagation::ImagePropagation;
 use super::inpaint::Networks;
 use super::layers::{as_batch, as_frames};

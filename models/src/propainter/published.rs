@@ -33,15 +33,22 @@ pub trait Published: StateDict {
     /// Loads it out of the folder of all: `.safetensors`, or else `.pth`.
     ///
     /// # Errors
-    /// If the file cannot be read, or a tensor is missing, unexpected or of another shape.
+    /// If there is no such file or it cannot be read, or a tensor is missing, unexpected or of
+    /// another shape.
     fn load_published(folder: impl AsRef<Path>, device: &Device) -> Result<Self, WeightsError> {
-        let file = |extension: &str| -> PathBuf {
-            folder.as_ref().join(format!("{}.{extension}", Self::FILE))
+        let (folder, name) = (folder.as_ref(), Self::FILE);
+        let file = |extension: &str| -> Option<PathBuf> {
+            let file = folder.join(format!("{name}.{extension}"));
+            file.exists().then_some(file)
         };
-        let (network, safetensors) = (Self::published_size(device), file("safetensors"));
-        match safetensors.exists() {
-            true => network.load_safetensors(safetensors),
-            false => network.load_pytorch(file("pth")),
+        let network = Self::published_size(device);
+        match (file("safetensors"), file("pth")) {
+            (Some(file), _) => network.load_safetensors(file),
+            (None, Some(file)) => network.load_pytorch(file),
+            (None, None) => {
+                let folder = folder.to_owned();
+                Err(WeightsError::NotFound { folder, name })
+            }
         }
     }
 }

@@ -1,78 +1,26 @@
 //! What a run tells while it runs: a bar or plain lines on stderr, and one JSON object a line on
 //! stdout where a machine reads.
 
+mod event;
+mod text;
+
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Error, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on};
 use burn_memopt_models::propainter::inpaint::{
-    BudgetChoice, Fallback, InpaintProgress, Reason, Stage, StageTime,
+    BudgetChoice, Fallback, InpaintProgress, Stage, StageTime,
 };
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use serde::Serialize;
+use indicatif::{ProgressBar, ProgressStyle};
 
+use self::event::{Event, StageSummary};
+use self::text::{known, line, stage_line};
 use super::budget::Budget;
 use super::settings::InpaintSettings;
-
-#[derive(Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-enum Event<'a> {
-    Start {
-        video: &'a str,
-        settings: &'a InpaintSettings,
-    },
-    Budget {
-        video: &'a str,
-        budget: Bytes,
-        is_given: bool,
-        predicted_peak: Bytes,
-        settings: &'a [Reason],
-    },
-    Fallback {
-        video: &'a str,
-        #[serde(flatten)]
-        fallback: &'a Fallback,
-    },
-    Progress {
-        video: &'a str,
-        stage: Stage,
-        frame: usize,
-        done: usize,
-        total: usize,
-        frames_per_second: Option<f64>,
-        bytes_in_use: Option<u64>,
-        bytes_peak: Option<u64>,
-        stage_seconds_left: Option<f64>,
-        seconds_left: Option<f64>,
-    },
-    Summary {
-        video: &'a str,
-        output: &'a Path,
-        frames: usize,
-        seconds: f64,
-        stages: &'a [StageSummary],
-        peak_bytes: Option<u64>,
-        device: &'a str,
-    },
-    Failed {
-        video: &'a str,
-        error: String,
-    },
-}
-
-/// What a stage took.
-#[derive(Serialize)]
-struct StageSummary {
-    stage: Stage,
-    frames: usize,
-    seconds: f64,
-    network_seconds: f64,
-    frames_per_second: Option<f64>,
-}
 
 /// Shows how videos get on, side by side.
 pub struct Report {
@@ -214,16 +162,7 @@ impl Report {
         times: &[StageTime; 4],
     ) -> Result<()> {
         let (seconds, peak) = (started.elapsed().as_secs_f64(), self.peak());
-        let stages = Stage::ALL.map(|stage| {
-            let time = times[stage as usize];
-            StageSummary {
-                stage,
-                frames: time.frames,
-                seconds: time.seconds,
-                network_seconds: time.network_seconds,
-                frames_per_second: time.frames_per_second(),
-            }
-        });
+        let stages = Stage::ALL.map(|stage| StageSummary::new(stage, &times[stage as usize]));
         let frames = times[Stage::Generation as usize].frames;
         self.note(&format!(
             "{video}: {frames} frames in {seconds:.1} s, peak memory {}, in {}",
@@ -284,75 +223,5 @@ impl Report {
         writeln!(out, "{line}")
             .and_then(|()| out.flush())
             .context("cannot write to stdout")
-    }
-}
-
-fn known(bytes: Option<Bytes>) -> String {
-    bytes.map_or("unknown".into(), |bytes| bytes.to_string())
-}
-
-fn line(progress: &InpaintProgress, in_use: Option<Bytes>, peak: Option<Bytes>) -> String {
-    let InpaintProgress {
-        stage, done, total, ..
-    } = *progress;
-    let time = progress.stages[stage as usize];
-    let mut line = format!(
-        "{done}/{total} frames  {} from frame {}",
-        stage, progress.frame
-    );
-    if let Some(rate) = time.frames_per_second() {
-        line += &format!("  {rate:.2} frames/s");
-    }
-    line += &format!("  memory {}, peak {}", known(in_use), known(peak));
-    let human = |seconds: f64| HumanDuration(Duration::from_secs_f64(seconds.ceil()));
-    match (progress.seconds_left(), progress.stage_seconds_left(stage)) {
-        (Some(left), _) => line += &format!("  {} left", human(left)),
-        (None, Some(left)) => line += &format!("  {} left of this stage", human(left)),
-        (None, None) => {}
-    }
-    line
-}
-
-fn stage_line(stage: &StageSummary) -> String {
-    let mut line = format!(
-        "{}: {} frames in {:.1} s",
-        stage.stage, stage.frames, stage.seconds
-    );
-    if let Some(rate) = stage.frames_per_second {
-        let share = 100.0 * stage.network_seconds / stage.seconds;
-        line += &format!(", {rate:.2} frames/s, {share:.0} % of it in the network");
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unknown_memory_is_called_so_and_the_time_left_is_that_of_the_stage_until_all_are_known() {
-        let mut progress = InpaintProgress {
-            stage: Stage::Completion,
-            frame: 4,
-            done: 0,
-            total: 10,
-            stages: [StageTime {
-                finished: 4,
-                frames: 4,
-                seconds: 2.0,
-                network_seconds: 2.0,
-            }; 4],
-        };
-        let known = line(&progress, None, Some(Bytes::mib(3)));
-        assert_eq!(
-            known,
-            "0/10 frames  flow completion from frame 4  2.00 frames/s  memory unknown, peak 3.0 MiB  12 seconds left"
-        );
-        progress.stages[3] = StageTime::default();
-        let of_stage = line(&progress, None, None);
-        assert!(
-            of_stage.ends_with("3 seconds left of this stage"),
-            "{of_stage}"
-        );
     }
 }

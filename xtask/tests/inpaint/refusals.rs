@@ -90,7 +90,11 @@ fn wrong_usage_is_answered_with_what_is_right() {
     place.clip("a", 2, 64, 64);
     let cases: [(&[&str], i32, &[&str]); 4] = [
         (&["--resize-ratio", "0.5"], 2, &["at least 64", "32×32"]),
-        (&["--weights", "nowhere"], 1, &["nowhere/raft-things.pth"]),
+        (
+            &["--weights", "nowhere"],
+            1,
+            &["nowhere: neither raft-things.safetensors nor raft-things.pth"],
+        ),
         (&["--mode", "outpaint"], 2, &["takes no masks"]),
         (&["--device", "cuda"], 2, &["cuda", "--device"]),
     ];

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use super::hinge::HingeLoss;
 use super::masked_l1::masked_l1;
 use crate::propainter::feature_propagation::Flows;
-use crate::propainter::generator::GeneratorInput;
+use crate::propainter::generator_input::GeneratorInput;
 use crate::propainter::image_propagation::ImagePropagation;
 use crate::propainter::warp::Sampling;
 
