@@ -3,7 +3,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
-use super::layers::conv3x3;
+use super::layers::{conv3x3, conv3x3_before_leaky_relu};
 use super::upsampling_conv::UpsamplingConv;
 
 /// Makes frames of features at a quarter of their sides.
@@ -23,9 +23,13 @@ impl Decoder {
     /// Builds the decoder for features of `channels` on `device`.
     pub fn new(channels: usize, device: &Device) -> Self {
         Self {
-            up1: UpsamplingConv::new([channels, 128], device),
-            conv1: conv3x3([128, 64], device),
-            up2: UpsamplingConv::new([64, 64], device),
+            up1: UpsamplingConv {
+                conv: conv3x3_before_leaky_relu([channels, 128], device),
+            },
+            conv1: conv3x3_before_leaky_relu([128, 64], device),
+            up2: UpsamplingConv {
+                conv: conv3x3_before_leaky_relu([64, 64], device),
+            },
             conv2: conv3x3([64, 3], device),
         }
     }

@@ -4,6 +4,8 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
+use super::layers::before_leaky_relu;
+
 /// How much smaller features are than frames.
 pub(super) const SCALE: usize = 4;
 /// Inputs, outputs, stride and groups of each convolution.
@@ -41,6 +43,7 @@ impl Encoder {
                 .with_stride([stride, stride])
                 .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .with_groups(groups)
+                .with_initializer(before_leaky_relu())
                 .init(device)
         };
         Self {
@@ -78,4 +81,22 @@ fn interleave(a: Tensor<4>, b: Tensor<4>, groups: usize) -> Tensor<4> {
         x.reshape([items, groups, channels / groups, height, width])
     };
     Tensor::cat(vec![grouped(a), grouped(b)], 2).flatten(1, 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn untrained_layers_keep_values_as_large_as_they_are() {
+        let device = Device::flex();
+        let noise = Distribution::Normal(0.0, 1.0);
+        let frames = Tensor::<4>::random([2, 5, 32, 32], noise, &device);
+        let features = Encoder::new(&device).forward(frames);
+        assert_eq!(features.dims(), [2, 128, 8, 8]);
+        let size = features.square().mean().sqrt().into_scalar::<f32>();
+        assert!((0.3..3.0).contains(&size), "{size}");
+    }
 }

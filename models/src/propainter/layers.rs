@@ -1,13 +1,35 @@
-use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
 /// A convolution of 3×3 pixels with one pixel of zeros around.
 pub(super) fn conv3x3(channels: [usize; 2], device: &Device) -> Conv2d {
-    Conv2dConfig::new(channels, [3, 3])
-        .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+    config3x3(channels).init(device)
+}
+
+/// The same before a leaky ReLU, with random weights that keep values as large as they are.
+pub(super) fn conv3x3_before_leaky_relu(channels: [usize; 2], device: &Device) -> Conv2d {
+    let initializer = before_leaky_relu();
+    config3x3(channels)
+        .with_initializer(initializer)
         .init(device)
+}
+
+fn config3x3(channels: [usize; 2]) -> Conv2dConfig {
+    Conv2dConfig::new(channels, [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+}
+
+/// Random weights of a layer before a leaky ReLU of slope 0.2 that keep values as large as they are:
+/// with smaller ones, nothing of a frame reaches the end of a deep network.
+///
+/// # References
+/// He et al. 2015, "Delving Deep into Rectifiers", arXiv:1502.01852, equation 15.
+pub(super) fn before_leaky_relu() -> Initializer {
+    Initializer::KaimingNormal {
+        gain: (2.0 / (1.0 + 0.2_f64.powi(2))).sqrt(),
+        fan_out_only: false,
+    }
 }
 
 /// Runs convolutions with a leaky ReLU between them.
