@@ -1,6 +1,12 @@
 //! Going on with less when memory runs out.
 
+use std::cell::RefCell;
+
+use burn::tensor::Tensor;
+
+use super::clip::SIDE;
 use super::*;
+use crate::propainter::Flows;
 
 /// Networks that run out of memory with more frames at once than a stage may have.
 struct Short {
