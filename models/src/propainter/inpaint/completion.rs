@@ -27,10 +27,9 @@ impl<'a> Completion<'a> {
         root: &Path,
         schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
-        let [height, width] = motion.frames.size;
         let mut completion = Self {
+            flows: motion.frames.open_store(root, "completed")?,
             motion,
-            flows: FrameStore::open(root, "completed", 4 * 4 * height * width)?,
             parts: Parts::new(0..0, 1, 0, 0),
         };
         completion.follow(schedule);

@@ -9,6 +9,9 @@ use super::store::FrameStore;
 use super::watch::{Stage, Watch};
 use super::{Footage, InpaintError};
 
+/// What a later stage keeps of each frame: two flows of two channels, or colours and a hole.
+const STORED_CHANNELS: usize = 4;
+
 /// The first stage: frames and masks, read once.
 pub(super) struct Frames<'a> {
     footage: &'a mut dyn Footage,
@@ -96,19 +99,25 @@ impl<'a> Frames<'a> {
         Ok(Tensor::from_data(data, &self.device))
     }
 
-    /// The two things that a later stage keeps of each frame, of so many channels:
-    /// `[1, frames, channels, height, width]`.
+    /// Opens the store of a later stage, which keeps [`STORED_CHANNELS`] of each frame.
+    pub(super) fn open_store(&self, root: &Path, name: &str) -> Result<FrameStore, InpaintError> {
+        let bytes = STORED_CHANNELS * size_of::<f32>() * self.size.iter().product::<usize>();
+        FrameStore::open(root, name, bytes)
+    }
+
+    /// Some channels of what a later stage keeps: `[1, frames, channels, height, width]`.
     pub(super) fn stored(
         &self,
         store: &FrameStore,
         range: Range<usize>,
-        [one, other]: [usize; 2],
-    ) -> Result<[Tensor<5>; 2], InpaintError> {
+        channels: Range<usize>,
+    ) -> Result<Tensor<5>, InpaintError> {
         let [height, width] = self.size;
-        let values: Vec<f32> = store.get_all(range.clone())?;
-        let data = TensorData::new(values, [1, range.len(), one + other, height, width]);
-        let both = Tensor::<5>::from_data(data, &self.device);
-        Ok([both.clone().narrow(2, 0, one), both.narrow(2, one, other)])
+        let area = height * width;
+        let part = channels.start * area..channels.end * area;
+        let values: Vec<f32> = store.get_parts(range.clone(), part)?;
+        let data = TensorData::new(values, [1, range.len(), channels.len(), height, width]);
+        Ok(Tensor::from_data(data, &self.device))
     }
 
     /// Stored flows, from pair to pair.
@@ -117,8 +126,10 @@ impl<'a> Frames<'a> {
         store: &FrameStore,
         pairs: Range<usize>,
     ) -> Result<Flows, InpaintError> {
-        let [forward, backward] = self.stored(store, pairs, [2, 2])?;
-        Ok(Flows { forward, backward })
+        Ok(Flows {
+            forward: self.stored(store, pairs.clone(), 0..2)?,
+            backward: self.stored(store, pairs, 2..4)?,
+        })
     }
 
     /// Forgets the frames before `index`.

@@ -148,7 +148,7 @@ impl<'a> Generation<'a> {
         let completed = &self.propagation.completion.flows;
         let flows = frames.flows(completed, local.start..local.end - 1)?;
         let holes = frames.holes(local.clone())?;
-        let [_, left] = self.propagation.filled(local.clone())?;
+        let left = self.propagation.left(local.clone())?;
         // Devices compute when they are asked for what they have computed.
         watch.network(|| {
             let generated = networks.generate(features, flows, holes, left);
@@ -166,8 +166,10 @@ impl<'a> Generation<'a> {
         if let Some(features) = self.features.get(index) {
             return Ok(features);
         }
-        let [image, left] = self.propagation.filled(index..index + 1)?;
-        let hole = self.frames().holes(index..index + 1)?;
+        let one = index..index + 1;
+        let image = self.propagation.images(one.clone())?;
+        let left = self.propagation.left(one.clone())?;
+        let hole = self.frames().holes(one)?;
         let features = watch.network(|| networks.encode(image, hole, left));
         self.features.put(index, features.clone());
         Ok(features)

@@ -28,9 +28,8 @@ impl<'a> Motion<'a> {
         root: &Path,
         schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
-        let bytes = 4 * 4 * frames.size[0] * frames.size[1];
         let mut motion = Self {
-            flows: FrameStore::open(root, "flows", bytes)?,
+            flows: frames.open_store(root, "flows")?,
             from: 0,
             num_pairs: 1,
             iterations: schedule.config.raft_iter,

@@ -28,10 +28,10 @@ impl<'a> Propagation<'a> {
         root: &Path,
         schedule: &Schedule,
     ) -> Result<Self, InpaintError> {
-        let [height, width] = completion.motion.frames.size;
+        let frames = &completion.motion.frames;
         let mut propagation = Self {
+            filled: frames.open_store(root, "propagated")?,
             completion,
-            filled: FrameStore::open(root, "propagated", 4 * 4 * height * width)?,
             parts: Parts::new(0..0, 1, 0, 0),
         };
         propagation.follow(schedule);
@@ -56,11 +56,16 @@ impl<'a> Propagation<'a> {
         self.filled.first()
     }
 
-    /// Frames with pixels filled in, and the holes that are left:
-    /// `[1, frames, 3, height, width]` and `[1, frames, 1, height, width]`.
-    pub(super) fn filled(&self, range: Range<usize>) -> Result<[Tensor<5>; 2], InpaintError> {
+    /// Frames with pixels filled in: `[1, frames, 3, height, width]`.
+    pub(super) fn images(&self, range: Range<usize>) -> Result<Tensor<5>, InpaintError> {
         let frames = &self.completion.motion.frames;
-        frames.stored(&self.filled, range, [3, 1])
+        frames.stored(&self.filled, range, 0..3)
+    }
+
+    /// The holes that are left: `[1, frames, 1, height, width]`.
+    pub(super) fn left(&self, range: Range<usize>) -> Result<Tensor<5>, InpaintError> {
+        let frames = &self.completion.motion.frames;
+        frames.stored(&self.filled, range, 3..4)
     }
 
     /// Fills the frames before `end`.

@@ -1,5 +1,5 @@
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -92,23 +92,34 @@ impl FrameStore {
 
     /// Frame `index`.
     pub(super) fn get<T: Pod>(&self, index: usize) -> Result<Vec<T>, InpaintError> {
-        let mut values = vec![T::zeroed(); self.bytes / size_of::<T>()];
-        self.read(index, &mut values)?;
-        Ok(values)
+        self.get_all(index..index + 1)
     }
 
     /// Frames one behind the other.
     pub(super) fn get_all<T: Pod>(&self, range: Range<usize>) -> Result<Vec<T>, InpaintError> {
-        let len = self.bytes / size_of::<T>();
-        let mut values = vec![T::zeroed(); range.len() * len];
+        self.get_parts(range, 0..self.bytes / size_of::<T>())
+    }
+
+    /// Of each frame the values `part`, one behind the other.
+    pub(super) fn get_parts<T: Pod>(
+        &self,
+        range: Range<usize>,
+        part: Range<usize>,
+    ) -> Result<Vec<T>, InpaintError> {
+        let mut values = vec![T::zeroed(); range.len() * part.len()];
         range
-            .zip(values.chunks_mut(len))
-            .try_for_each(|(index, frame)| self.read(index, frame))?;
+            .zip(values.chunks_mut(part.len()))
+            .try_for_each(|(index, values)| self.read(index, part.start, values))?;
         Ok(values)
     }
 
-    /// Reads frame `index`, all of it, into `values`.
-    fn read<T: Pod>(&self, index: usize, values: &mut [T]) -> Result<(), InpaintError> {
+    /// Reads frame `index` from its value `first` on into `values`.
+    fn read<T: Pod>(
+        &self,
+        index: usize,
+        first: usize,
+        values: &mut [T],
+    ) -> Result<(), InpaintError> {
         let path = self.path(index);
         let mut read = || {
             let mut file = File::open(&path)?;
@@ -117,6 +128,7 @@ impl FrameStore {
                 let what = format!("{len} bytes instead of {}", self.bytes);
                 return Err(io::Error::new(io::ErrorKind::InvalidData, what));
             }
+            file.seek(SeekFrom::Start((first * size_of::<T>()) as u64))?;
             file.read_exact(bytemuck::cast_slice_mut(values))
         };
         read().map_err(|source| InpaintError::store(&path, source))
@@ -152,6 +164,8 @@ mod tests {
         }
         store.release_before(1).unwrap();
         assert!(store.get::<f32>(0).is_err());
+        assert_eq!(store.get_parts::<f32>(1..3, 0..1).unwrap(), [1.0, 2.0]);
+        assert_eq!(store.get_parts::<f32>(1..3, 1..2).unwrap(), [0.5, 0.5]);
         let mut again = FrameStore::open(root.path(), "flows", 8).unwrap();
         assert_eq!(
             (again.get::<f32>(1).unwrap(), again.next()),
