@@ -9,7 +9,7 @@ use super::generator_input::GeneratorInput;
 use super::guides::Guides;
 use super::holes::Holes;
 use super::in_parts::in_parts;
-use super::layers::{as_batch, as_frames};
+use super::layers::{as_batch, as_frames, with_references};
 use super::soft_split::{SoftComposition, SoftSplit};
 use super::stage::stage;
 use super::transformer::SparseTransformer;
@@ -208,17 +208,10 @@ impl InpaintGenerator {
 
     /// Carries the features of the first `num_local` frames along the flows.
     pub fn propagate(&self, features: Tensor<5>, guides: &Guides, num_local: usize) -> Tensor<5> {
-        let count = features.dims()[1];
         let masks = guides.masks.clone().narrow(1, 0, num_local);
         let local = features.clone().narrow(1, 0, num_local);
         let local = self.feat_prop_module.forward(local, &guides.flows, masks);
-        match count > num_local {
-            false => local,
-            true => {
-                let references = features.narrow(1, num_local, count - num_local);
-                Tensor::cat(vec![local, references], 1)
-            }
-        }
+        with_references(local, features)
     }
 
     /// Makes tokens of features.

@@ -4,9 +4,10 @@ use burn_memopt::precision::CastFloats;
 use super::encoder::SCALE;
 use super::feature_propagation::Flows;
 use super::image_propagation::ImagePropagation;
+use super::layers::with_references;
 
-/// The frames of one call of an [`InpaintGenerator`](super::InpaintGenerator): local ones, neighbours in time, first, and
-/// reference frames from elsewhere in the video after them.
+/// The frames of one call of an [`InpaintGenerator`](super::InpaintGenerator): local ones,
+/// neighbours in time, first, and reference frames from elsewhere in the video after them.
 #[derive(Clone, Debug)]
 pub struct GeneratorInput {
     /// Frames with what image propagation filled in: `[batch_size, frames, 3, height, width]`, in
@@ -50,18 +51,10 @@ impl GeneratorInput {
         num_local: usize,
         propagation: ImagePropagation,
     ) -> Self {
-        let count = frames.dims()[1];
         let known = frames * masks.clone().neg().add_scalar(1.0);
         let local = |x: &Tensor<5>| x.clone().narrow(1, 0, num_local);
         let (filled, left) = propagation.forward(local(&known), &flows, local(&masks));
         let filled = local(&known) + filled * local(&masks);
-        let with_references = |local: Tensor<5>, all: Tensor<5>| match count > num_local {
-            false => local,
-            true => {
-                let references = all.narrow(1, num_local, count - num_local);
-                Tensor::cat(vec![local, references], 1)
-            }
-        };
         Self {
             frames: with_references(filled, known),
             updated_masks: with_references(left, masks.clone()),
@@ -71,6 +64,8 @@ impl GeneratorInput {
         }
     }
 
+    /// Checks sizes and numbers.
+    ///
     /// # Panics
     /// If a side is no multiple of 4, or there is no local frame.
     pub(super) fn check(&self) {

@@ -61,6 +61,15 @@ pub(super) fn frame(x: &Tensor<5>, at: usize) -> Tensor<4> {
     x.clone().narrow(1, at, 1).squeeze_dim(1)
 }
 
+/// The frames `local`, then those of `all` behind as many.
+pub(super) fn with_references(local: Tensor<5>, all: Tensor<5>) -> Tensor<5> {
+    let (num_local, count) = (local.dims()[1], all.dims()[1]);
+    match count > num_local {
+        false => local,
+        true => Tensor::cat(vec![local, all.narrow(1, num_local, count - num_local)], 1),
+    }
+}
+
 /// A clip of single frames.
 pub(super) fn clip(frames: Vec<Tensor<4>>) -> Tensor<5> {
     Tensor::stack(frames, 1)
