@@ -339,3 +339,35 @@ fn spans_with_plain_parts_equal_the_plain_path() {
         },
     );
 }
+
+/// What a segment keeps on the host is what it was given, whatever is written to that
+/// memory of the device later, and it keeps no memory of the device.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[test]
+fn inputs_on_the_host_are_copies_that_free_the_device() {
+    let Some(device) = blocks::gpu_device() else {
+        return;
+    };
+    let scale = |scale: &Param<Tensor<1>>, x: Tensor<2>| x.clone() * x * scale.val().unsqueeze();
+    let module = Param::from_tensor(Tensor::<1>::from_floats([2.0], &device));
+    let leaf = Tensor::<2>::ones([64, 1024], &device).require_grad();
+    let bytes = || device.memory_pool_usage().expect("pools").bytes_in_use;
+
+    let x = leaf.clone() * 1.5;
+    let segment = Segment::new().with_boundary(Boundary::Host);
+    let y = segment.run(&module, x.clone(), scale);
+    // The last use of `x`: the device may compute it in place.
+    let z = x * 3.0;
+    let grad = leaf.grad(&(y + z).sum().backward()).expect("a gradient");
+    // (2 (1.5 x)² + 3 (1.5 x))' = 9 x + 4.5
+    let grad: Vec<f32> = grad.into_data().iter().collect();
+    assert!(grad.iter().all(|&grad| grad == 13.5), "{}", grad[0]);
+
+    let before = bytes();
+    let x = leaf.clone() * 1.5;
+    let y = segment.run(&module, x, |_: &Param<Tensor<1>>, x: Tensor<2>| {
+        x.narrow(1, 0, 1)
+    });
+    assert!(bytes() - before < 64 * 1024 * 4, "{}", bytes() - before);
+    drop(y);
+}

@@ -8,6 +8,7 @@ use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::Distribution;
 use burn_memopt::batch::{BatchError, BatchRunner, BatchSizeConfig, HostEstimate, Predictor};
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::memory::Bytes;
 use burn_memopt::precision::Precision;
 use rstest::rstest;
@@ -23,6 +24,7 @@ fn config(start: usize) -> BatchSizeConfig {
 }
 
 fn model(seed: u64, device: &Device) -> Linear {
+    let _stream = hold_random_stream();
     device.seed(seed);
     blocks::initialised(LinearConfig::new(6, 3).init(device))
 }
@@ -37,6 +39,7 @@ fn predictor(
 }
 
 fn batch(device: &Device) -> Tensor<2> {
+    let _stream = hold_random_stream();
     device.seed(7);
     Tensor::random([10, 6], Distribution::Default, device)
 }

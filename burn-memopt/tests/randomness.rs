@@ -1,19 +1,13 @@
-//! Dropout in checkpointed segments. Alone in its process: the random stream of a
-//! device is global, and other tests would draw from it.
+//! Dropout in checkpointed segments. Every test holds the random stream, which is one
+//! for the whole process.
 
 mod blocks;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use blocks::{Block, gradients_of, image, initialised, test_device};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_memopt::grad_checkpoint::{SegmentSeed, checkpoint_sequential, grad_checkpoint};
-
-/// One test at a time may use the stream.
-fn stream() -> MutexGuard<'static, ()> {
-    static STREAM: Mutex<()> = Mutex::new(());
-    STREAM.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use burn_memopt::grad_checkpoint::{
+    SegmentSeed, checkpoint_sequential, grad_checkpoint, hold_random_stream,
+};
 
 fn forward(block: &Block, x: Tensor<4>) -> Tensor<4> {
     block.forward(x)
@@ -25,7 +19,7 @@ fn draw(device: &Device) -> TensorData {
 
 #[test]
 fn dropout_repeats_its_masks_and_the_stream_moves_on() {
-    let _stream = stream();
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = initialised(Block::new(4, true, 0.5, &device));
     let x = image(4, &device);
@@ -53,7 +47,7 @@ fn dropout_repeats_its_masks_and_the_stream_moves_on() {
 
 #[test]
 fn the_same_seed_gives_the_same_step_and_another_one_another() {
-    let _stream = stream();
+    let _stream = hold_random_stream();
     let device = test_device();
     let blocks: Vec<_> = (0..3)
         .map(|_| initialised(Block::new(4, true, 0.5, &device)))
@@ -72,7 +66,7 @@ fn the_same_seed_gives_the_same_step_and_another_one_another() {
 
 #[test]
 fn two_segments_draw_other_masks() {
-    let _stream = stream();
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = initialised(Block::new(4, false, 0.5, &device));
     let x = image(4, &device);
@@ -87,6 +81,7 @@ fn gpu_gradients_equal_plain_ones() {
     let Some(device) = blocks::gpu_device() else {
         return;
     };
+    let _stream = hold_random_stream();
     let block = initialised(Block::new(4, true, 0.5, &device));
     let x = image(4, &device);
     device.seed(3);

@@ -8,6 +8,7 @@ use super::{
     AdaptiveBatches, BatchError, BatchReport, BatchRunner, BatchSizeConfig, ModelCache, ModelError,
 };
 use crate::chunked::BoxError;
+use crate::memory::to_host;
 use crate::precision::{Autocast, Precision, PrecisionError};
 
 /// Runs a trained model on any number of items: loads it once, takes batches as large as memory
@@ -207,6 +208,6 @@ impl<M, const D: usize, const E: usize> Pass<'_, M, D, E> {
     fn run(&self, batch: Tensor<D>) -> Result<TensorData, BoxError> {
         let batch = self.autocast.cast(batch.to_device(self.device));
         let output = (self.forward)(self.model, batch);
-        Ok(output.cast(FloatDType::F32).try_into_data()?)
+        Ok(to_host(output.cast(FloatDType::F32))?)
     }
 }

@@ -22,8 +22,10 @@
 //! ```
 //!
 //! # Rules
-//! 1. *Replay randomness.* The second run draws what the first drew
-//!    ([`SegmentSeed`]).
+//! 1. *Replay randomness.* The second run draws what the first drew, at any depth of
+//!    nesting and in any thread ([`SegmentSeed`]). Where a thread that does not hold
+//!    the stream ([`hold_random_stream`]) drew in between, the backward pass ends with
+//!    an error.
 //! 2. *Replay precision.* The second run computes with parameters and inputs of
 //!    the same dtypes, as they were in the first.
 //! 3. *Update once.* Statistics of normalisation layers change in the first run
@@ -48,7 +50,8 @@ mod own_gradient;
 mod plan;
 mod policy;
 mod profile;
-mod seed;
+mod randomness;
+mod repeat;
 mod segment;
 mod tape;
 mod tensors;
@@ -58,7 +61,7 @@ pub use own_gradient::own_gradient;
 pub use plan::{BlockCost, BudgetError, Plan};
 pub use policy::{ParsePolicyError, Policy, Span};
 pub use profile::{PlanError, UnmeasuredError, plan, profile};
-pub use seed::SegmentSeed;
+pub use randomness::{RandomStreamGuard, SegmentSeed, hold_random_stream, share_seed};
 pub use segment::{Boundary, Segment};
 pub use tensors::Tensors;
 

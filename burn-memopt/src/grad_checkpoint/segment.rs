@@ -1,15 +1,20 @@
+use core::cell::RefCell;
+use std::collections::HashSet;
+
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{DType, Device, DispatchTensor, FloatDType, Tensor, TensorData},
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
+    tensor::{DType, Device, DispatchTensor, FloatDType, Slice, Tensor, TensorData},
 };
 use burn_backend::{TensorMetadata, ops::FloatTensorOps};
 use burn_dispatch::{Dispatch, DispatchAutodiffContext};
 
 use super::{
-    SegmentSeed, Tensors,
-    seed::Run,
+    Tensors,
+    randomness::{Replay, Run, inside_segment},
+    repeat::{Compared, Trace},
     tape::{self, GradCell, Recompute, is_autodiff_float},
 };
+use crate::memory::{on_host, to_host};
 
 /// In what form a segment keeps its input tensors until the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -23,6 +28,16 @@ pub enum Boundary {
     /// In host memory: no device memory, two transfers. Exact. On a device that
     /// computes in host memory this saves nothing.
     Host,
+}
+
+impl Boundary {
+    /// How far the two runs of a segment may differ, as a share of the largest value.
+    fn tolerance(self) -> f32 {
+        match self {
+            Self::Half(_) => 0.1,
+            Self::Device | Self::Host => 0.0,
+        }
+    }
 }
 
 /// A piece of a model that is recomputed in the backward pass: the options of
@@ -46,6 +61,7 @@ pub enum Boundary {
 pub struct Segment {
     boundary: Boundary,
     deterministic: bool,
+    compares_outputs: bool,
 }
 
 impl Segment {
@@ -62,10 +78,30 @@ impl Segment {
     }
 
     /// Promises that the closure draws no random numbers (no active dropout), so
-    /// that none need to be replayed. The default is to replay them, which costs
-    /// one small read from the device a segment.
+    /// that none need to be replayed and compared. The default is to replay them. That
+    /// costs one small read from the device a segment, or one for all segments of
+    /// [`share_seed`](super::share_seed), and one at the end of a backward pass.
+    ///
+    /// Segments inside this one may draw: they replay by themselves.
     pub fn without_randomness(mut self) -> Self {
         self.deterministic = true;
+        self
+    }
+
+    /// Compares what the two runs computed, and ends a backward pass whose segment
+    /// computed something else the second time with an error that names the output.
+    ///
+    /// Both runs sum every floating-point output in 64 parts, on the device; the sums
+    /// are read at the end of the backward pass. This costs two reductions of the
+    /// outputs, and for half precision an f32 copy of one output for a moment. The
+    /// default is to compare only where random numbers are replayed, and only samples.
+    ///
+    /// # Exactness
+    /// On the CPU any difference of a sum is an error. On a GPU, which may choose another
+    /// kernel the second time, only one above 0.1 % of the largest sum (1 % in f16, 5 % in
+    /// bf16); with [`Boundary::Half`] above 10 %.
+    pub fn with_output_check(mut self) -> Self {
+        self.compares_outputs = true;
         self
     }
 
@@ -87,18 +123,24 @@ impl Segment {
         let tracked: Vec<bool> = parts.iter().map(Dispatch::is_tracked).collect();
         let mut tied: Vec<_> = select(&parts, &tracked).cloned().collect();
         tied.extend(params.tracked);
-        let Some(device) = tied.first().map(|tensor| Device::new(tensor.device())) else {
-            return forward(module, I::unflatten(&structure, &mut parts.into_iter()));
-        };
+        if tied.is_empty() {
+            let floats = parts.iter().filter(|part| is_autodiff_float(part));
+            let device = floats.chain(&params.any).next().map(device_of);
+            let inputs = I::unflatten(&structure, &mut parts.into_iter());
+            return self.run_untracked(device, || forward(module, inputs));
+        }
 
-        let seed = (!self.deterministic).then(|| SegmentSeed::draw(&device));
+        let device = device_of(&tied[0]);
+        if !self.deterministic && !on_host(&device) {
+            settle(module, &parts);
+        }
+        let replay = Replay::new(self.deterministic, device);
+        let compared = self.compared(&replay);
         let frozen = module.valid();
         let untaped = parts.iter().cloned().map(untape);
         let inputs = I::unflatten(&structure, &mut untaped.collect::<Vec<_>>().into_iter());
         let untaped_module = module.clone().map(&mut Untape);
-        let outputs = replay(seed, Run::First, &device, || {
-            forward(&untaped_module, inputs)
-        });
+        let (outputs, stream) = replay.run(Run::First, || forward(&untaped_module, inputs));
 
         let mut output_parts = Vec::new();
         let output_structure = outputs.flatten(&mut output_parts);
@@ -116,13 +158,71 @@ impl Segment {
             param_is_tracked: params.is_tracked,
             output_shapes: output_parts.iter().map(TensorMetadata::shape).collect(),
             context: tied[0].autodiff,
-            seed,
-            device,
+            replay,
+            trace: Trace::of(stream, &output_parts, compared),
+            compared,
+            tolerance: self.boundary.tolerance(),
             output: core::marker::PhantomData,
         };
         let outputs = tape::record(tied, output_parts, Box::new(recomputation));
         O::unflatten(&output_structure, &mut outputs.into_iter())
     }
+
+    /// Runs `forward` where nothing is to be recorded. Inside another segment this is the
+    /// run before its recomputation, in which the same random numbers have to be drawn.
+    fn run_untracked<O>(&self, device: Option<Device>, forward: impl FnOnce() -> O) -> O {
+        match device {
+            Some(device) if inside_segment() => {
+                let replay = Replay::new(self.deterministic, device);
+                replay.run(Run::First, forward).0
+            }
+            _ => forward(),
+        }
+    }
+
+    fn compared(&self, replay: &Replay) -> Compared {
+        if self.compares_outputs {
+            Compared::Everything
+        } else if replay.is_seeded() {
+            Compared::Sample
+        } else {
+            Compared::Nothing
+        }
+    }
+}
+
+/// Has the device compute what other threads queued for the parameters and inputs, such as
+/// random initial values: it must not draw them while the segment runs on its seed.
+///
+/// An operation of this thread on a tensor of another one waits for that one's queue.
+/// Parameters are looked at once by each thread.
+fn settle(module: &impl Module, inputs: &[DispatchTensor]) {
+    struct Settle<'a>(&'a mut HashSet<ParamId>);
+    impl ModuleVisitor for Settle<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if self.0.insert(param.id) {
+                look_at(param.val().into_dispatch());
+            }
+        }
+    }
+    thread_local! {
+        static SETTLED: RefCell<HashSet<ParamId>> = RefCell::default();
+    }
+    SETTLED.with_borrow_mut(|settled| module.visit(&mut Settle(settled)));
+    let floats = inputs.iter().filter(|input| is_autodiff_float(input));
+    floats.cloned().for_each(look_at);
+}
+
+/// Queues an operation on the first value of a tensor.
+fn look_at(tensor: DispatchTensor) {
+    let inner = Tensor::<1>::from_dispatch(tensor).without_autodiff().into_dispatch();
+    let shape = inner.shape();
+    let firsts = shape.iter().map(|&len| Slice::new(0, Some(len.min(1) as isize), 1));
+    Dispatch::float_slice(inner, &firsts.collect::<Vec<_>>());
+}
+
+fn device_of(tensor: &DispatchTensor) -> Device {
+    Device::new(tensor.device())
 }
 
 fn select<'a, T>(items: &'a [T], chosen: &'a [bool]) -> impl Iterator<Item = &'a T> {
@@ -130,20 +230,6 @@ fn select<'a, T>(items: &'a [T], chosen: &'a [bool]) -> impl Iterator<Item = &'a
         .iter()
         .zip(chosen)
         .filter_map(|(item, &chosen)| chosen.then_some(item))
-}
-
-/// Runs `forward` on the segment's own random stream.
-fn replay<T>(
-    seed: Option<SegmentSeed>,
-    run: Run,
-    device: &Device,
-    forward: impl FnOnce() -> T,
-) -> T {
-    let Some(seed) = seed else { return forward() };
-    seed.apply(device);
-    let result = forward();
-    seed.leave(run, device);
-    result
 }
 
 /// A tensor that keeps its autodiff device but leaves no trace on the tape.
@@ -188,7 +274,10 @@ fn store(parts: Vec<DispatchTensor>, tracked: Vec<bool>, boundary: Boundary) -> 
             }
             Boundary::Host => {
                 let device = inner.device();
-                KeptValue::Host(inner.into_data(), device)
+                let data = to_host(inner).unwrap_or_else(|error| {
+                    panic!("the input of a segment could not be moved to the host: {error}")
+                });
+                KeptValue::Host(data, device)
             }
             _ => KeptValue::Device(inner.into_dispatch()),
         };
@@ -241,6 +330,8 @@ fn fresh_constant(inner: DispatchTensor, context: DispatchAutodiffContext) -> Di
 struct Params {
     tracked: Vec<DispatchTensor>,
     is_tracked: Vec<bool>,
+    /// One of them, tracked or not.
+    any: Option<DispatchTensor>,
 }
 
 impl Params {
@@ -257,6 +348,8 @@ impl ModuleVisitor for Params {
         self.is_tracked.push(tensor.is_tracked());
         if tensor.is_tracked() {
             self.tracked.push(tensor.into_dispatch());
+        } else if self.any.is_none() {
+            self.any = Some(tensor.into_dispatch());
         }
     }
 }
@@ -306,8 +399,10 @@ struct Recomputation<M, I: Tensors, O, F> {
     param_is_tracked: Vec<bool>,
     output_shapes: Vec<burn::tensor::Shape>,
     context: DispatchAutodiffContext,
-    seed: Option<SegmentSeed>,
-    device: Device,
+    replay: Replay,
+    trace: Trace,
+    compared: Compared,
+    tolerance: f32,
     output: core::marker::PhantomData<fn() -> O>,
 }
 
@@ -332,9 +427,9 @@ where
             self.inputs.into_iter().map(Kept::restore).unzip();
 
         let inputs = I::unflatten(&self.structure, &mut parts.into_iter());
-        let outputs = replay(self.seed, Run::Recomputation, &self.device, || {
-            (self.forward)(&module, inputs)
-        });
+        let (outputs, stream) = self
+            .replay
+            .run(Run::Recomputation, || (self.forward)(&module, inputs));
         let mut parts = Vec::new();
         outputs.flatten(&mut parts);
         let shapes: Vec<_> = parts.iter().map(TensorMetadata::shape).collect();
@@ -342,6 +437,9 @@ where
             shapes, self.output_shapes,
             "a checkpointed closure must compute the same both times, got other output shapes"
         );
+        let again = Trace::of(stream, &parts, self.compared);
+        self.trace
+            .compare(again, core::any::type_name::<M>(), self.tolerance);
 
         // Only outputs that the loss reached and that depend on a leaf take part.
         let (reached, grads): (Vec<_>, Vec<_>) = parts

@@ -20,11 +20,16 @@ pub fn test_device() -> Device {
     inner_device().autodiff()
 }
 
-/// A GPU through wgpu, software included; `None`, with the reason printed, where
-/// there is no adapter.
+/// A GPU through CUDA or wgpu, software included; `None`, with the reason printed,
+/// where there is no adapter.
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
 pub fn gpu_device() -> Option<Device> {
     let open = || {
+        #[cfg(feature = "cuda")]
+        let device = Device::cuda(0);
+        #[cfg(all(feature = "vulkan", not(feature = "cuda")))]
+        let device = Device::vulkan(burn::tensor::DeviceKind::DefaultDevice);
+        #[cfg(not(any(feature = "cuda", feature = "vulkan")))]
         let device = Device::wgpu(burn::tensor::DeviceKind::DefaultDevice);
         Tensor::<1>::ones([1], &device).into_data();
         device

@@ -269,6 +269,7 @@ mod tests {
     use super::*;
     use crate::decode::{Emitter, OutputScale};
     use burn::tensor::{DType, Distribution, Tolerance};
+    use burn_memopt::grad_checkpoint::hold_random_stream;
 
     fn emitter(x: f32, y: f32) -> Emitter {
         Emitter {
@@ -286,6 +287,7 @@ mod tests {
     }
 
     fn output(batch_size: usize, device: &Device) -> Tensor<4> {
+        let _stream = hold_random_stream();
         device.seed(3);
         let shape = [batch_size, 10, 6, 5];
         Tensor::random(shape, Distribution::Uniform(0.1, 0.9), device)

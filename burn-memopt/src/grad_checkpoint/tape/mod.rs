@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! input 0 ──┐
-//! token ── join ──┐                         ┌── output 0
+//!   end ── join ──┐                         ┌── output 0
 //!       input 1 ─ join ── … ── core (token) ┤
 //!                  parameter k ─┘           └── output 1
 //! ```
@@ -14,7 +14,8 @@
 //! A backward pass visits nodes by falling depth: every output first (each puts
 //! its gradient into a cell), then the core once (it recomputes the segment and
 //! fills the cell with the gradients of inputs and parameters), then the joins
-//! (each hands one of them to its tensor, whose own step comes later still).
+//! (each hands one of them to its tensor, whose own step comes later still), and last
+//! the *end*, whose depth is one: all segments were recomputed by then.
 
 mod nodes;
 
@@ -33,7 +34,7 @@ use burn_dispatch::{
     BackendTensor, DispatchAutodiffContext, DispatchKindConversion, DispatchTensorKind,
 };
 
-use nodes::{Cell, Core, CoreNode, Join, JoinNode, OwnGradientNode, TapNode};
+use nodes::{Cell, Core, CoreNode, EndNode, Join, JoinNode, OwnGradientNode, TapNode};
 pub(super) use nodes::{GradCell, take};
 
 /// Calls a function generic over backend and strategy with those of a tensor.
@@ -119,7 +120,7 @@ where
     let input_grads: Vec<Cell<_>> = tied.iter().map(|_| Cell::default()).collect();
     let output_grads: Vec<Cell<_>> = outputs.iter().map(|_| Cell::default()).collect();
 
-    let mut token = new_token::<B, C>(&tied[0]);
+    let mut token = end::<B, C>(&tied[0]);
     for (tensor, grad) in tied.into_iter().zip(&input_grads) {
         token = join::<B, C>(token, tensor, grad.clone());
     }
@@ -208,6 +209,21 @@ where
 {
     let device = primitive::<B, C>(like.clone()).device();
     Autodiff::<B, C>::float_zeros(Shape::new([1]), &device, FloatDType::F32)
+}
+
+/// A token whose step comes when every segment of the backward pass was recomputed: its
+/// depth is one, and that of any core at least three.
+fn end<B: Backend, C: CheckpointStrategy>(like: &DispatchTensor) -> FloatTensor<Autodiff<B, C>>
+where
+    DispatchTensor: DispatchKindConversion<Autodiff<B, C>>,
+{
+    let source = new_token::<B, C>(like).require_grad();
+    let value = source.clone().into_primitive();
+    let node = EndNode.prepare::<C>([source.node()]).compute_bound();
+    match node.stateful() {
+        OpsKind::Tracked(prep) => prep.finish((), value),
+        OpsKind::UnTracked(_) => unreachable!("invariant: the parent is tracked"),
+    }
 }
 
 /// Ties `tensor` below `token`; a backward pass gives it the gradient in `grad`.

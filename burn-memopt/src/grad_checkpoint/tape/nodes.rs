@@ -12,6 +12,7 @@ use burn_backend::{Backend, FloatDType, Scalar, Shape, tensor::FloatTensor};
 use burn_dispatch::{BackendTensor, DispatchKindConversion};
 
 use super::Recompute;
+use crate::grad_checkpoint::repeat;
 
 /// Where one node leaves something for another.
 pub(super) type Cell<T> = Arc<Mutex<T>>;
@@ -85,10 +86,23 @@ impl<B: Backend> Backward<B, 1> for CoreNode {
         let core = ops.state;
         let recompute = take(&core.recompute).expect("invariant: a graph is consumed once");
         let output_grads = core.output_grads.iter().map(|cell| take(cell)).collect();
-        let input_grads = recompute.recompute(output_grads);
+        let input_grads = repeat::nested(|| recompute.recompute(output_grads));
         for (cell, grad) in core.input_grads.iter().zip(input_grads) {
             put(cell, grad);
         }
+    }
+}
+
+/// The step that comes after all cores: its node is the parent of every other node of
+/// the segment. It compares what the two runs of all segments left, at once.
+#[derive(Debug)]
+pub(super) struct EndNode;
+
+impl<B: Backend> Backward<B, 1> for EndNode {
+    type State = ();
+
+    fn backward(self, _: Ops<(), 1>, _: &mut Gradients, _: &mut Checkpointer) {
+        repeat::compare_pending();
     }
 }
 
