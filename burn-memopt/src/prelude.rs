@@ -29,7 +29,7 @@ pub use crate::precision::{
 pub use crate::train::{MicroBatchStrategy, MicroStep};
 pub use crate::train::{MicroLoss, StepError, StepOutcome, TrainState, TrainStep, TrainStepConfig};
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
     use burn::nn::*;
     use burn::optim::*;
