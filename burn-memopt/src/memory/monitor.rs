@@ -122,7 +122,7 @@ fn shown(amount: Option<Bytes>) -> String {
 /// ```
 #[derive(Debug)]
 pub struct MemoryMonitor {
-    /// Its id.
+    /// Id of the process that is watched.
     process: u32,
     cards: Cards,
     devices: Vec<MonitoredDevice>,
