@@ -53,9 +53,9 @@ mod tests {
         let x = Tensor::<2>::ones([3, 4], &device);
         let in_segment = segment.run(&layer, x.clone(), forward);
         let output = Autocast::new(Precision::F32).run(&layer, x, forward);
-        assert_eq!(in_segment.into_data(), output.clone().into_data());
-        train.backward(&layer, MicroLoss::mean(output.clone().mean(), 3.0));
-        let grads = GradientsParams::from_grads(output.mean().backward(), &layer);
+        assert_eq!(in_segment.clone().into_data(), output.clone().into_data());
+        train.backward(&layer, MicroLoss::mean(output.mean(), 3.0));
+        let grads = GradientsParams::from_grads(in_segment.mean().backward(), &layer);
         accumulator.accumulate(&layer, grads, 3.0);
         assert_eq!(accumulator.finish(&layer).unwrap().len(), 2);
         let peak: Option<Bytes> = meter.finish().peak;
