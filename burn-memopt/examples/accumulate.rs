@@ -5,8 +5,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, Tolerance};
-use burn_memopt::accumulate::GradientAccumulator;
-use burn_memopt::memory::{CountingAllocator, PeakMeter};
+use burn_memopt::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();

@@ -5,9 +5,7 @@ use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::AdamConfig;
 use burn::tensor::{DType, Device, Distribution, Tensor};
-use burn_memopt::gradients::Clipping;
-use burn_memopt::precision::Precision;
-use burn_memopt::train::{MicroLoss, StepError, StepOutcome, TrainStepConfig};
+use burn_memopt::prelude::*;
 
 #[derive(Module, Debug)]
 struct Net {

@@ -4,8 +4,7 @@
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_memopt::grad_checkpoint::checkpoint_sequential;
-use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter};
+use burn_memopt::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();

@@ -4,8 +4,8 @@
 use burn::nn::LinearConfig;
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::memory::{CountingAllocator, Leak, MemoryTracker};
-use burn_memopt::train::TrainStepConfig;
+use burn_memopt::memory::{Leak, MemoryTracker};
+use burn_memopt::prelude::*;
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();

@@ -8,9 +8,7 @@ use burn::tensor::{Device, Tensor};
 use burn::train::{self, SupervisedTraining, metric::LossMetric};
 use burn::train::{Learner, RegressionOutput, TrainOutput};
 use burn::{lr_scheduler::constant::ConstantLr, module::Module, optim::AdamConfig};
-use burn_memopt::grad_checkpoint::checkpoint_sequential;
-use burn_memopt::precision::{Autocast, Precision};
-use burn_memopt::train::{MicroBatchStrategy, MicroLoss, MicroStep, TrainStepConfig};
+use burn_memopt::prelude::*;
 
 type Batch = (Tensor<2>, Tensor<2>);
 

@@ -17,10 +17,9 @@
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
 //! use burn::optim::GradientsParams;
-//! use burn::tensor::{Device, Distribution, Tensor};
-//! use burn_memopt::accumulate::GradientAccumulator;
-//! use burn_memopt::grad_checkpoint::checkpoint_sequential;
-//! use burn_memopt::precision::{Autocast, Precision};
+//! use burn::prelude::*;
+//! use burn::tensor::Distribution;
+//! use burn_memopt::prelude::*;
 //!
 //! let device = Device::flex().autodiff();
 //! let model: Vec<Linear> = (0..6).map(|_| LinearConfig::new(8, 8).init(&device)).collect();
@@ -43,14 +42,23 @@
 //!
 //! For training in f16, [`train::TrainStep`] adds what is left out here: the scaled
 //! loss, the check for overflow, clipping and the optimizer, in the right order.
-//! [`train::MicroBatchStrategy`] does the same inside burn-train's `SupervisedTraining`.
-//! [`gradients`] clips by the norm over all parameters.
+//! `MicroBatchStrategy` does the same inside burn-train's `SupervisedTraining`.
+//! [`gradients`] clips by the norm over all parameters. The [`prelude`] has what
+//! a model of one's own needs.
 //!
 //! # Features
-//! Backends have the names burn gives them: `flex` (the default), `wgpu`, `vulkan`,
-//! `cuda`. A checkpointed segment works on those that are turned on *here*, not only in
-//! burn. `cuda-cpp` makes NVRTC the compiler of CUDA kernels, `autotune` lets burn
-//! choose kernels by trying them, `tui` shows burn-train's dashboard.
+//! By default there are the techniques, with no dependency that burn does not have.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `flex` (the default), `wgpu`, `vulkan`, `cuda` | backends, by the names burn gives them; a checkpointed segment works on those that are turned on *here*, not only in burn |
+//! | `cuda-cpp` | NVRTC as the compiler of CUDA kernels |
+//! | `autotune` | burn's choice of kernels by trying them |
+//! | `train` | `train::MicroBatchStrategy`, for burn-train's `SupervisedTraining` |
+//! | `tui` | burn-train's dashboard, with `train` |
+//! | `tools` | in [`memory`]: the course of a run as a table and a picture, what batches take, cards by NVML, advice on data |
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod accumulate;
 pub mod batch;
@@ -60,4 +68,5 @@ pub mod grad_checkpoint;
 pub mod gradients;
 pub mod memory;
 pub mod precision;
+pub mod prelude;
 pub mod train;

@@ -132,7 +132,7 @@ fn features(no_gpu: bool) -> &'static str {
 }
 
 /// The cargo that started this program, so that toolchain overrides hold.
-fn cargo() -> Command {
+pub(crate) fn cargo() -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     // Mesa's software Vulkan needs a runtime folder; any will do.
@@ -161,7 +161,11 @@ fn announce(command: &Command) {
     eprintln!("+ {line}");
 }
 
-fn succeeds(mut command: Command) -> Result<bool> {
+/// Prints the command line, runs it and says whether it succeeded.
+///
+/// # Errors
+/// If cargo cannot be started.
+pub(crate) fn succeeds(mut command: Command) -> Result<bool> {
     announce(&command);
     let status = command.status().context("cannot start cargo")?;
     Ok(status.success())

@@ -68,6 +68,9 @@ pub enum Command {
     Golden(TestArgs),
     /// Run what must hold before a commit: fmt, tidy, clippy, test, doc.
     Check(CheckArgs),
+    /// Build and run a crate outside this workspace with the README's dependencies, resolved
+    /// without a lock file: what a user gets. Compiles burn anew.
+    Downstream,
     /// Check the house rules: file and function length, crate arrows, cited paths.
     Tidy,
 }

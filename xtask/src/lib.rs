@@ -8,6 +8,7 @@ pub mod cargo;
 pub mod choices;
 pub mod cli;
 pub mod device;
+pub mod downstream;
 pub mod tidy;
 
 #[cfg(feature = "run")]

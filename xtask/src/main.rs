@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Parser;
 use xtask::cli::{Cli, Command, InferModel};
 use xtask::device::{Backend, DeviceChoice};
-use xtask::{cargo, tidy};
+use xtask::{cargo, downstream, tidy};
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -60,6 +60,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Some(args.filter.as_deref().unwrap_or("golden")),
         ),
         Command::Check(args) => cargo::check(args.no_gpu),
+        Command::Downstream => downstream::run(),
         Command::Tidy => tidy::run(&cargo::workspace_root()),
     }
 }

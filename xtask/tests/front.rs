@@ -17,8 +17,18 @@ fn help_names_every_command() {
     assert_eq!(output.status.code(), Some(0));
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     for command in [
-        "train", "infer", "inpaint", "advise", "plan", "monitor", "bench", "test", "golden",
-        "check", "tidy",
+        "train",
+        "infer",
+        "inpaint",
+        "advise",
+        "plan",
+        "monitor",
+        "bench",
+        "test",
+        "golden",
+        "check",
+        "downstream",
+        "tidy",
     ] {
         assert!(
             help.contains(&format!("\n  {command} ")),
@@ -221,6 +231,20 @@ mod handing_over {
         let mut command = xtask_with_cargo("echo \"$8\"", &["train", "--config", file]);
         let output = command.output().expect("the front end starts");
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "vulkan");
+    }
+
+    #[test]
+    fn a_downstream_crate_is_resolved_run_and_checked_with_burn_train() {
+        let script = "echo \"$1\" | tee /dev/stderr; case \"$*\" in *train*) exit 3;; esac";
+        let mut command = xtask_with_cargo(script, &["downstream"]);
+        let output = command.output().expect("the front end starts");
+        assert_eq!(output.status.code(), Some(1), "the last step failed");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "run\ncheck\n");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("1 crates, resolved without a lock file"),
+            "{said}"
+        );
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The rows of a result that windows still touch; pure.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
 
@@ -42,8 +41,8 @@ impl Band {
     }
 
     /// The same in an empty file.
-    pub(super) fn in_file(file: File, num_planes: usize, height: usize, width: usize) -> Self {
-        let (file, line) = (FloatFile::new(file, 0), Vec::new());
+    pub(super) fn in_file(file: FloatFile, num_planes: usize, height: usize, width: usize) -> Self {
+        let line = Vec::new();
         Self {
             num_planes,
             height,

@@ -5,6 +5,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use super::band::{Band, Piece, Window};
 use super::coverage::Coverage;
 use super::device_band::DeviceBand;
+use super::float_file::FloatFile;
 use super::{Accumulator, ChunkedError, RowSink, WindowPlace};
 
 /// Numbers that a sink is handed at once, so that they lie in a processor's cache; at least a row.
@@ -58,8 +59,8 @@ impl Pending {
         let rows = match accumulator {
             Accumulator::Host => Rows::Lines(Band::on_host(num_planes, height, width)),
             Accumulator::File(folder) => {
-                let file = tempfile::tempfile_in(folder);
-                let file = file.map_err(|error| ChunkedError::accumulator(output, error))?;
+                let file = FloatFile::nameless(folder)
+                    .map_err(|error| ChunkedError::accumulator(output, error))?;
                 Rows::Lines(Band::in_file(file, num_planes, height, width))
             }
             Accumulator::Device => {

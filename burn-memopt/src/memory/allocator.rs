@@ -104,6 +104,7 @@ impl PeakWindow {
     }
 
     /// Restarts the window at the bytes live now and returns the peak until then.
+    #[cfg(feature = "tools")]
     pub(super) fn restart(&self) -> Bytes {
         let windows = windows();
         fold_peak(&windows);

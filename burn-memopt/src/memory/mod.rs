@@ -7,51 +7,49 @@
 //! | the peak of a piece of code on any device | [`PeakMeter`] | on the host; sampled on GPUs |
 //! | what host, process and devices hold now | [`MemoryMonitor`] | as they report it |
 //! | whether an allocation fits | [`check_available`] | as they report it |
-//! | what batches take, and the best size | [`PerformanceMonitor`] | time; memory as it is reported |
-//! | the course of a run: CSV, PNG, maxima, leaks | [`MemoryTracker`] | at its samples |
+//! | what batches take, and the best size | `PerformanceMonitor` (`tools`) | time; memory as it is reported |
+//! | the course of a run: CSV, PNG, maxima, leaks | `MemoryTracker` (`tools`) | at its samples |
 //! | what data takes before it is loaded | [`estimate`] | for plain data; samples of the rest |
 //! | what a model takes at any batch and size | [`estimate`] | parameters; fitted activations |
 //! | the settings that keep a budget | [`plan`] | verified by running |
-//! | how to load data in the memory there is | [`advise`] | borders to the byte |
+//! | how to load data in the memory there is | `advise` (`tools`) | borders to the byte |
 //!
 //! [`MemoryManager`] gives memory back when it becomes scarce.
 //!
 //! What a system or a device does not report is `None` and shown as "unknown", never as zero.
 
+#[cfg(feature = "tools")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tools")))]
 pub mod advise;
 mod allocator;
 mod available;
 mod bytes;
+mod cards;
 pub mod estimate;
-mod history;
+mod host;
 mod host_copy;
-mod leak;
 mod manager;
 mod meter;
 mod monitor;
-mod performance;
 pub mod plan;
-mod plot;
 mod pool_sampler;
 mod pressure;
-mod tracker;
-mod whole_file;
+#[cfg(feature = "tools")]
+mod tools;
 
 use burn::prelude::Device;
 
 pub use allocator::{CountingAllocator, live, peak, reset_peak};
 pub use available::{Available, NotAvailable, check_available};
 pub use bytes::{Bytes, ParseBytesError};
-pub use history::{MemoryMaxima, MemorySample};
 pub use host_copy::to_host;
-pub use leak::Leak;
 pub use manager::{Cleanup, CleanupTotals, MemoryManager, PressureReading};
 pub use meter::{PeakMeter, PeakMethod, PeakReading, live_on};
 pub use monitor::{DeviceMemory, MemoryMonitor, MemorySnapshot};
-pub use performance::{BatchSample, BatchSizePerformance, PerformanceMonitor, PerformanceSummary};
-pub use plot::register_plot_font;
 pub use pressure::PressureConfig;
-pub use tracker::{MemoryTracker, TrackerError};
+#[cfg(feature = "tools")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tools")))]
+pub use tools::*;
 
 /// Whether the tensors of `device` come from this process's allocator, as those of
 /// flex do.

@@ -1,11 +1,10 @@
 use std::fmt;
 
 use burn::prelude::Device;
-use nvml_wrapper::Nvml;
-use nvml_wrapper::struct_wrappers::device::MemoryInfo;
 use serde::Serialize;
-use sysinfo::{MemoryRefreshKind, Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
+use super::cards::Cards;
+use super::host::{host_memory, process_memory};
 use super::{Bytes, allocator, on_host};
 
 /// What a device holds at one moment; `None` is unknown.
@@ -108,8 +107,8 @@ fn shown(amount: Option<Bytes>) -> String {
 /// executes the operations that the calling thread had queued, so take snapshots between steps
 /// rather than within. A snapshot costs well below a millisecond plus that execution.
 ///
-/// Total and free memory of a device are known for NVIDIA cards whose management library (NVML)
-/// is installed.
+/// Host and process are known on Linux, and elsewhere with the feature `tools`; with it, total and
+/// free memory of a device are known for NVIDIA cards whose management library (NVML) is installed.
 ///
 /// # Example
 /// ```
@@ -123,11 +122,9 @@ fn shown(amount: Option<Bytes>) -> String {
 /// ```
 #[derive(Debug)]
 pub struct MemoryMonitor {
-    system: System,
-    process: Option<Pid>,
-    /// Whether the process is this one, which alone knows its allocator and its memory pools.
-    is_own_process: bool,
-    nvml: Option<Nvml>,
+    /// Id of the process that is watched.
+    process: u32,
+    cards: Cards,
     devices: Vec<MonitoredDevice>,
 }
 
@@ -150,13 +147,10 @@ impl MemoryMonitor {
                 monitored.push(MonitoredDevice::open(device));
             }
         }
-        // Loading the library is only worth it for a card that it could know.
         let has_card = monitored.iter().any(|device| device.pci_address.is_some());
         Self {
-            system: System::new(),
-            process: sysinfo::get_current_pid().ok(),
-            is_own_process: true,
-            nvml: has_card.then(|| Nvml::init().ok()).flatten(),
+            process: std::process::id(),
+            cards: Cards::open(has_card),
             devices: monitored,
         }
     }
@@ -166,26 +160,19 @@ impl MemoryMonitor {
     /// What only a process itself knows is unknown then: its live bytes, and what it uses and
     /// reserved on devices. Once it has ended, its resident memory is unknown too.
     pub fn with_process(mut self, id: u32) -> Self {
-        self.process = Some(Pid::from_u32(id));
-        self.is_own_process = id == std::process::id();
+        self.process = id;
         self
     }
 
     /// Reads everything now.
     pub fn snapshot(&mut self) -> MemorySnapshot {
-        let (process_rss, limits) = self.read_process();
-        self.system
-            .refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        let (limit, free_below_limit) = limits.unzip();
-        // Linux counts pages roughly, and the two of them apart.
-        let process_peak_rss = self.process.and_then(process_peak_rss);
-        let process_peak_rss =
-            process_peak_rss.map(|peak| process_rss.map_or(peak, |rss| rss.max(peak)));
+        let (host, process) = (host_memory(), process_memory(self.process));
+        let available = smaller(host.available, process.limit);
         MemorySnapshot {
-            host_total: smaller(known(self.system.total_memory()), limit),
-            host_available: smaller(known(self.system.available_memory()), free_below_limit),
-            process_rss,
-            process_peak_rss,
+            host_total: smaller(host.total, process.limit),
+            host_available: smaller(available, process.free_below_limit),
+            process_rss: process.rss,
+            process_peak_rss: process.peak_rss,
             live: self.of_own_process(allocator::live),
             live_peak: self.of_own_process(allocator::peak),
             devices: self
@@ -196,45 +183,25 @@ impl MemoryMonitor {
         }
     }
 
+    /// What this process alone knows: of its allocator and its memory pools.
     fn of_own_process<T>(&self, read: impl FnOnce() -> Option<T>) -> Option<T> {
-        self.is_own_process.then(read).flatten()
+        let is_own_process = self.process == std::process::id();
+        is_own_process.then(read).flatten()
     }
 
     fn read_device(&self, device: &MonitoredDevice) -> DeviceMemory {
         let usage = self.of_own_process(|| device.device.memory_pool_usage());
-        let card = device.card(self.nvml.as_ref());
+        let card = device
+            .pci_address
+            .as_deref()
+            .and_then(|card| self.cards.memory(card));
         DeviceMemory {
             name: device.name.clone(),
             bytes_in_use: usage.as_ref().map(|usage| Bytes::new(usage.bytes_in_use)),
             bytes_reserved: usage.map(|usage| Bytes::new(usage.bytes_reserved)),
-            total: card.as_ref().map(|card| Bytes::new(card.total)),
-            free: card.map(|card| Bytes::new(card.free)),
+            total: card.map(|card| card.total),
+            free: card.map(|card| card.free),
         }
-    }
-
-    /// The resident memory, and the limit of the process's control group with what is free
-    /// below it.
-    fn read_process(&mut self) -> (Option<Bytes>, Option<(Bytes, Bytes)>) {
-        let Some(pid) = self.process else {
-            return (None, None);
-        };
-        self.system.refresh_processes_specifics(
-            ProcessesToUpdate::Some(&[pid]),
-            true,
-            ProcessRefreshKind::nothing().with_memory(),
-        );
-        let Some(process) = self.system.process(pid) else {
-            return (None, None);
-        };
-        let limits = process
-            .cgroup_limits()
-            .filter(|limits| limits.total_memory > 0)
-            .map(|limits| {
-                let (limit, rss) = (Bytes::new(limits.total_memory), Bytes::new(limits.rss));
-                // Not the group's "free": pages of files count against it, but give way.
-                (limit, limit - rss)
-            });
-        (known(process.memory()), limits)
     }
 }
 
@@ -246,12 +213,6 @@ impl MonitoredDevice {
             name,
             pci_address,
         }
-    }
-
-    /// What the management library tells of the card.
-    fn card(&self, nvml: Option<&Nvml>) -> Option<MemoryInfo> {
-        let card = nvml?.device_by_pci_bus_id(self.pci_address.as_deref()?);
-        card.ok()?.memory_info().ok()
     }
 }
 
@@ -273,37 +234,11 @@ fn identity(device: &Device) -> (String, Option<String>) {
     (format!("{device:?}"), None)
 }
 
-/// The system reports an amount that it cannot find out as zero.
-fn known(amount: u64) -> Option<Bytes> {
-    (amount > 0).then(|| Bytes::new(amount))
-}
-
 fn smaller(amount: Option<Bytes>, limit: Option<Bytes>) -> Option<Bytes> {
     match (amount, limit) {
         (Some(amount), Some(limit)) => Some(amount.min(limit)),
         (amount, limit) => amount.or(limit),
     }
-}
-
-/// The kernel's high-water mark of the resident memory.
-#[cfg(target_os = "linux")]
-fn process_peak_rss(process: Pid) -> Option<Bytes> {
-    high_water_mark(&std::fs::read_to_string(format!("/proc/{process}/status")).ok()?)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn process_peak_rss(_process: Pid) -> Option<Bytes> {
-    None
-}
-
-/// Reads the line `VmHWM:   123456 kB`, whose unit is 1024 bytes in spite of its name.
-#[cfg(target_os = "linux")]
-fn high_water_mark(status: &str) -> Option<Bytes> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib = line.trim().strip_suffix("kB")?.trim_end();
-    Some(Bytes::kib(kib.parse().ok()?))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod readable;
 mod recovery;
 mod statistics;
 mod step;
+#[cfg(feature = "train")]
 mod strategy;
 
 pub use config::TrainStepConfig;
@@ -17,4 +18,6 @@ pub use loss::MicroLoss;
 pub use micro_batches::MicroBatches;
 pub use outcome::{StepError, StepOutcome, TrainState};
 pub use step::TrainStep;
+#[cfg(feature = "train")]
+#[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub use strategy::{MicroBatchStrategy, MicroStep, StateCheckpointer};

@@ -1,4 +1,4 @@
-//! Which crate of the workspace may depend on which.
+//! Which crate of the workspace may depend on which, and how little the library takes.
 
 use std::path::Path;
 use std::process::Command;
@@ -29,6 +29,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// The crate that others add to theirs.
+const LIBRARY: &str = "burn-memopt";
+/// What it may depend on without a feature: all of it is in burn's own tree.
+const LIGHT: [&str; 10] = [
+    "burn",
+    "burn-autodiff",
+    "burn-backend",
+    "burn-dispatch",
+    "bytemuck",
+    "libc",
+    "log",
+    "rayon",
+    "serde",
+    "thiserror",
+];
+/// Features of burn that it may turn on without one of its own.
+const LIGHT_BURN: [&str; 6] = ["autodiff", "extension", "optim", "rayon", "simd", "std"];
+
 /// What `cargo metadata` says, as far as it is needed.
 #[derive(Deserialize)]
 struct Metadata {
@@ -41,9 +59,20 @@ struct Package {
     dependencies: Vec<Dependency>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Dependency {
     name: String,
+    /// `None` if it is no build or test dependency.
+    kind: Option<String>,
+    optional: bool,
+    features: Vec<String>,
+}
+
+impl Dependency {
+    /// Whether it comes with the crate, whatever features are chosen.
+    fn is_always_there(&self) -> bool {
+        self.kind.is_none() && !self.optional
+    }
 }
 
 /// Checks the dependencies of every crate of the workspace at `root`.
@@ -88,6 +117,30 @@ fn check_packages(packages: &[Package]) -> Vec<Finding> {
                 findings.push(Finding::error(&package.name, message));
             }
         }
+        if package.name == LIBRARY {
+            findings.extend(check_weight(package));
+        }
+    }
+    findings
+}
+
+/// Reports what the library brings without a feature and burn does not.
+fn check_weight(library: &Package) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for dependency in &library.dependencies {
+        if !dependency.is_always_there() {
+            continue;
+        }
+        let name = dependency.name.as_str();
+        if !LIGHT.contains(&name) {
+            let message = format!("must have {name} behind a feature: burn does not bring it");
+            findings.push(Finding::error(LIBRARY, message));
+        }
+        let features = dependency.features.iter().filter(|_| name == "burn");
+        for feature in features.filter(|feature| !LIGHT_BURN.contains(&feature.as_str())) {
+            let message = format!("must have burn's {feature} behind a feature of its own");
+            findings.push(Finding::error(LIBRARY, message));
+        }
     }
     findings
 }
@@ -99,6 +152,7 @@ mod tests {
     fn package(name: &str, dependencies: &[&str]) -> Package {
         let dependencies = dependencies.iter().map(|name| Dependency {
             name: name.to_string(),
+            ..Dependency::default()
         });
         Package {
             name: name.into(),
@@ -108,13 +162,31 @@ mod tests {
 
     #[test]
     fn a_reversed_arrow_is_an_error() {
-        let library = package("burn-memopt", &["burn", "burn-memopt-models"]);
+        let mut library = package("burn-memopt", &["burn", "burn-memopt-models"]);
+        library.dependencies[1].optional = true;
         let models = package("burn-memopt-models", &["burn", "burn-memopt"]);
         let findings = check_packages(&[library, models]);
         let lines: Vec<_> = findings.iter().map(Finding::to_string).collect();
         assert_eq!(
             lines,
             ["error: burn-memopt: must not depend on burn-memopt-models"]
+        );
+    }
+
+    #[test]
+    fn the_library_brings_nothing_heavy_without_a_feature() {
+        let mut library = package("burn-memopt", &["burn", "image", "plotters", "tempfile"]);
+        library.dependencies[0].features = vec!["optim".into(), "train".into()];
+        library.dependencies[2].optional = true;
+        library.dependencies[3].kind = Some("dev".into());
+        let findings = check_packages(&[library, package("burn-memopt-benches", &["tiff"])]);
+        let lines: Vec<_> = findings.iter().map(Finding::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "error: burn-memopt: must have burn's train behind a feature of its own",
+                "error: burn-memopt: must have image behind a feature: burn does not bring it",
+            ]
         );
     }
 

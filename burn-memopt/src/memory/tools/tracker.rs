@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use burn::prelude::Device;
 
-use super::allocator::PeakWindow;
 use super::history::History;
 use super::plot::{self, PhaseMark, PlotError};
 use super::whole_file::write_whole;
-use super::{Bytes, Leak, MemoryMaxima, MemoryMonitor, MemorySample, MemorySnapshot, PeakReading};
+use super::{Leak, MemoryMaxima, MemorySample};
+use crate::memory::allocator::PeakWindow;
+use crate::memory::{Bytes, MemoryMonitor, MemorySnapshot, PeakReading};
 
 /// The course of memory could not be written.
 #[derive(thiserror::Error, Debug)]
@@ -59,7 +60,7 @@ const CSV_HEADER: &str = "seconds,step,phase,process_rss_bytes,live_bytes,live_p
 /// # Exactness
 /// Amounts are those of a [`MemoryMonitor`] at the moments of the samples; between them memory
 /// may have been higher. Two of them miss nothing: the live peak with a
-/// [`CountingAllocator`](super::CountingAllocator), and on Linux the maximum of the resident
+/// [`CountingAllocator`](crate::memory::CountingAllocator), and on Linux the maximum of the resident
 /// memory. For the peak of a step on a device hand in a [`PeakReading`].
 ///
 /// # Example

@@ -7,7 +7,8 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
 
-use super::{Bytes, MemorySample};
+use super::MemorySample;
+use crate::memory::Bytes;
 
 /// Drawing and encoding fail in several ways that mean the same to the caller.
 pub(super) type PlotError = Box<dyn std::error::Error + Send + Sync>;

@@ -8,8 +8,8 @@ use std::time::Instant;
 use burn::prelude::Device;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use super::allocator::PeakWindow;
-use super::{Bytes, MemoryMonitor, MemorySnapshot, PeakReading};
+use crate::memory::allocator::PeakWindow;
+use crate::memory::{Bytes, MemoryMonitor, MemorySnapshot, PeakReading};
 pub use ledger::BatchSample;
 use ledger::Ledger;
 pub use summary::{BatchSizePerformance, PerformanceSummary};
@@ -23,9 +23,9 @@ pub use summary::{BatchSizePerformance, PerformanceSummary};
 /// - Time is that between [`begin`](Self::begin) and [`end`](Self::end). Devices compute in the
 ///   background: read a result of the batch before its end, or it ends too early.
 /// - Memory is the peak of live bytes on a host with a
-///   [`CountingAllocator`](super::CountingAllocator), which is exact; else what the devices reserve
+///   [`CountingAllocator`](crate::memory::CountingAllocator), which is exact; else what the devices reserve
 ///   or the process holds at the end of the batch. Hand in the reading of a
-///   [`PeakMeter`](super::PeakMeter) for more.
+///   [`PeakMeter`](crate::memory::PeakMeter) for more.
 /// - The processor's time is that of the whole process, in steps of about 10 ms: averages over many
 ///   batches mean more than a single short one.
 ///

@@ -1,4 +1,5 @@
-use super::{Bytes, MemorySample};
+use super::MemorySample;
+use crate::memory::Bytes;
 
 /// Whether a run keeps more memory with every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

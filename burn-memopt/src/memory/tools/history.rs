@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Bytes;
+use crate::memory::Bytes;
 
 /// One row of a memory history; `None` is unknown.
 ///
@@ -18,7 +18,7 @@ pub struct MemorySample {
     pub phase: Option<Arc<str>>,
     /// Resident memory of the process.
     pub process_rss: Option<Bytes>,
-    /// Bytes live in a [`CountingAllocator`](super::CountingAllocator) at the sample.
+    /// Bytes live in a [`CountingAllocator`](crate::memory::CountingAllocator) at the sample.
     pub live: Option<Bytes>,
     /// The highest live bytes since the sample before.
     pub live_peak: Option<Bytes>,
@@ -64,7 +64,7 @@ fn lower(first: Option<Bytes>, second: Option<Bytes>) -> Option<Bytes> {
 pub struct MemoryMaxima {
     /// Resident memory of the process, from the system's own high-water mark where there is one.
     pub process_rss: Option<Bytes>,
-    /// Live bytes in a [`CountingAllocator`](super::CountingAllocator), exact.
+    /// Live bytes in a [`CountingAllocator`](crate::memory::CountingAllocator), exact.
     pub live: Option<Bytes>,
     /// Bytes in use on the devices, of the samples and the peak meters.
     pub device_in_use: Option<Bytes>,

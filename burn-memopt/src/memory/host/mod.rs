@@ -1,0 +1,45 @@
+//! What the system says of the host's memory and of a process.
+//!
+//! Linux says it in files, which costs no dependency; elsewhere it takes the feature `tools`,
+//! without which everything is unknown.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(all(feature = "tools", not(target_os = "linux")))]
+mod system;
+
+#[cfg(target_os = "linux")]
+pub(super) use linux::{host_memory, process_memory};
+#[cfg(all(feature = "tools", not(target_os = "linux")))]
+pub(super) use system::{host_memory, process_memory};
+
+use super::Bytes;
+
+/// Memory of the host.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct HostMemory {
+    pub total: Option<Bytes>,
+    /// What new allocations can have without swapping.
+    pub available: Option<Bytes>,
+}
+
+/// Memory of a process, and what it may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ProcessMemory {
+    pub rss: Option<Bytes>,
+    pub peak_rss: Option<Bytes>,
+    /// The tightest limit of its control groups.
+    pub limit: Option<Bytes>,
+    /// The least that is free below a limit of its control groups.
+    pub free_below_limit: Option<Bytes>,
+}
+
+#[cfg(not(any(feature = "tools", target_os = "linux")))]
+pub(super) fn host_memory() -> HostMemory {
+    HostMemory::default()
+}
+
+#[cfg(not(any(feature = "tools", target_os = "linux")))]
+pub(super) fn process_memory(_process: u32) -> ProcessMemory {
+    ProcessMemory::default()
+}

@@ -1,0 +1,14 @@
+//! The course of a run: samples, a picture, leaks, and what batches take.
+
+mod history;
+mod leak;
+mod performance;
+mod plot;
+mod tracker;
+mod whole_file;
+
+pub use history::{MemoryMaxima, MemorySample};
+pub use leak::Leak;
+pub use performance::{BatchSample, BatchSizePerformance, PerformanceMonitor, PerformanceSummary};
+pub use plot::register_plot_font;
+pub use tracker::{MemoryTracker, TrackerError};

@@ -1,0 +1,68 @@
+//! What a model of one's own needs of this crate, to be imported together with burn's prelude.
+//!
+//! ```
+//! use burn::prelude::*;
+//! use burn_memopt::prelude::*;
+//!
+//! let device = Device::flex().autodiff();
+//! let layer = nn::LinearConfig::new(4, 4).init(&device);
+//! let x = Tensor::<2>::ones([2, 4], &device);
+//! let y = grad_checkpoint(&layer, x, |layer: &nn::Linear, x: Tensor<2>| layer.forward(x));
+//! assert!(layer.weight.val().grad(&y.sum().backward()).is_some());
+//! ```
+//!
+//! No name of it is one of `burn::prelude`. burn-train has a trait [`TrainStep`] as well, which
+//! models implement by its path: `impl burn::train::TrainStep for Net`.
+
+pub use crate::accumulate::GradientAccumulator;
+pub use crate::chunked::{Blend, SlidingWindow};
+pub use crate::grad_checkpoint::{
+    Boundary, Policy, Segment, checkpoint_sequential, grad_checkpoint, own_gradient,
+};
+pub use crate::gradients::Clipping;
+pub use crate::memory::{Bytes, CountingAllocator, PeakMeter};
+pub use crate::precision::{
+    Autocast, AutocastPolicy, LossScaler, LossScalerConfig, Precision, batch_norm, full_precision,
+};
+#[cfg(feature = "train")]
+#[cfg_attr(docsrs, doc(cfg(feature = "train")))]
+pub use crate::train::{MicroBatchStrategy, MicroStep};
+pub use crate::train::{MicroLoss, StepError, StepOutcome, TrainState, TrainStep, TrainStepConfig};
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::nn::*;
+    use burn::optim::*;
+    use burn::prelude::*;
+
+    use super::*;
+
+    /// A name that two of the globs above have does not compile where it is used.
+    #[test]
+    fn no_name_is_one_of_burns() {
+        let device = Device::flex().autodiff();
+        let layer: Linear = LinearConfig::new(4, 2).init(&device);
+        let mut accumulator = GradientAccumulator::new();
+        let mut train: TrainStep = TrainStepConfig::new()
+            .with_clipping(Some(Clipping::Norm(1.0)))
+            .with_precision(Precision::F32)
+            .init(SgdConfig::new().init());
+        let forward = |layer: &Linear, x: Tensor<2>| layer.forward(x);
+        let segment = Segment::new().with_boundary(Boundary::Device);
+        let meter = PeakMeter::start(&device);
+        let x = Tensor::<2>::ones([3, 4], &device);
+        let in_segment = segment.run(&layer, x.clone(), forward);
+        let output = Autocast::new(Precision::F32).run(&layer, x, forward);
+        assert_eq!(in_segment.clone().into_data(), output.clone().into_data());
+        train.backward(&layer, MicroLoss::mean(output.mean(), 3.0));
+        let grads = GradientsParams::from_grads(in_segment.mean().backward(), &layer);
+        accumulator.accumulate(&layer, grads, 3.0);
+        assert_eq!(accumulator.finish(&layer).unwrap().len(), 2);
+        let peak: Option<Bytes> = meter.finish().peak;
+        assert!(peak.is_none_or(|peak| peak > Bytes::ZERO));
+        let state: &TrainState = train.state();
+        assert_eq!(state.steps, 0);
+        let (_, outcome): (_, Result<StepOutcome, StepError>) = train.step(layer, 0.1);
+        assert!(matches!(outcome.unwrap(), StepOutcome::Stepped { .. }));
+    }
+}
