@@ -5,7 +5,7 @@ use burn::nn::LinearConfig;
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::{CountingAllocator, Leak, MemoryTracker};
-use burn_memopt::train::TrainStepConfig;
+use burn_memopt::train::{MicroLoss, TrainStepConfig};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &layer,
             x.clone(),
             |layer, x| layer.forward(x),
-            |y| y.square().mean(),
+            |y| MicroLoss::mean(y.square().mean(), 256.0),
         );
         let (next, outcome) = train.step(layer, 1e-3);
         layer = next;

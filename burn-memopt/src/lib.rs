@@ -60,4 +60,5 @@ pub mod grad_checkpoint;
 pub mod gradients;
 pub mod memory;
 pub mod precision;
+pub mod tensors;
 pub mod train;
