@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &layer,
             x.clone(),
             |layer, x| layer.forward(x),
-            |y| y.square().mean(),
+            |y| MicroLoss::mean(y.square().mean(), 256.0),
         );
         let (next, outcome) = train.step(layer, 1e-3);
         layer = next;

@@ -6,7 +6,7 @@
 //! micro-batches differ in size, where the last group is incomplete and where
 //! losses are masked, and nothing has to be known in advance.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
@@ -55,6 +55,8 @@ pub struct GradientAccumulator {
     unit: Option<f64>,
     weight: f64,
     micro_batches: usize,
+    /// The parameters of the module that the group began with.
+    ids: Vec<ParamId>,
 }
 
 impl GradientAccumulator {
@@ -70,10 +72,13 @@ impl GradientAccumulator {
     /// counts as a micro-batch and adds nothing.
     ///
     /// # Panics
-    /// If `weight` is negative or not finite.
+    /// - If `weight` is negative or not finite.
+    /// - If `module` has other parameters than that of the group's first micro-batch.
+    /// - If parameters are trained and none of them has a gradient, while the weight is not zero:
+    ///   `grads` were taken from an autocast view, or of a loss that does not depend on `module`.
     pub fn accumulate<M: Module>(&mut self, module: &M, grads: GradientsParams, weight: f64) {
-        let unit = *self.unit.get_or_insert(weight);
-        self.add(module, grads, weight, weight / unit);
+        let unit = self.unit.unwrap_or(weight);
+        self.add(module, grads, [weight, unit, weight / unit]);
     }
 
     /// Adds the gradients of a **sum** loss over `weight` items.
@@ -81,38 +86,69 @@ impl GradientAccumulator {
     /// As [`accumulate`](Self::accumulate), for a loss that was not divided.
     ///
     /// # Panics
-    /// If `weight` is negative or not finite.
+    /// As [`accumulate`](Self::accumulate).
     pub fn accumulate_sum<M: Module>(&mut self, module: &M, grads: GradientsParams, weight: f64) {
-        let unit = *self.unit.get_or_insert(1.0);
-        self.add(module, grads, weight, 1.0 / unit);
+        let unit = self.unit.unwrap_or(1.0);
+        self.add(module, grads, [weight, unit, 1.0 / unit]);
     }
 
-    fn add<M: Module>(&mut self, module: &M, grads: GradientsParams, weight: f64, factor: f64) {
-        assert!(
-            weight.is_finite() && weight >= 0.0,
-            "the weight of a micro-batch must be finite and not negative, got {weight}"
-        );
-        self.micro_batches += 1;
-        if weight == 0.0 {
-            // A unit of zero would divide by zero: leave the choice to the next.
-            if self.weight == 0.0 {
-                self.unit = None;
-            }
-            return;
+    fn add<M: Module>(
+        &mut self,
+        module: &M,
+        grads: GradientsParams,
+        [weight, unit, factor]: [f64; 3],
+    ) {
+        check_weight(weight);
+        self.check_module(module);
+        // Nothing of weight zero is added: it may be NaN, and as the unit it would divide by zero.
+        if weight > 0.0 {
+            let mut add = Add {
+                total: &mut self.grads,
+                grads,
+                factor,
+                is_trained: false,
+                has_gradients: false,
+            };
+            module.visit(&mut add);
+            assert!(
+                add.has_gradients || !add.is_trained,
+                "the gradients must be those of the module's own parameters, got none: take them \
+                 from the model, not from an autocast view of it \
+                 (`GradientsParams::from_grads(loss.backward(), &model)`), and of a loss that \
+                 depends on it"
+            );
+            self.unit = Some(unit);
+            self.weight += weight;
         }
-        self.weight += weight;
-        module.visit(&mut Add {
-            total: &mut self.grads,
-            grads,
-            factor,
-        });
+        self.micro_batches += 1;
+    }
+
+    /// Sums by identifier are for one module; updated versions and clones of it have its identifiers.
+    fn check_module<M: Module>(&mut self, module: &M) {
+        let ids = parameter_ids(module);
+        if self.micro_batches == 0 {
+            self.ids = ids;
+        } else {
+            assert!(
+                ids == self.ids,
+                "the model must stay the same from the first micro-batch of a group to its step, \
+                 got one with other parameters: give each model an accumulator or `TrainStep` of \
+                 its own"
+            );
+        }
     }
 
     /// Takes the mean gradients of everything accumulated since the last call.
     ///
     /// `None` if nothing with a weight above zero was accumulated. Call it for
     /// the last, incomplete group too: the weights make it exact.
+    ///
+    /// # Panics
+    /// If `module` has other parameters than that of the group's micro-batches.
     pub fn finish<M: Module>(&mut self, module: &M) -> Option<GradientsParams> {
+        if self.micro_batches > 0 {
+            self.check_module(module);
+        }
         let Self {
             mut grads,
             unit,
@@ -142,17 +178,48 @@ impl GradientAccumulator {
     }
 }
 
+/// Panics unless a loss can be taken over `weight` items.
+pub(crate) fn check_weight(weight: f64) {
+    assert!(
+        weight.is_finite() && weight >= 0.0,
+        "the weight of a micro-batch must be finite and not negative, got {weight}"
+    );
+}
+
+/// The identifiers of a module's float parameters, in their order.
+pub(crate) fn parameter_ids<M: Module>(module: &M) -> Vec<ParamId> {
+    let mut ids = Ids(Vec::new());
+    module.visit(&mut ids);
+    ids.0
+}
+
+struct Ids(Vec<ParamId>);
+
+impl ModuleVisitor for Ids {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.push(param.id);
+    }
+}
+
 struct Add<'a> {
     total: &'a mut GradientsParams,
     grads: GradientsParams,
     factor: f64,
+    /// Whether some parameter is trained.
+    is_trained: bool,
+    /// Whether some parameter has a gradient.
+    has_gradients: bool,
 }
 
 impl ModuleVisitor for Add<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // A parameter of a view is no leaf: it requires no gradient, but it is tracked.
+        self.is_trained |=
+            param.is_require_grad() || param.is_initialized() && param.base().is_tracked();
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return;
         };
+        self.has_gradients = true;
         let grad = match self.factor {
             1.0 => at_least_f32(grad),
             factor => at_least_f32(grad).mul_scalar(factor),

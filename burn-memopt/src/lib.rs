@@ -69,4 +69,5 @@ pub mod gradients;
 pub mod memory;
 pub mod precision;
 pub mod prelude;
+pub mod tensors;
 pub mod train;

@@ -371,11 +371,12 @@ fn a_refused_step_puts_running_statistics_back(#[case] precision: Precision) {
     let good = random([2, 2, 5, 5], &device);
     let mut train = TrainStepConfig::new()
         .with_precision(precision)
+        .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(2)
         .init(SgdConfig::new().init());
     let mut step = |net: NormNet, inputs: [&Tensor<4>; 2]| {
         for x in inputs {
-            let loss = |y: Tensor<2>| y.square().mean();
+            let loss = |y: Tensor<2>| MicroLoss::mean(y.square().mean(), 2.0);
             train.micro_batch(&net, x.clone(), |net, x| net.forward(x), loss);
         }
         train.step(net, 0.01)
@@ -417,6 +418,19 @@ fn the_parameters_that_overflowed_are_named() {
 }
 
 #[test]
+fn a_shared_parameter_counts_once_in_a_report_and_is_named_twice() {
+    let layer: Linear = LinearConfig::new(4, 2).init(&test_device());
+    let once = Autocast::new(Precision::F16).report(&layer);
+    let tied = Autocast::new(Precision::F16).report(&vec![layer.clone(), layer]);
+    assert_eq!(tied.bytes(), once.bytes());
+    assert_eq!(tied.bytes_saved(), once.bytes_saved());
+    let paths: Vec<_> = tied.parameters.iter().map(|p| p.path.as_str()).collect();
+    assert_eq!(paths, ["0.weight", "0.bias", "1.weight", "1.bias"]);
+    assert_eq!(tied.parameters[2].shared_with.as_deref(), Some("0.weight"));
+    assert!(tied.to_string().contains("shared with 0.bias"), "{tied}");
+}
+
+#[test]
 fn a_nan_loss_in_f32_is_an_error_that_names_the_step_and_changes_nothing() {
     let device = test_device();
     let mut net = Net::new(&device);
@@ -448,7 +462,7 @@ fn gradients_that_are_not_finite_in_f32_name_their_parameters() {
     let mut train = TrainStepConfig::new().init(SgdConfig::new().init());
     // The root has an infinite slope at zero, its value is finite.
     let loss = (net.first.weight.val() * 0.0).sqrt().sum();
-    train.backward(&net, loss.into());
+    train.backward(&net, MicroLoss::mean(loss, 1.0));
     let (_, outcome) = train.step(net, 0.01);
     match outcome.expect_err("the gradient is NaN") {
         StepError::NonFiniteGradients {
@@ -559,7 +573,7 @@ fn half_precision_training_ends_near_the_f32_loss() {
         let mut last = f64::NAN;
         for _ in 0..150 {
             let y = y.clone();
-            let loss = |output: Tensor<2>| (output - y).square().mean();
+            let loss = |output: Tensor<2>| MicroLoss::mean((output - y).square().mean(), 32.0);
             train.micro_batch(&net, x.clone(), |net, x| net.forward(x), loss);
             let (next, outcome) = train.step(net, 3e-3);
             net = next;

@@ -143,7 +143,8 @@ fn where_not_even_one_item_fits_the_sizes_are_named() {
             panic!("can't allocate buffer of size: 64")
         };
         let images = blocks::image(4, &device);
-        train.micro_batch(model, images, forward, |output| output.mean());
+        let loss = |output: Tensor<4>| MicroLoss::mean(output.mean(), 1.0);
+        train.micro_batch(model, images, forward, loss);
         Ok::<_, StepError>(())
     });
     let error = outcome.unwrap_err().to_string();

@@ -9,7 +9,7 @@ use burn::optim::SgdConfig;
 use burn::tensor::{Device, Distribution, Tensor, activation};
 use burn_memopt::grad_checkpoint::{Policy, Segment, Sequence, run_chain};
 use burn_memopt::memory::{self, CountingAllocator, PeakMeter, PeakMethod};
-use burn_memopt::precision::{Precision, batch_norm, full_precision};
+use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm, full_precision};
 use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
 
 #[global_allocator]
@@ -76,6 +76,7 @@ fn peak(step: Step) -> u64 {
     let micro_batches = images.split(BATCH_SIZE / step.micro_batches, 0);
     let mut train = TrainStepConfig::new()
         .with_precision(step.precision)
+        .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(step.micro_batches)
         .init(SgdConfig::new().init());
     let spans = step.policy.spans(NUM_BLOCKS).expect("no budget");
@@ -87,7 +88,7 @@ fn peak(step: Step) -> u64 {
                 run_chain(&chain, &Segment::new(), &spans, x)
             };
             train.micro_batch(&blocks, images.clone(), forward, |y| {
-                MicroLoss::from(y.mean())
+                MicroLoss::mean(y.mean(), images.dims()[0] as f64)
             });
         }
         let (blocks, outcome) = train.step(blocks, 1e-3);

@@ -6,8 +6,8 @@ use burn::optim::AdamConfig;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::gradients::Clipping;
 use burn_memopt::memory::{self, CountingAllocator};
-use burn_memopt::precision::{Precision, batch_norm};
-use burn_memopt::train::{StepOutcome, TrainStepConfig};
+use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm};
+use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -32,6 +32,7 @@ fn live_bytes_stay_constant_over_mixed_precision_steps() {
     };
     let mut train = TrainStepConfig::new()
         .with_precision(Precision::F16)
+        .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(2)
         .with_clipping(Some(Clipping::Norm(1.0)))
         .init(AdamConfig::new().init());
@@ -48,7 +49,7 @@ fn live_bytes_stay_constant_over_mixed_precision_steps() {
                     net.last
                         .forward(batch_norm(&net.norm, net.first.forward(x)))
                 },
-                |y| y.square().mean() * factor,
+                |y| MicroLoss::mean(y.square().mean() * factor, 4.0),
             );
         }
         let (next, outcome) = train.step(net, 1e-3);

@@ -11,7 +11,7 @@ use burn::train::metric::LossMetric;
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::{MetricEarlyStoppingStrategy, StoppingCondition, TrainingError};
 use burn_memopt::gradients::Clipping;
-use burn_memopt::precision::{LossScalerConfig, Precision};
+use burn_memopt::precision::{AutocastPolicy, LossScalerConfig, Precision};
 use burn_memopt::train::{MicroBatchStrategy, StepError, TrainState, TrainStepConfig};
 use rstest::rstest;
 use supervised::{Net, NetConfig, Run, device, items, parameters, turn};
@@ -25,7 +25,13 @@ fn f16() -> TrainStepConfig {
         .with_growth_interval(4);
     TrainStepConfig::new()
         .with_precision(Precision::F16)
+        .with_policy(norms())
         .with_loss_scaler(Some(scaler))
+}
+
+/// Says that the nets here call `precision::batch_norm`.
+fn norms() -> AutocastPolicy {
+    AutocastPolicy::default().keep_type("BatchNorm")
 }
 
 #[test]
@@ -163,7 +169,9 @@ fn a_resumed_run_equals_an_uninterrupted_one(#[case] step: TrainStepConfig) {
 #[case::f16(Precision::F16)]
 fn checkpointed_segments_change_nothing(#[case] precision: Precision) {
     let _turn = turn();
-    let step = TrainStepConfig::new().with_precision(precision);
+    let step = TrainStepConfig::new()
+        .with_precision(precision)
+        .with_policy(norms());
     let config = NetConfig::new().with_batch_norm(true);
     let plain = config.init();
     let segmented = plain.clone().with_segment(true);
@@ -254,6 +262,24 @@ fn a_loss_that_is_nan_ends_the_training_before_it_reaches_a_parameter() {
     let error = source.downcast_ref::<StepError>().expect("a StepError");
     assert!(
         matches!(error, StepError::NonFiniteLoss { step: 1, .. }),
+        "{error}"
+    );
+    assert_eq!(parameters(&run.model), parameters(&net));
+}
+
+#[test]
+fn a_model_that_half_precision_cannot_run_is_refused_before_its_first_step() {
+    let _turn = turn();
+    let net = NetConfig::new().with_batch_norm(true).init();
+    let step = TrainStepConfig::new().with_precision(Precision::F16);
+    let run = Run::new(&net).with_step(step).launch();
+    let error = run
+        .error
+        .as_ref()
+        .expect("it does not say that it runs BatchNorm in f32");
+    let error = error.to_string();
+    assert!(
+        error.contains("BatchNorm (hidden.norm): call `precision::batch_norm"),
         "{error}"
     );
     assert_eq!(parameters(&run.model), parameters(&net));

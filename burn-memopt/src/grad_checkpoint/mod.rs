@@ -54,7 +54,6 @@ mod randomness;
 mod repeat;
 mod segment;
 mod tape;
-mod tensors;
 
 pub use chain::{Chain, Sequence, checkpoint_sequential, run_chain};
 pub use own_gradient::own_gradient;
@@ -63,15 +62,19 @@ pub use policy::{ParsePolicyError, Policy, Span};
 pub use profile::{PlanError, UnmeasuredError, plan, profile};
 pub use randomness::{RandomStreamGuard, SegmentSeed, hold_random_stream, share_seed};
 pub use segment::{Boundary, Segment};
-pub use tensors::Tensors;
+
+pub use crate::tensors::Tensors;
 
 use burn::module::Module;
 
 /// Runs `forward` on a module without keeping its intermediate results; the
 /// backward pass runs it again.
 ///
-/// Inputs and outputs are tensors of any rank and kind, or tuples, vectors,
-/// arrays and options of them. Segments nest, and a module may serve in several.
+/// Inputs and outputs are [`Tensors`]: tensors of any rank and kind, tuples,
+/// vectors, arrays, options and structs of them. The closure runs again in the
+/// backward pass, so it owns what it uses (`'static`): clone a mask or a setting
+/// into it and write `move`, or pass it as an input; both are shown in
+/// [`tensors`](crate::tensors). Segments nest, and a module may serve in several.
 /// An input that does not need a gradient is fine: the parameters still get
 /// theirs. Where nothing is tracked (inference), `forward` simply runs.
 ///

@@ -4,7 +4,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::dtype::is_castable;
-use super::{AutocastPolicy, CastFloats, Precision, PrecisionReport};
+use super::{AutocastPolicy, Precision, PrecisionReport, UnsupportedLayersError};
+use crate::tensors::Tensors;
 
 /// Runs a model in half precision while its parameters stay in f32.
 ///
@@ -17,6 +18,8 @@ use super::{AutocastPolicy, CastFloats, Precision, PrecisionReport};
 /// - Works with any module: one cast a parameter and forward.
 /// - [`AutocastPolicy`] says what stays in f32. `BatchNorm` does: run it
 ///   through [`batch_norm`](super::batch_norm).
+/// - A few layers of burn cannot run in half precision in an unedited model;
+///   [`check`](Self::check) lists them before one fails inside burn.
 /// - Running statistics are never cast, in any module: the view shares them
 ///   with the model.
 /// - Tensors that are plain fields, not parameters, are not cast.
@@ -78,14 +81,15 @@ impl Autocast {
     /// Runs `forward` on a view of `model`: float inputs are cast to half
     /// precision, float outputs back to f32, so that losses see f32.
     ///
-    /// Inputs and outputs are tensors or tuples and vectors of tensors; see
-    /// [`CastFloats`]. What must stay in f32, coordinates for grid sampling for
-    /// instance, is captured by the closure instead.
+    /// Inputs and outputs are tensors, tuples, vectors or structs of tensors; see
+    /// [`Tensors`]. What must stay in f32, coordinates for grid sampling for
+    /// instance, is captured by the closure or is an `uncast` field of
+    /// [`impl_tensors!`](crate::impl_tensors).
     pub fn run<M, I, O>(&self, model: &M, input: I, forward: impl FnOnce(&M, I) -> O) -> O
     where
         M: Module,
-        I: CastFloats,
-        O: CastFloats,
+        I: Tensors,
+        O: Tensors,
     {
         if self.precision == Precision::F32 {
             return forward(model, input);
@@ -116,11 +120,44 @@ impl Autocast {
 
     /// Casts the float tensors of `input` as [`run`](Self::run) does.
     #[must_use]
-    pub fn cast<I: CastFloats>(&self, input: I) -> I {
+    pub fn cast<I: Tensors>(&self, input: I) -> I {
         match self.precision {
             Precision::F32 => input,
             half => input.cast_floats(half.dtype()),
         }
+    }
+
+    /// Whether every layer of `model` can run in this precision.
+    ///
+    /// Finds burn's own layers by type: `BatchNorm`, `Lstm`, `Gru`,
+    /// `PositionalEncoding` and others that mix f32 tensors of their own with
+    /// half-precision input, which burn refuses or, without debug assertions,
+    /// may compute wrongly. Layers that the policy keeps in f32 by
+    /// [`keep_type`](AutocastPolicy::keep_type) or
+    /// [`keep_path`](AutocastPolicy::keep_path) pass: naming them there says
+    /// that the model gives them f32. [`TrainStep`](crate::train::TrainStep)
+    /// and its strategy check before their first step.
+    ///
+    /// # Errors
+    /// If there are such layers; lists them by path with the remedy for each.
+    ///
+    /// # Example
+    /// ```
+    /// use burn::nn::{BatchNorm, BatchNormConfig};
+    /// use burn::tensor::Device;
+    /// use burn_memopt::precision::{Autocast, AutocastPolicy, Precision};
+    ///
+    /// let norm: BatchNorm = BatchNormConfig::new(4).init(&Device::flex());
+    /// let autocast = Autocast::new(Precision::F16);
+    /// let error = autocast.check(&norm).expect_err("burn's own forward cannot");
+    /// assert!(error.to_string().contains("precision::batch_norm"));
+    ///
+    /// // The model calls `precision::batch_norm` and says so.
+    /// let policy = AutocastPolicy::default().keep_type("BatchNorm");
+    /// assert!(autocast.with_policy(policy).check(&norm).is_ok());
+    /// ```
+    pub fn check<M: Module>(&self, model: &M) -> Result<(), UnsupportedLayersError> {
+        UnsupportedLayersError::check(self, model)
     }
 
     /// What each parameter of `model` is computed in, and its bytes.
@@ -146,6 +183,11 @@ impl Place {
     pub(super) fn enter(&mut self, name: &str, container_type: &str) {
         self.names.push(name.to_string());
         self.types.push(container_type.to_string());
+    }
+
+    /// Whether the policy names this place itself, beyond what it always keeps.
+    pub(super) fn is_named(&self, policy: &AutocastPolicy) -> bool {
+        self.types.iter().any(|name| policy.names_type(name)) || policy.keeps_path(&self.path())
     }
 
     pub(super) fn exit(&mut self) {

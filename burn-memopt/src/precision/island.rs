@@ -1,19 +1,23 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::BatchNorm;
 use burn::tensor::{FloatDType, Tensor};
+use burn_backend::TensorMetadata;
 
 use super::dtype::is_half;
 use crate::grad_checkpoint::Segment;
+use crate::tensors::Tensors;
 
-/// Runs `forward` in f32 inside a half-precision forward and narrows the result
-/// back to the dtype of `input`.
+/// Runs `forward` in f32 inside a half-precision forward and narrows the results
+/// back to the dtype of `inputs`.
 ///
-/// The island is a gradient-checkpointed segment: for the backward pass it
+/// For a piece that half precision would make inexact, and for the layers that
+/// [`Autocast::check`](super::Autocast::check) lists. Inputs and outputs are
+/// [`Tensors`]; all floats of the outputs are narrowed. The island is a gradient-checkpointed segment: for the backward pass it
 /// keeps its half-precision input only and is recomputed. Parameters of
 /// `module` that are in half precision are widened inside; keep them in f32 by
 /// [`AutocastPolicy`](super::AutocastPolicy) to compute with their exact values.
 ///
-/// An input that is not in half precision just runs `forward`.
+/// Where no input is in half precision, `forward` just runs.
 ///
 /// # Exactness
 /// The island computes as f32 does; its result is rounded once.
@@ -30,39 +34,84 @@ use crate::grad_checkpoint::Segment;
 /// let y = full_precision(&head, x, |head, x| head.forward(x).exp().log());
 /// assert_eq!(y.dtype(), DType::F16);
 /// ```
-pub fn full_precision<M, const D: usize, const E: usize>(
+///
+/// An LSTM with its state, in chunks of the sequence. Each chunk is recomputed,
+/// so the peak of a pass over 128 steps of `[64, 128]` falls to 0.38 of plain f32
+/// in chunks of 32 steps and to 0.32 in chunks of 8. With states of `[16, 64]` it
+/// is 0.78 and 0.69, and in one chunk more than plain: there autodiff's own
+/// records of the many small operations weigh as much as the tensors, and no
+/// precision makes them smaller.
+/// ```
+/// use burn::nn::{Lstm, LstmConfig, LstmState};
+/// use burn::tensor::{DType, Device, Tensor};
+/// use burn_memopt::precision::{Autocast, AutocastPolicy, Precision, full_precision};
+///
+/// let device = Device::flex().autodiff();
+/// let lstm: Lstm = LstmConfig::new(4, 8, true).init(&device);
+/// let policy = AutocastPolicy::default().keep_type("Lstm");
+/// let autocast = Autocast::new(Precision::F16).with_policy(policy);
+/// autocast.check(&lstm)?;
+///
+/// let x = Tensor::<3>::ones([2, 6, 4], &device);
+/// let y = autocast.run(&lstm, x, |lstm: &Lstm, x: Tensor<3>| {
+///     let (mut outputs, mut state) = (Vec::new(), None);
+///     for chunk in x.split(3, 1) {
+///         let forward = |lstm: &Lstm, (x, state): (Tensor<3>, Option<LstmState<2>>)| {
+///             lstm.forward(x, state)
+///         };
+///         let (y, after) = full_precision(lstm, (chunk, state), forward);
+///         assert_eq!(y.dtype(), DType::F16);
+///         outputs.push(y);
+///         state = Some(after);
+///     }
+///     Tensor::cat(outputs, 1)
+/// });
+/// assert_eq!((y.dims(), y.dtype()), ([2, 6, 8], DType::F32));
+/// # Ok::<(), burn_memopt::precision::UnsupportedLayersError>(())
+/// ```
+pub fn full_precision<M, I, O>(
     module: &M,
-    input: Tensor<D>,
-    forward: impl Fn(&M, Tensor<D>) -> Tensor<E> + Send + 'static,
-) -> Tensor<E>
+    inputs: I,
+    forward: impl Fn(&M, I) -> O + Send + 'static,
+) -> O
 where
     M: Module + 'static,
+    I: Tensors,
+    O: Tensors,
 {
-    island(Segment::new(), module, input, forward)
+    island(Segment::new(), module, inputs, forward)
 }
 
-fn island<M, const D: usize, const E: usize>(
+fn island<M, I, O>(
     segment: Segment,
     module: &M,
-    input: Tensor<D>,
-    forward: impl Fn(&M, Tensor<D>) -> Tensor<E> + Send + 'static,
-) -> Tensor<E>
+    inputs: I,
+    forward: impl Fn(&M, I) -> O + Send + 'static,
+) -> O
 where
     M: Module + 'static,
+    I: Tensors,
+    O: Tensors,
 {
-    let narrow = input.dtype();
-    if !is_half(narrow) {
-        return forward(module, input);
-    }
-    let narrow = FloatDType::from(narrow);
-    segment.run(module, input, move |module: &M, input: Tensor<D>| {
+    let mut parts = Vec::new();
+    let structure = inputs.flatten(&mut parts);
+    let narrow = parts
+        .iter()
+        .map(|part| part.dtype())
+        .find(|&dtype| is_half(dtype));
+    let inputs = I::unflatten(&structure, &mut parts.into_iter());
+    let Some(narrow) = narrow.map(FloatDType::from) else {
+        return forward(module, inputs);
+    };
+    segment.run(module, inputs, move |module: &M, inputs: I| {
         // The cast is inside, so that the half-precision input is what is kept.
-        let input = input.cast(FloatDType::F32);
-        let output = match has_half(module) {
-            true => forward(&module.clone().map(&mut Widen), input),
-            false => forward(module, input),
+        let inputs = inputs.cast_floats(FloatDType::F32);
+        let outputs = if has_half(module) {
+            forward(&module.clone().map(&mut Widen), inputs)
+        } else {
+            forward(module, inputs)
         };
-        output.cast(narrow)
+        outputs.cast_floats(narrow)
     })
 }
 
@@ -91,7 +140,12 @@ where
 /// ```
 pub fn batch_norm<const D: usize>(norm: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
     let segment = Segment::new().without_randomness();
-    island(segment, norm, input, |norm, input| norm.forward(input))
+    island(
+        segment,
+        norm,
+        input,
+        |norm: &BatchNorm, input: Tensor<D>| norm.forward(input),
+    )
 }
 
 fn has_half<M: Module>(module: &M) -> bool {

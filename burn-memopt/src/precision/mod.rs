@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Precision`] | names a precision and asks the device for it |
 //! | [`Autocast`] | shows a model in half precision; gradients reach the f32 parameters |
+//! | [`Autocast::check`] | lists the layers of a model that cannot run in half precision |
 //! | [`AutocastPolicy`] | what stays in f32, by container type and parameter path |
 //! | [`full_precision`], [`batch_norm`] | an f32 island inside a half-precision forward |
 //! | [`ops`] | which operation needs which precision, and helpers |
@@ -30,7 +31,6 @@
 //! order, see [`train`](crate::train).
 
 mod autocast;
-mod cast;
 mod dtype;
 mod island;
 mod loss_scaler;
@@ -38,13 +38,17 @@ pub mod ops;
 mod policy;
 mod report;
 mod scaled;
+mod unsupported;
 
 pub use autocast::Autocast;
 pub(crate) use autocast::running_states;
-pub use cast::CastFloats;
+pub(crate) use dtype::is_castable;
 pub use dtype::{ParsePrecisionError, Precision, PrecisionError};
 pub use island::{batch_norm, full_precision};
 pub use loss_scaler::{LossScaler, LossScalerConfig};
 pub use policy::AutocastPolicy;
 pub use report::{ParameterPrecision, PrecisionReport};
 pub use scaled::{Scaled, ScaledLoss, Stepped, Unscaled};
+pub use unsupported::{UnsupportedLayer, UnsupportedLayersError};
+
+pub use crate::tensors::Tensors;

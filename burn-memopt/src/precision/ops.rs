@@ -8,8 +8,9 @@
 //!
 //! | operations | run in |
 //! |---|---|
-//! | matmul, linear, convolutions, recurrent cells, attention, prelu | half |
+//! | matmul, linear, convolutions, attention, prelu | half |
 //! | exp, log, powers, reciprocals, softmax, softplus, sums, means, norms, losses | f32 |
+//! | LSTM and GRU (half in PyTorch; burn's layers make an f32 output of their own) | f32 |
 //! | grid sampling and its coordinates, scatter, dot and cross products | the widest input |
 //! | everything else (activations, pooling, interpolation, concatenation) | their input's |
 //!
@@ -57,7 +58,7 @@ pub const OPERATIONS: &[(&str, RunIn)] = &[
     ("exp", RunIn::Full),
     ("grid_sample_2d", RunIn::Widest),
     ("group_norm", RunIn::Full),
-    ("gru", RunIn::Half),
+    ("gru", RunIn::Full),
     ("instance_norm", RunIn::Full),
     ("kl_div", RunIn::Full),
     ("l1_loss", RunIn::Full),
@@ -66,7 +67,7 @@ pub const OPERATIONS: &[(&str, RunIn)] = &[
     ("log", RunIn::Full),
     ("log1p", RunIn::Full),
     ("log_softmax", RunIn::Full),
-    ("lstm", RunIn::Half),
+    ("lstm", RunIn::Full),
     ("matmul", RunIn::Half),
     ("mean", RunIn::Full),
     ("mse_loss", RunIn::Full),

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 ///
 /// burn does not promote dtypes, so what is kept in f32 must be given f32:
 /// call it through [`full_precision`](super::full_precision), and `BatchNorm`
-/// through [`batch_norm`](super::batch_norm).
+/// through [`batch_norm`](super::batch_norm). Naming a layer here says that the
+/// model does so, and [`Autocast::check`](super::Autocast::check) believes it;
+/// for `BatchNorm` too, which is kept without being named.
 ///
 /// # Example
 /// ```
@@ -59,10 +61,13 @@ impl AutocastPolicy {
     /// Takes the form burn gives to visitors, `Struct:Linear` or
     /// `Enum:Activation`.
     pub fn keeps_type(&self, container_type: &str) -> bool {
-        let (_, name) = container_type
-            .split_once(':')
-            .unwrap_or(("", container_type));
-        name == ALWAYS_KEPT || self.keep_types.iter().any(|kept| kept == name)
+        type_name(container_type) == ALWAYS_KEPT || self.names_type(container_type)
+    }
+
+    /// Whether `container_type` is among [`keep_types`](Self::keep_types).
+    pub(super) fn names_type(&self, container_type: &str) -> bool {
+        let name = type_name(container_type);
+        self.keep_types.iter().any(|kept| kept == name)
     }
 
     /// Whether the parameter at `path` (components joined by dots) is kept in f32.
@@ -76,6 +81,12 @@ impl AutocastPolicy {
             })
         })
     }
+}
+
+/// The name of a struct or enum in the form burn gives to visitors.
+pub(super) fn type_name(container_type: &str) -> &str {
+    let name = container_type.split_once(':');
+    name.map_or(container_type, |(_, name)| name)
 }
 
 /// Whether `text` has the form of `pattern`, where `*` is any run of characters.

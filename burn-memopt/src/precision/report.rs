@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
@@ -14,7 +14,9 @@ use crate::memory::Bytes;
 /// Printed, it is a table with a line of totals. In training the f32
 /// parameters stay beside their half-precision copies, so what autocast saves
 /// there are activations; the bytes saved here are what each use of a parameter
-/// reads less, and what inference on the view alone needs less.
+/// reads less, and what inference on the view alone needs less. A parameter that
+/// several layers share has an entry at each of their paths and counts at the
+/// first.
 ///
 /// # Example
 /// ```
@@ -42,9 +44,12 @@ pub struct ParameterPrecision {
     pub master: DType,
     /// The dtype the forward pass computes in.
     pub compute: DType,
-    /// Bytes of the stored values.
+    /// The first path of the parameter, if this is another one.
+    pub shared_with: Option<String>,
+    /// Bytes of the stored values; zero at another path than the first.
     pub bytes: Bytes,
-    /// Bytes of the values the forward pass reads.
+    /// Bytes of the values the forward pass reads; zero at another path than the
+    /// first.
     pub compute_bytes: Bytes,
     /// Whether the last gradients of this parameter held an infinity or a NaN.
     pub overflowed: bool,
@@ -56,6 +61,7 @@ impl PrecisionReport {
             autocast,
             running: running_states(model),
             place: Place::default(),
+            first_paths: HashMap::new(),
             parameters: Vec::new(),
         };
         model.visit(&mut collector);
@@ -103,9 +109,11 @@ impl fmt::Display for PrecisionReport {
         )?;
         for p in &self.parameters {
             let overflow = if p.overflowed { "  overflowed" } else { "" };
+            let shared = p.shared_with.as_ref();
+            let shared = shared.map_or(String::new(), |path| format!("  shared with {path}"));
             writeln!(
                 f,
-                "{:<width$}  {:>6}  {:>7}  {:>12}  {:>12}{overflow}",
+                "{:<width$}  {:>6}  {:>7}  {:>12}  {:>12}{shared}{overflow}",
                 p.path,
                 p.master.name(),
                 p.compute.name(),
@@ -129,6 +137,7 @@ struct Collector<'a> {
     autocast: &'a Autocast,
     running: HashSet<ParamId>,
     place: Place,
+    first_paths: HashMap<ParamId, String>,
     parameters: Vec<ParameterPrecision>,
 }
 
@@ -151,11 +160,19 @@ impl ModuleVisitor for Collector<'_> {
             Some(dtype) if is_castable(master) => dtype.into(),
             _ => master,
         };
-        let elements = tensor.shape().num_elements();
+        let path = self.place.path();
+        let shared_with = self.first_paths.get(&param.id).cloned();
+        let elements = if shared_with.is_some() {
+            0
+        } else {
+            self.first_paths.insert(param.id, path.clone());
+            tensor.shape().num_elements()
+        };
         self.parameters.push(ParameterPrecision {
-            path: self.place.path(),
+            path,
             master,
             compute,
+            shared_with,
             bytes: Bytes::new((elements * master.size()) as u64),
             compute_bytes: Bytes::new((elements * compute.size()) as u64),
             overflowed: false,

@@ -1,10 +1,10 @@
-use burn::module::Module;
+use burn::module::{Module, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor};
 
 use super::statistics::RunningStatistics;
 use super::{MicroLoss, StepError, TrainState, TrainStepConfig};
-use crate::accumulate::GradientAccumulator;
+use crate::accumulate::{GradientAccumulator, parameter_ids};
 use crate::gradients::Clipping;
 use crate::precision::{Autocast, LossScaler, Scaled, Unscaled};
 
@@ -20,6 +20,8 @@ pub(super) struct Group {
     loss_sum: Option<Tensor<1>>,
     /// As they were before the group; kept after it, to undo its update.
     statistics: Option<RunningStatistics>,
+    /// The parameters of the model that was last trained; none before the first.
+    ids: Vec<ParamId>,
     state: TrainState,
 }
 
@@ -53,6 +55,7 @@ impl Group {
             accumulator: GradientAccumulator::new(),
             loss_sum: None,
             statistics: None,
+            ids: Vec::new(),
             state: TrainState {
                 steps: 0,
                 skipped_in_a_row: 0,
@@ -79,6 +82,7 @@ impl Group {
         self.accumulator.clear();
         self.loss_sum = None;
         self.statistics = None;
+        self.ids.clear();
         self.state = state;
         Ok(())
     }
@@ -106,31 +110,48 @@ impl Group {
         self.micro_batches() >= self.accumulation_steps
     }
 
-    /// Remembers the running statistics before the first micro-batch.
+    /// Remembers the running statistics before the first micro-batch; before the very first, sees
+    /// that the model can run in this precision.
     pub(super) fn begin<M: Module>(&mut self, model: &M) {
+        if self.ids.is_empty()
+            && let Err(error) = self.autocast.check(model)
+        {
+            panic!("{error}");
+        }
+        self.check_model(model);
         if self.accumulator.micro_batches() == 0 {
             self.statistics = Some(RunningStatistics::of(model));
         }
     }
 
+    /// One optimizer, one loss scale and one group are for one model. It may grow or shrink between
+    /// groups; within one the accumulator sees that it stays the same.
+    fn check_model<M: Module>(&mut self, model: &M) {
+        let ids = parameter_ids(model);
+        assert!(
+            self.ids.is_empty() || ids.iter().any(|id| self.ids.contains(id)),
+            "a `TrainStep` must train one model, got another that shares no parameter with it: give \
+             each model a `TrainStep` of its own"
+        );
+        self.ids = ids;
+    }
+
     /// Accumulates the gradients of one micro-batch.
     pub(super) fn backward<M: Module>(&mut self, model: &M, loss: MicroLoss) {
-        let num_elements = loss.loss.shape().num_elements();
-        assert!(
-            num_elements == 1,
-            "the loss must be one number, got {num_elements} elements"
-        );
+        self.check_model(model);
         let mean = loss.loss.cast(FloatDType::F32);
-        self.add_loss(mean.clone().without_autodiff(), loss.weight, loss.is_sum);
+        let value = mean.clone().without_autodiff();
         let scaled = match &self.state.scaler {
             Some(scaler) => mean.mul_scalar(scaler.current()),
             None => mean,
         };
         let grads = GradientsParams::from_grads(scaled.backward(), model);
-        match loss.is_sum {
-            true => self.accumulator.accumulate_sum(model, grads, loss.weight),
-            false => self.accumulator.accumulate(model, grads, loss.weight),
+        if loss.is_sum {
+            self.accumulator.accumulate_sum(model, grads, loss.weight);
+        } else {
+            self.accumulator.accumulate(model, grads, loss.weight);
         }
+        self.add_loss(value, loss.weight, loss.is_sum);
     }
 
     fn add_loss(&mut self, loss: Tensor<1>, weight: f64, is_sum: bool) {

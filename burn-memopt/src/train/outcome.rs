@@ -2,7 +2,7 @@ use burn::tensor::TensorReadError;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::list;
-use crate::precision::LossScaler;
+use crate::precision::{LossScaler, UnsupportedLayersError};
 
 /// The state of a [`TrainStep`](super::TrainStep) between two groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -132,6 +132,9 @@ pub enum StepError {
         /// What the device says of the last.
         source: TensorReadError,
     },
+    /// The model has layers that cannot run in the precision of the run.
+    #[error("the training did not begin, since {0}")]
+    UnsupportedLayers(UnsupportedLayersError),
     /// A state of a run that treats its loss differently.
     #[error(
         "cannot go on from a state {saved}, this run is {expected}; resume with the precision \

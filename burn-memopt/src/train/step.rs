@@ -4,14 +4,15 @@ use burn::optim::ModuleOptimizer;
 
 use super::group::{Group, Verdict};
 use super::{MicroLoss, StepError, StepOutcome, TrainState};
-use crate::precision::{Autocast, CastFloats};
+use crate::precision::Autocast;
+use crate::tensors::Tensors;
 
 /// One optimizer step out of micro-batches, with everything in its order:
 /// half-precision forward, scaled loss, backward, weighted sum, mean, unscale,
 /// check, clip, step or skip.
 ///
 /// For one model and one optimizer in a loop of one's own. Several models have
-/// a `TrainStep` each; where they share a loss scaler, compose the pieces of
+/// a `TrainStep` each, and a second one is refused; where they share a loss scaler, compose the pieces of
 /// [`precision`](crate::precision) and [`accumulate`](crate::accumulate)
 /// instead.
 ///
@@ -74,30 +75,38 @@ impl TrainStep {
     /// memory but one set of gradients.
     ///
     /// # Panics
-    /// If the loss is not part of an autodiff graph, is not one number, or has
-    /// a weight that is negative or not finite.
-    pub fn micro_batch<M, I, O, L>(
+    /// - Before anything ran, if the model has layers that cannot run in the precision of the step;
+    ///   lists them with the remedy for each, as [`Autocast::check`] does.
+    /// - If `model` is not the one that this step trains: other parameters within a group, none in
+    ///   common with the model of the group before.
+    /// - If the loss is not part of an autodiff graph, or no parameter has a gradient: `model` is an
+    ///   autocast view, or the loss does not depend on it.
+    pub fn micro_batch<M, I, O>(
         &mut self,
         model: &M,
         input: I,
         forward: impl FnOnce(&M, I) -> O,
-        loss: impl FnOnce(O) -> L,
+        loss: impl FnOnce(O) -> MicroLoss,
     ) where
         M: Module,
-        I: CastFloats,
-        O: CastFloats,
-        L: Into<MicroLoss>,
+        I: Tensors,
+        O: Tensors,
     {
         self.begin(model);
         let output = self.autocast().run(model, input, forward);
-        self.backward(model, loss(output).into());
+        self.backward(model, loss(output));
     }
 
-    /// Remembers the running statistics of `model` at the start of a group.
+    /// Remembers the running statistics of `model` at the start of a group, and
+    /// checks it before the first.
     ///
     /// [`micro_batch`](Self::micro_batch) does it; call it before a forward pass
     /// of your own, whose loss goes to [`backward`](Self::backward). Without it
     /// a refused step keeps the statistics of its forward passes.
+    ///
+    /// # Panics
+    /// If `model` cannot run in this precision, or is not the one that this step
+    /// trains, as [`micro_batch`](Self::micro_batch).
     pub fn begin<M: Module>(&mut self, model: &M) {
         self.group.begin(model);
     }
@@ -124,6 +133,9 @@ impl TrainStep {
     ///
     /// The gradients of the group are dropped; the model and the optimizer are
     /// as before, running statistics included.
+    ///
+    /// # Panics
+    /// If `model` is not that of the group's micro-batches.
     pub fn step<M: Module>(
         &mut self,
         model: M,

@@ -36,6 +36,9 @@ pub use saved_state::StateCheckpointer;
 ///   rate stay as they were.
 /// - A loss or gradient that is not finite otherwise ends the training before it
 ///   reaches a parameter. `LearningResult::error` says why.
+/// - A model with layers that cannot run in the precision of the run is refused
+///   before its first step, with the remedy for each
+///   ([`Autocast::check`](crate::precision::Autocast::check)).
 /// - Validation is in f32, on the parameters the optimizer updates.
 ///
 /// # Resuming
@@ -150,7 +153,11 @@ impl MicroBatchStrategy {
     }
 
     /// The group to begin with: a new one, or with the state that was restored.
-    fn group<M: MicroStep>(&self, components: &TrainingComponents<M>) -> Result<Group, StepError> {
+    fn group<M: MicroStep>(
+        &self,
+        components: &TrainingComponents<M>,
+        model: &M,
+    ) -> Result<Group, StepError> {
         assert!(
             components.grad_accumulation.is_none(),
             "grads_accumulation must not be set beside a MicroBatchStrategy, which takes \
@@ -158,6 +165,8 @@ impl MicroBatchStrategy {
             components.grad_accumulation.unwrap_or_default()
         );
         let mut group = self.config.group();
+        let checked = group.autocast().check(model);
+        checked.map_err(StepError::UnsupportedLayers)?;
         assert!(
             components.checkpointer.is_none()
                 || self.saved.has_checkpointer()
@@ -201,7 +210,7 @@ impl<M: MicroStep> SupervisedLearningStrategy<M> for MicroBatchStrategy {
         let train_loader = train_loader.to_device(&self.device);
         let valid_loader = valid_loader.to_device(&self.device.clone().inner());
         learner.fork(&self.device);
-        match self.group(&components) {
+        match self.group(&components, &learner.model()) {
             Ok(mut group) => {
                 // A shuffled loader draws an order for each iterator.
                 for _ in 1..starting_epoch {

@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::tensor::{Device, FloatDType, Tensor};
-use burn_memopt::precision::CastFloats;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::impl_tensors;
 
 use super::deform_align::DeformAlign;
 use super::direction::Direction;
@@ -49,14 +49,7 @@ pub struct Flows {
     pub backward: Tensor<5>,
 }
 
-impl CastFloats for Flows {
-    fn cast_floats(self, dtype: FloatDType) -> Self {
-        Self {
-            forward: self.forward.cast_floats(dtype),
-            backward: self.backward.cast_floats(dtype),
-        }
-    }
-}
+impl_tensors!(Flows { forward, backward });
 
 impl Flows {
     /// The same on a device that records gradients.

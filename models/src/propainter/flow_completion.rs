@@ -3,8 +3,8 @@ use burn::nn::PaddingConfig3d;
 use burn::nn::conv::{Conv2d, Conv3d, Conv3dConfig};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, FloatDType, Tensor};
-use burn_memopt::precision::CastFloats;
+use burn::tensor::{Device, Tensor};
+use burn_memopt::impl_tensors;
 
 use super::edge_detector::EdgeDetector;
 use super::feature_propagation::Flows;
@@ -71,14 +71,7 @@ pub struct FlowPrediction {
     pub edges: [Tensor<5>; 2],
 }
 
-impl CastFloats for FlowPrediction {
-    fn cast_floats(self, dtype: FloatDType) -> Self {
-        Self {
-            flows: self.flows.cast_floats(dtype),
-            edges: self.edges.cast_floats(dtype),
-        }
-    }
-}
+impl_tensors!(FlowPrediction { flows, edges });
 
 /// A convolution and one that doubles the sides.
 #[derive(Module, Debug)]

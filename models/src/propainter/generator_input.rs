@@ -1,5 +1,5 @@
-use burn::tensor::{FloatDType, Tensor};
-use burn_memopt::precision::CastFloats;
+use burn::tensor::Tensor;
+use burn_memopt::impl_tensors;
 
 use super::encoder::SCALE;
 use super::feature_propagation::Flows;
@@ -23,18 +23,8 @@ pub struct GeneratorInput {
     pub num_local: usize,
 }
 
-/// Flows stay as they are: they say where pixels come from.
-impl CastFloats for GeneratorInput {
-    fn cast_floats(self, dtype: FloatDType) -> Self {
-        Self {
-            frames: self.frames.cast_floats(dtype),
-            flows: self.flows,
-            masks: self.masks.cast_floats(dtype),
-            updated_masks: self.updated_masks.cast_floats(dtype),
-            num_local: self.num_local,
-        }
-    }
-}
+// Flows stay in f32: they say where pixels come from.
+impl_tensors!(GeneratorInput { frames, masks, updated_masks; uncast flows; plain num_local });
 
 impl GeneratorInput {
     /// Fills the holes of the local frames with pixels of each other first, and blanks what is

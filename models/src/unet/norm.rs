@@ -9,7 +9,8 @@ use super::config::NormKind;
 
 /// The normalization layer of a [`DoubleConv`](super::DoubleConv).
 ///
-/// Half-precision input is normalized in f32 and returned in its own type.
+/// Half-precision input is normalized in f32 and returned in its own type; a `TrainStep` in half
+/// precision believes that of batch norm if its policy says `keep_type("BatchNorm")`.
 ///
 /// # Exactness
 /// Batch norm normalizes with burn's own kernel. Its running variance takes the *unbiased*

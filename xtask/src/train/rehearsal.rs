@@ -13,6 +13,7 @@ use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt::train::{StepOutcome, TrainStep, TrainStepConfig};
 
 use super::job::Job;
+use super::techniques;
 pub(crate) use super::techniques::Recomputable;
 
 /// The learning rate and the norm that a rehearsed step is clipped to; neither matters to memory.
@@ -62,6 +63,7 @@ impl<J: Rehearsal> Stage<J> {
     ) -> impl FnMut(&PeakMeter) -> Result<(), BoxError> + use<'a, J> {
         let mut train = TrainStepConfig::new()
             .with_precision(precision)
+            .with_policy(techniques::autocast_policy())
             .with_clipping(Some(Clipping::Norm(CLIP_NORM.into())))
             .init(J::optimizer());
         let mut network = Some(network);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::Feed;
 use super::job::Job;
+use super::techniques;
 use super::trainer::Trainer;
 use crate::settings::RunSettings;
 
@@ -90,6 +91,7 @@ impl<J: Job> Session<J> {
     ) -> Result<Self> {
         let config = TrainStepConfig::new()
             .with_precision(precision)
+            .with_policy(techniques::autocast_policy())
             .with_accumulation_steps(run.accumulation_steps)
             .with_clipping(Some(Clipping::Norm(run.clip_norm)))
             .with_undo_updates(run.auto_micro_batch);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::{BlockCost, Plan, PlanError, Policy, UnmeasuredError};
-use burn_memopt::precision::Precision;
+use burn_memopt::precision::{AutocastPolicy, Precision};
 use burn_memopt_models::decode::SigmaMUNet;
 use burn_memopt_models::unet::UNet;
 
@@ -110,6 +110,12 @@ pub fn recomputes(run: &RunSettings) -> Result<bool> {
 fn policy(settings: &RunSettings) -> Result<Policy> {
     let policy = settings.grad_checkpoint.as_str().parse::<Policy>();
     policy.map_err(|error| UsageError(format!("--grad-checkpoint: {error}")).into())
+}
+
+/// What stays in f32 in half precision: batch normalization, which the models here run in f32
+/// whatever their input.
+pub fn autocast_policy() -> AutocastPolicy {
+    AutocastPolicy::default().keep_type("BatchNorm")
 }
 
 /// The precision that was chosen, which `device` must have.

@@ -1,4 +1,6 @@
-use burn::module::{Module, ModuleVisitor, Param};
+use std::collections::HashSet;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -49,7 +51,8 @@ impl OptimizerKind {
 /// What a model takes whatever its input: parameters, their gradients, and what an optimizer keeps.
 ///
 /// # Exactness
-/// Exact: elements times bytes of their dtype. Parameters that burn has not drawn yet count as
+/// Exact: elements times bytes of their dtype; a parameter that several layers share counts once.
+/// Parameters that burn has not drawn yet count as
 /// f32, which they become unless the device was told another default.
 ///
 /// # Example
@@ -101,10 +104,14 @@ impl ModelBytes {
 struct Count {
     all: u64,
     trained: u64,
+    counted: HashSet<ParamId>,
 }
 
 impl ModuleVisitor for Count {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !self.counted.insert(param.id) {
+            return;
+        }
         let value_bytes = match param.is_initialized() {
             true => param.val().dtype().size() as u64,
             false => DEFAULT_VALUE_BYTES,
@@ -146,6 +153,20 @@ mod tests {
         assert_eq!(bytes.parameters, Bytes::new(4 * 4 * 16));
         assert_eq!(bytes.gradients, Bytes::new(4 * 2 * 16));
         assert!(bytes.has_batch_statistics);
+    }
+
+    #[test]
+    fn a_parameter_that_two_layers_share_counts_once() {
+        let device = Device::flex().autodiff();
+        let layer = LinearConfig::new(8, 4).init(&device);
+        let bytes = ModelBytes::of(&layer);
+        let tied = vec![layer.clone(), layer];
+        assert_eq!(ModelBytes::of(&tied), bytes);
+        let untied = vec![
+            LinearConfig::new(8, 4).init(&device),
+            LinearConfig::new(8, 4).init(&device),
+        ];
+        assert_eq!(ModelBytes::of(&untied).gradients, bytes.gradients * 2);
     }
 
     #[test]

@@ -77,14 +77,23 @@ pub trait MicroStep: LearnerModel + TrainStep {
     /// `TrainStep::step`.
     ///
     /// A loss that is a sum is divided by its weight, as the strategy does.
+    ///
+    /// # Panics
+    /// If the weight is zero: burn's own strategies cannot leave a batch out.
     fn plain_step(
         &self,
         batch: <Self as TrainStep>::Input,
     ) -> TrainOutput<<Self as TrainStep>::Output> {
         let (loss, output) = self.micro_step(batch, &Autocast::default());
-        let mean = match loss.is_sum {
-            true => loss.loss.div_scalar(loss.weight),
-            false => loss.loss,
+        assert!(
+            loss.weight > 0.0,
+            "a plain step must have a loss over at least one item, got a weight of zero: leave out \
+             empty and fully masked batches, or train by MicroBatchStrategy, which does"
+        );
+        let mean = if loss.is_sum {
+            loss.loss.div_scalar(loss.weight)
+        } else {
+            loss.loss
         };
         TrainOutput::new(self, mean.backward(), output)
     }
