@@ -17,7 +17,6 @@ const NUM_BLOCKS: usize = 12;
 const NUM_SEGMENTS: usize = 4;
 const NUM_WORDS: usize = 16;
 const SEQUENCE_LEN: usize = 16;
-const BATCH_SIZE: usize = 2;
 
 #[derive(Module, Debug)]
 struct Block {
@@ -65,8 +64,10 @@ impl Block {
         let mask = generate_autoregressive_mask(batch_size, len, &scores.device());
         let scores = scores.mask_fill(mask.unsqueeze_dim(1), -1e4);
         // In f32 whatever the rest is in.
-        let weights = full_precision(scores, |scores: Tensor<4>| softmax(scores, 3));
-        let mixed = self.dropout.forward(weights).matmul(value);
+        let weights = full_precision(&self.dropout, scores, |dropout, scores: Tensor<4>| {
+            dropout.forward(softmax(scores, 3))
+        });
+        let mixed = weights.matmul(value);
         self.output
             .forward(mixed.swap_dims(1, 2).reshape([batch_size, len, width]))
     }
@@ -122,14 +123,14 @@ impl Gpt {
 }
 
 /// Sequences in which each word decides the next one: the words, and those that follow them.
-fn batch(number: usize, device: &Device) -> (Tensor<2, Int>, Tensor<1, Int>) {
-    let starts = (0..BATCH_SIZE).map(|start| 5 * start + number);
+fn batch(batch_size: usize, number: usize, device: &Device) -> (Tensor<2, Int>, Tensor<1, Int>) {
+    let starts = (0..batch_size).map(|start| 5 * start + number);
     let words = starts.flat_map(|start| {
         let next = |word: &usize| Some((3 * word + 1) % NUM_WORDS);
         std::iter::successors(Some(start % NUM_WORDS), next).take(SEQUENCE_LEN + 1)
     });
     let words = words.map(|word| word as i64).collect();
-    let words = TensorData::new::<i64, _>(words, [BATCH_SIZE, SEQUENCE_LEN + 1]);
+    let words = TensorData::new::<i64, _>(words, [batch_size, SEQUENCE_LEN + 1]);
     let words = Tensor::<2, Int>::from_data(words, device);
     let next = words.clone().narrow(1, 1, SEQUENCE_LEN);
     (words.narrow(1, 0, SEQUENCE_LEN), next.flatten(0, 1))
@@ -143,7 +144,7 @@ fn loss(logits: Tensor<3>, next: Tensor<1, Int>) -> Tensor<1> {
 /// Twelve blocks in four segments have the gradients of the plain path, bit for bit, at a lower peak.
 pub fn segments_give_the_plain_gradients(device: &Device) {
     let model = Gpt::init(0.0, device);
-    let (words, next) = batch(0, device);
+    let (words, next) = batch(16, 0, device);
     model.plain(words.clone()); // draws the parameters
     let plain = Step::run(&model, device, |model| {
         loss(model.plain(words.clone()), next.clone())
@@ -152,11 +153,11 @@ pub fn segments_give_the_plain_gradients(device: &Device) {
         loss(model.in_segments(words.clone()), next.clone())
     });
     assert!(
-        segments.agrees_with(&plain, 0.0),
+        segments.distance(&plain) == 0.0,
         "the gradients of segments are the plain ones"
     );
     assert!(
-        segments.peak < plain.peak,
+        segments.peak * 2 < plain.peak,
         "{} of {}",
         segments.peak,
         plain.peak
@@ -177,7 +178,7 @@ pub fn half_precision_trains(device: &Device) {
         .init(AdamConfig::new().init());
     let mut losses = Vec::new();
     for number in 0..60 {
-        let (words, next) = batch(number, device);
+        let (words, next) = batch(2, number, device);
         train.micro_batch(
             &model,
             words,

@@ -28,15 +28,32 @@ impl Step {
         }
     }
 
-    /// Whether every gradient is within `tolerance` of `expected`, relative to its largest number.
-    pub fn agrees_with(&self, expected: &Self, tolerance: f32) -> bool {
-        let is_close = |(got, expected): (&TensorData, &TensorData)| {
-            let largest = expected.iter::<f32>().map(f32::abs).fold(0.0, f32::max);
-            let mut pairs = got.iter::<f32>().zip(expected.iter::<f32>());
-            pairs.all(|(got, expected)| (got - expected).abs() <= tolerance * largest)
+    /// The largest difference from `expected`, relative to the largest of its numbers.
+    pub fn distance(&self, expected: &Self) -> f32 {
+        let numbers = |step: &Self| -> Vec<f32> {
+            let gradients = step.gradients.iter();
+            gradients
+                .flat_map(|gradient| gradient.iter::<f32>().collect::<Vec<_>>())
+                .collect()
         };
-        self.gradients.len() == expected.gradients.len()
-            && self.gradients.iter().zip(&expected.gradients).all(is_close)
+        let (got, expected) = (numbers(self), numbers(expected));
+        assert_eq!(got.len(), expected.len(), "both have all gradients");
+        let largest = expected
+            .iter()
+            .fold(0.0, |largest: f32, number| largest.max(number.abs()));
+        let distances = got
+            .iter()
+            .zip(&expected)
+            .map(|(got, expected)| (got - expected).abs());
+        // Not `f32::max`, which drops a number that is none.
+        let furthest = distances.fold(0.0, |furthest: f32, distance| {
+            if distance <= furthest {
+                furthest
+            } else {
+                distance
+            }
+        });
+        furthest / largest
     }
 }
 
