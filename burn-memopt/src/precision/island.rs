@@ -12,9 +12,11 @@ use crate::tensors::Tensors;
 ///
 /// For a piece that half precision would make inexact, and for the layers that
 /// [`Autocast::check`](super::Autocast::check) lists. Inputs and outputs are
-/// [`Tensors`]; all floats of the outputs are narrowed. The island is a gradient-checkpointed segment: for the backward pass it
-/// keeps its half-precision input only and is recomputed. Parameters of
-/// `module` that are in half precision are widened inside; keep them in f32 by
+/// [`Tensors`]; all floats of the outputs are narrowed.
+///
+/// The island is a gradient-checkpointed segment: for the backward pass it keeps
+/// its half-precision inputs only and is recomputed. Parameters of `module` that
+/// are in half precision are widened inside; keep them in f32 by
 /// [`AutocastPolicy`](super::AutocastPolicy) to compute with their exact values.
 ///
 /// Where no input is in half precision, `forward` just runs.

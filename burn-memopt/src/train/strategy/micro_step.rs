@@ -98,3 +98,62 @@ pub trait MicroStep: LearnerModel + TrainStep {
         TrainOutput::new(self, mean.backward(), output)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, Param};
+    use burn::tensor::{Device, Tensor};
+    use burn::train::InferenceStep;
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Net {
+        weight: Param<Tensor<1>>,
+    }
+
+    impl MicroStep for Net {
+        /// The sum of a loss over as many items as `weight` says.
+        fn micro_step(&self, weight: f64, _: &Autocast) -> (MicroLoss, ()) {
+            let loss = self.weight.val().mul_scalar(weight);
+            (MicroLoss::sum(loss, weight), ())
+        }
+    }
+
+    impl TrainStep for Net {
+        type Input = f64;
+        type Output = ();
+
+        fn step(&self, weight: f64) -> TrainOutput<()> {
+            self.plain_step(weight)
+        }
+    }
+
+    impl InferenceStep for Net {
+        type Input = f64;
+        type Output = ();
+
+        fn step(&self, _: f64) {}
+    }
+
+    fn net() -> Net {
+        let weight = Tensor::ones([1], &Device::flex().autodiff());
+        Net {
+            weight: Param::from_tensor(weight),
+        }
+    }
+
+    #[test]
+    fn a_plain_step_takes_the_mean_of_a_sum() {
+        let net = net();
+        let grads = TrainStep::step(&net, 4.0).grads;
+        let grad = grads.get::<1>(net.weight.id).expect("trained");
+        assert_eq!(grad.into_scalar::<f32>(), 1.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a loss over at least one item, got a weight of zero")]
+    fn a_plain_step_refuses_an_empty_batch() {
+        TrainStep::step(&net(), 0.0);
+    }
+}
