@@ -44,22 +44,27 @@
 //! arXiv:1604.06174, section 3.
 
 mod chain;
+mod links;
 mod own_gradient;
 mod plan;
+mod planned;
 mod policy;
 mod profile;
+mod schedule;
 mod seed;
 mod segment;
+mod span;
 mod tape;
 mod tensors;
 
-pub use chain::{Chain, Sequence, checkpoint_sequential, run_chain};
+pub use chain::{Chain, Forward, WithSkips, WithoutSkips, checkpoint_sequential};
 pub use own_gradient::own_gradient;
 pub use plan::{BlockCost, BudgetError, Plan};
-pub use policy::{ParsePolicyError, Policy, Span};
-pub use profile::{PlanError, UnmeasuredError, plan, profile};
+pub use policy::{Cut, ParsePolicyError, Policy};
+pub use profile::{PlanError, UnmeasuredError};
 pub use seed::SegmentSeed;
 pub use segment::{Boundary, Segment};
+pub use span::Span;
 pub use tensors::Tensors;
 
 use burn::module::Module;

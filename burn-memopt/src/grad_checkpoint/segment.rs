@@ -69,6 +69,11 @@ impl Segment {
         self
     }
 
+    /// Whether nothing random is replayed.
+    pub(super) fn is_deterministic(&self) -> bool {
+        self.deterministic
+    }
+
     /// Runs `forward` and records that it is to be run again in the backward
     /// pass; see [`grad_checkpoint`](super::grad_checkpoint()).
     ///
