@@ -75,15 +75,15 @@ fn memory(criterion: &mut Criterion<PeakBytes>, work: &Work) {
 
 fn main() {
     register_plot_font();
-    let chain = Chain::new();
+    let work = Work::new();
     let criterion = || Criterion::default().sample_size(10);
-    time(&mut criterion().configure_from_args(), &chain);
+    time(&mut criterion().configure_from_args(), &work);
     let measurement = PeakBytes::new(Device::flex());
     memory(
         &mut criterion()
             .with_measurement(measurement)
             .configure_from_args(),
-        &chain,
+        &work,
     );
     criterion().configure_from_args().final_summary();
 }

@@ -120,9 +120,7 @@ pub(crate) fn segments(device: &Device) -> Result<Vec<Row>, String> {
 
 /// The least memory that a plan finds.
 pub(crate) fn least(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(device);
-    drop(work.plain_peak()?);
-    work.planned(Policy::Least)
+    Workload::new(device).planned(Policy::Least)
 }
 
 /// A budget of some percent of the plain peak.

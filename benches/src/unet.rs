@@ -110,9 +110,7 @@ pub(crate) fn block(device: &Device) -> Result<Vec<Row>, String> {
 
 /// The least memory that a plan finds.
 pub(crate) fn least(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(1, device);
-    work.plain_peak()?;
-    work.planned(Policy::Least)
+    Workload::new(1, device).planned(Policy::Least)
 }
 
 /// A budget of some percent of the plain peak.
