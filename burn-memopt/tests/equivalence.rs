@@ -343,7 +343,7 @@ fn spans_cut_again_when_they_are_recomputed_equal_the_plain_path() {
         Span::recomputed(3..4),
         Span::plain(4..5),
     ];
-    let spans = vec![Span::recomputed(0..5).with_inner(inner), Span::plain(5..7)];
+    let spans = [Span::recomputed(0..5).with_inner(inner), Span::plain(5..7)];
     check_same(
         &blocks,
         &image(4, &device),

@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Span;
-use super::schedule::{Boundaries, Schedules};
+use super::boundaries::Boundaries;
+use super::schedule::Schedules;
 use crate::memory::Bytes;
 
 /// Extra work that [`Policy::Least`](super::Policy::Least) accepts, in forward passes of the chain.

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, DispatchTensor, Shape, Tensor};
 use burn_backend::TensorMetadata;
 use burn_dispatch::Dispatch;
 
-use super::chain::Forward;
+use super::walk::Forward;
 use super::{BlockCost, BudgetError, Chain, Plan, PlanError, Policy, SegmentSeed, Span, Tensors};
 use crate::memory::Bytes;
 

@@ -5,8 +5,8 @@ use burn::tensor::{Device, DispatchTensor, Tensor};
 use burn_backend::TensorMetadata;
 use burn_dispatch::Dispatch;
 
-use super::chain::Forward;
 use super::links::Waiting;
+use super::walk::Forward;
 use super::{
     BlockCost, BudgetError, Chain, Span, Tensors,
     segment::untape,

@@ -46,7 +46,7 @@ fn cuts_in_parts(start: usize, end: usize) -> Vec<Vec<Span>> {
     for cut in start + 1..end {
         let heads = all_spans(start, cut);
         for rest in all_cuts(cut, end) {
-            let with_rest = |head: &Span| [&[head.clone()], rest.as_slice()].concat();
+            let with_rest = |head: &Span| [std::slice::from_ref(head), rest.as_slice()].concat();
             cuts.extend(heads.iter().map(with_rest));
         }
     }
