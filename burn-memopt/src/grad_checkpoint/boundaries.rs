@@ -14,9 +14,13 @@ impl<'a> Boundaries<'a> {
             costs,
             gradients: Vec::new(),
         };
-        let params_behind =
-            |at: usize| costs[at..].iter().map(|c| c.param_grads.get()).sum::<u64>();
-        let gradients = (0..=costs.len()).map(|at| boundaries.outputs(0, at) + params_behind(at));
+        let behind = |at: usize| {
+            let blocks = costs[at..].iter();
+            blocks
+                .map(|c| c.param_grads.get() + c.nodes.get())
+                .sum::<u64>()
+        };
+        let gradients = (0..=costs.len()).map(|at| boundaries.outputs(0, at) + behind(at));
         boundaries.gradients = gradients.collect();
         boundaries
     }
@@ -25,6 +29,11 @@ impl<'a> Boundaries<'a> {
     pub(super) fn outputs(&self, start: usize, end: usize) -> u64 {
         let read_later = self.costs[start..end].iter().filter(|c| c.last_use >= end);
         read_later.map(|c| c.output.get()).sum()
+    }
+
+    /// N(start, end).
+    pub(super) fn nodes(&self, start: usize, end: usize) -> u64 {
+        self.costs[start..end].iter().map(|c| c.nodes.get()).sum()
     }
 
     /// Highest bytes of a forward pass of `start..end` of which nothing is recorded.
@@ -68,6 +77,7 @@ impl<'a> Boundaries<'a> {
             let (inner_peak, inner_work) =
                 self.predict(&span.when_recomputed(), self.gradients[end]);
             let forward = live_forward + self.forward_peak(start, end);
+            kept += self.nodes(start, end);
             peak = peak.max(kept + inner_peak.max(forward));
             kept += self.outputs(start, end);
             work += inner_work + self.work(start, end);

@@ -28,6 +28,9 @@ pub struct BlockCost {
     pub backward_peak: Bytes,
     /// Bytes of the gradients of the block's parameters.
     pub param_grads: Bytes,
+    /// Bytes of the graph's nodes of a segment around the block: a few KiB for each
+    /// parameter. They stay until the backward pass of the whole graph has ended.
+    pub nodes: Bytes,
     /// Work of one forward pass: operations that are counted, not timed, so that
     /// the same chain is always cut alike. It ranks cuts and predicts no seconds.
     pub work: u64,
@@ -131,6 +134,7 @@ mod tests {
             recorded_peak: Bytes::new(110),
             backward_peak: Bytes::new(30),
             param_grads: Bytes::new(1),
+            nodes: Bytes::new(1),
             work: 5,
         };
         (0..num_blocks).map(cost).collect()

@@ -134,6 +134,7 @@ fn rounded(costs: Vec<BlockCost>) -> Vec<BlockCost> {
         recorded_peak: round(cost.recorded_peak),
         backward_peak: round(cost.backward_peak),
         param_grads: round(cost.param_grads),
+        nodes: round(cost.nodes),
         work: cost.work.next_multiple_of(work_step),
     };
     costs.iter().map(round_all).collect()

@@ -12,10 +12,10 @@ use super::{
     segment::untape,
     tape::{self, is_autodiff_float},
 };
-use crate::memory::{Bytes, PeakMeter, PeakMethod, live_on};
+use crate::memory::{Bytes, PeakMeter, live_on};
 
 /// Runs of a block that count; one before them warms up.
-const NUM_RUNS: usize = 2;
+const NUM_RUNS: usize = 3;
 /// Multiply-adds that take the time in which one kept byte is computed and read again
 /// by element-wise operations: 32 for a number of four bytes.
 const WORK_OF_A_BYTE: u64 = 8;
@@ -60,7 +60,7 @@ where
     /// Measures what each block costs, by running it alone, forward and backward, on the
     /// sample that runs along the chain.
     ///
-    /// Every block runs three times, the first time to warm up. Copies of the blocks run: their
+    /// Every block runs four times, the first time to warm up. Copies of the blocks run: their
     /// statistics stay as they are. Random numbers are drawn.
     ///
     /// # Errors
@@ -85,11 +85,11 @@ where
             let wanted: Vec<_> = wanted.map(|skip| skip.1.clone()).collect();
             let run = || self.measure(index, &block, &x, &wanted, &device);
             run()?;
-            let (mut measured, output) = run()?;
+            let (mut cost, output) = run()?;
             for _ in 1..NUM_RUNS {
-                measured = measured.and(run()?.0);
+                cost = of_both(cost, run()?.0);
             }
-            costs.push(measured.cost);
+            costs.push(cost);
             skips.push((index, output.clone()));
             skips.retain(|skip| self.walk.links.last_use(skip.0) > index + 1);
             x = output;
@@ -106,7 +106,7 @@ where
         x: &Held<T>,
         skips: &[Held<T>],
         device: &Device,
-    ) -> Result<(Measured, Held<T>), UnmeasuredError> {
+    ) -> Result<(BlockCost, Held<T>), UnmeasuredError> {
         let range = index..index + 1;
         let run = |span: Span| {
             let skips = skips.iter().map(Held::tracked);
@@ -117,25 +117,26 @@ where
         let base = live(device)?;
         let meter = PeakMeter::start(device);
         let outputs = run(Span::recomputed(range.clone()));
-        let (forward_peak, method) = peak(meter, device)?;
-        let output = live(device)? - base;
+        let forward_peak = peak(meter, device)?;
+        let segment = live(device)? - base;
         drop(outputs);
 
         let meter = PeakMeter::start(device);
         let mut outputs = Vec::new();
         let structure = run(Span::plain(range.clone())).flatten(&mut outputs);
-        let (recorded_peak, _) = peak(meter, device)?;
+        let recorded_peak = peak(meter, device)?;
         let kept = live(device)? - base;
         let next = Held {
             parts: outputs.iter().cloned().map(untape).collect(),
             structure: Rc::new(structure),
         };
+        let output = next.bytes();
         outputs.retain(Dispatch::is_tracked);
         let grads = outputs.iter().map(ones_like).collect();
 
         let meter = PeakMeter::start(device);
         let gradients = (!outputs.is_empty()).then(|| tape::backward(outputs, grads));
-        let (backward_peak, _) = peak(meter, device)?;
+        let backward_peak = peak(meter, device)?;
         let param_grads = live(device)? - base - output;
         drop(gradients);
         let cost = BlockCost {
@@ -146,9 +147,10 @@ where
             recorded_peak,
             backward_peak,
             param_grads,
+            nodes: segment - output,
             work: 0,
         };
-        Ok((Measured { cost, method }, next))
+        Ok((cost, next))
     }
 }
 
@@ -177,6 +179,12 @@ impl<T: Tensors> Held<T> {
         }
     }
 
+    /// Bytes of the elements.
+    fn bytes(&self) -> Bytes {
+        let bytes = |part: &DispatchTensor| part.shape().num_elements() * part.dtype().size();
+        Bytes::new(self.parts.iter().map(bytes).sum::<usize>() as u64)
+    }
+
     /// The value, tracked as the input of a block in training.
     fn tracked(&self) -> T {
         let restore = |part: &DispatchTensor| {
@@ -190,31 +198,17 @@ impl<T: Tensors> Held<T> {
     }
 }
 
-/// What one run of a block cost.
-struct Measured {
-    cost: BlockCost,
-    method: PeakMethod,
-}
-
-impl Measured {
-    /// What two runs agree on. Where every allocation is counted, other threads can only add to
-    /// a run; where memory is sampled, its peak can only be missed.
-    fn and(self, other: Self) -> Self {
-        let choose = match self.method {
-            PeakMethod::Exact => Bytes::min,
-            _ => Bytes::max,
-        };
-        let (one, two) = (self.cost, other.cost);
-        let cost = BlockCost {
-            output: choose(one.output, two.output),
-            kept: choose(one.kept, two.kept),
-            forward_peak: choose(one.forward_peak, two.forward_peak),
-            recorded_peak: choose(one.recorded_peak, two.recorded_peak),
-            backward_peak: choose(one.backward_peak, two.backward_peak),
-            param_grads: choose(one.param_grads, two.param_grads),
-            ..one
-        };
-        Self { cost, ..self }
+/// What two runs of a block agree on. Other threads can only add to what stays live; a peak
+/// that a busy machine or the samples missed in one run is met in another.
+fn of_both(one: BlockCost, two: BlockCost) -> BlockCost {
+    BlockCost {
+        kept: one.kept.min(two.kept),
+        forward_peak: one.forward_peak.max(two.forward_peak),
+        recorded_peak: one.recorded_peak.max(two.recorded_peak),
+        backward_peak: one.backward_peak.max(two.backward_peak),
+        param_grads: one.param_grads.min(two.param_grads),
+        nodes: one.nodes.min(two.nodes),
+        ..one
     }
 }
 
@@ -245,10 +239,9 @@ fn live(device: &Device) -> Result<Bytes, UnmeasuredError> {
     live_on(device).ok_or_else(|| UnmeasuredError::of(device))
 }
 
-fn peak(meter: PeakMeter, device: &Device) -> Result<(Bytes, PeakMethod), UnmeasuredError> {
+fn peak(meter: PeakMeter, device: &Device) -> Result<Bytes, UnmeasuredError> {
     // What failed shows where a tensor that depends on it is read.
     let _ = device.sync();
-    let reading = meter.finish();
-    let peak = reading.peak.ok_or_else(|| UnmeasuredError::of(device))?;
-    Ok((peak, reading.method))
+    let peak = meter.finish().peak;
+    peak.ok_or_else(|| UnmeasuredError::of(device))
 }

@@ -1,14 +1,15 @@
 //! The optimal ways to recompute a chain: for every interval of blocks, the cuts
 //! that no other beats in both peak and work.
 //!
-//! With K(s, t) the outputs of blocks s..t that are read behind t, G(t) the
-//! gradients that are live behind t (of what crosses that boundary, and of the
-//! parameters of all blocks behind it) and F(t) = G(t), but F(n) = 0 at the end of
-//! the chain, the peak P(s, t) of the interval is the smaller of
+//! With K(s, t) the outputs of blocks s..t that are read behind t, N(s, t) the nodes
+//! of a segment around them, G(t) what is live behind t (the gradients of what crosses
+//! that boundary and of the parameters of all blocks behind it, and their nodes) and
+//! F(t) = G(t), but F(n) = 0 at the end of the chain, the peak P(s, t) of the interval is the smaller of
 //!
 //! - *block s kept*: max(F(t) + recorded(s), kept(s) + G(s + 1) + backward(s),
 //!   kept(s) + P(s + 1, t)),
-//! - *blocks s..u recomputed*: max(F(t) + forward(s..u), K(s, u) + P(u, t), P(s, u)).
+//! - *blocks s..u recomputed*: N(s, u) +
+//!   max(F(t) + forward(s..u), K(s, u) + P(u, t), P(s, u)).
 //!
 //! Peaks are monotone in the parts' peaks and work is additive: so the best of
 //! an interval is made of the best of its parts.
@@ -23,8 +24,8 @@ use super::{BlockCost, Span};
 const MOST_POINTS: usize = 512;
 /// Fewest, in a very long chain.
 const FEWEST_POINTS: usize = 64;
-/// Cuts remembered of all intervals together, about 40 bytes each.
-const POINTS_IN_ALL: usize = 1 << 22;
+/// Of a chain of n blocks, the product of points and n³ that is computed in about a second.
+const POINTS_AND_CUTS: usize = 300_000_000;
 /// A cut is worth having if its peak is at most this share of that of a faster one.
 const WORTHWHILE: f64 = 0.98;
 
@@ -58,8 +59,8 @@ pub(super) struct Schedules<'a> {
 impl<'a> Schedules<'a> {
     pub(super) fn new(costs: &'a [BlockCost]) -> Self {
         let num_blocks = costs.len();
-        let num_intervals = num_blocks * (num_blocks + 1) / 2;
-        let most = (POINTS_IN_ALL / num_intervals.max(1)).clamp(FEWEST_POINTS, MOST_POINTS);
+        let most = POINTS_AND_CUTS / num_blocks.pow(3).max(1);
+        let most = most.clamp(FEWEST_POINTS, MOST_POINTS);
         let mut schedules = Self {
             boundaries: Boundaries::new(costs),
             intervals: vec![Vec::new(); num_blocks],
@@ -130,12 +131,13 @@ impl<'a> Schedules<'a> {
         floor: u64,
         work: u64,
     ) -> Vec<Point> {
-        let kept = self.boundaries.outputs(start, cut);
+        let nodes = self.boundaries.nodes(start, cut);
+        let kept = nodes + self.boundaries.outputs(start, cut);
         let (inner, rest) = (self.points(start, cut), self.points(cut, end));
-        let inner_peak = |i: usize| inner.get(i).map_or(u64::MAX, |point| point.peak);
+        let inner_peak = |i: usize| inner.get(i).map_or(u64::MAX, |point| nodes + point.peak);
         let rest_peak = |i: usize| rest.get(i).map_or(u64::MAX, |point| kept + point.peak);
         let (mut i, mut r) = (0, 0);
-        let mut level = floor.max(inner_peak(0)).max(rest_peak(0));
+        let mut level = (nodes + floor).max(inner_peak(0)).max(rest_peak(0));
         let mut points = Vec::new();
         while level < u64::MAX {
             while inner_peak(i + 1) <= level {

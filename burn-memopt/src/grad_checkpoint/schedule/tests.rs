@@ -5,9 +5,17 @@ use crate::grad_checkpoint::Plan;
 use crate::memory::Bytes;
 
 fn cost() -> impl Strategy<Value = BlockCost> {
-    let bytes = (1u64..50, 0u64..100, 0u64..60, 0u64..60, 0u64..60, 0u64..20);
+    let bytes = (
+        1u64..50,
+        0u64..100,
+        0u64..60,
+        0u64..60,
+        0u64..60,
+        0u64..20,
+        0u64..5,
+    );
     (bytes, 1u64..100).prop_map(
-        |((output, inner, forward, recorded, backward, params), work)| BlockCost {
+        |((output, inner, forward, recorded, backward, params, nodes), work)| BlockCost {
             output: Bytes::new(output),
             last_use: 0,
             kept: Bytes::new(output + inner),
@@ -15,6 +23,7 @@ fn cost() -> impl Strategy<Value = BlockCost> {
             recorded_peak: Bytes::new(output + inner + recorded),
             backward_peak: Bytes::new(backward),
             param_grads: Bytes::new(params),
+            nodes: Bytes::new(nodes),
             work,
         },
     )

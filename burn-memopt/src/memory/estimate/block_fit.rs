@@ -19,9 +19,9 @@ pub struct BlockFit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct BlockLines {
     last_use: usize,
-    /// Output, kept, peaks of the unrecorded, recorded and backward pass, and gradients, in
+    /// Output, kept, peaks of the unrecorded, recorded and backward pass, gradients and nodes in
     /// bytes; work.
-    amounts: [Line; 7],
+    amounts: [Line; 8],
 }
 
 impl BlockFit {
@@ -64,6 +64,7 @@ impl BlockFit {
                 recorded_peak,
                 backward_peak,
                 param_grads,
+                nodes,
                 work,
             ] = block.amounts.each_ref().map(|line| line.at(pixels));
             let bytes = |amount: f64| Bytes::new(amount.round() as u64);
@@ -75,6 +76,7 @@ impl BlockFit {
                 recorded_peak: bytes(recorded_peak),
                 backward_peak: bytes(backward_peak),
                 param_grads: bytes(param_grads),
+                nodes: bytes(nodes),
                 work: work.round() as u64,
             }
         });
@@ -82,13 +84,14 @@ impl BlockFit {
     }
 }
 
-const AMOUNTS: [fn(&BlockCost) -> f64; 7] = [
+const AMOUNTS: [fn(&BlockCost) -> f64; 8] = [
     |cost| cost.output.get() as f64,
     |cost| cost.kept.get() as f64,
     |cost| cost.forward_peak.get() as f64,
     |cost| cost.recorded_peak.get() as f64,
     |cost| cost.backward_peak.get() as f64,
     |cost| cost.param_grads.get() as f64,
+    |cost| cost.nodes.get() as f64,
     |cost| cost.work as f64,
 ];
 
@@ -106,6 +109,7 @@ mod tests {
             recorded_peak: Bytes::new(1000 + 16 * pixels),
             backward_peak: Bytes::new(500 + 20 * pixels),
             param_grads: Bytes::new(500),
+            nodes: Bytes::new(20),
             work: 5 * pixels,
         };
         let workloads = [8, 16, 64].map(|side| Workload::new(2, [side, side]));

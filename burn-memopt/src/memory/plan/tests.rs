@@ -33,6 +33,7 @@ fn cut(kept: &[u64], rest: u64) -> Technique {
             forward_peak: Bytes::new(8 * pixels),
             backward_peak: Bytes::new(500 + 8 * pixels),
             param_grads: Bytes::new(500),
+            nodes: Bytes::ZERO,
             recorded_peak: Bytes::new((4 + kept) * pixels),
             work: pixels * (1 + kept),
         };
