@@ -5,7 +5,7 @@
 
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::{
-    grad_checkpoint::{Policy, Segment, Sequence, run_chain},
+    grad_checkpoint::{Chain, Policy, Segment},
     memory::{CountingAllocator, register_plot_font},
 };
 use burn_memopt_benches::{PeakBytes, ResidualBlock};
@@ -17,12 +17,12 @@ static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 const NUM_BLOCKS: usize = 8;
 
 /// A training step of a chain of blocks under a policy.
-struct Chain {
+struct Work {
     blocks: Vec<ResidualBlock>,
     x: Tensor<4>,
 }
 
-impl Chain {
+impl Work {
     fn new() -> Self {
         let device = Device::flex().autodiff();
         Self {
@@ -34,10 +34,9 @@ impl Chain {
     }
 
     fn step(&self, policy: Policy) -> burn::tensor::Gradients {
-        let spans = policy.spans(NUM_BLOCKS).expect("invariant: no budget here");
-        let chain = Sequence::new(&self.blocks, ResidualBlock::forward);
-        let segment = Segment::new().without_randomness();
-        run_chain(&chain, &segment, &spans, self.x.clone())
+        Chain::new(&self.blocks, ResidualBlock::forward)
+            .with_segment(Segment::new().without_randomness())
+            .run(policy, self.x.clone())
             .mean()
             .backward()
     }
@@ -51,22 +50,22 @@ fn policies() -> [(&'static str, Policy); 3] {
     ]
 }
 
-fn time(criterion: &mut Criterion<WallTime>, chain: &Chain) {
+fn time(criterion: &mut Criterion<WallTime>, work: &Work) {
     let mut group = criterion.benchmark_group("chain8 time");
     for (name, policy) in policies() {
-        group.bench_function(name, |bencher| bencher.iter(|| chain.step(policy)));
+        group.bench_function(name, |bencher| bencher.iter(|| work.step(policy)));
     }
     group.finish();
 }
 
-fn memory(criterion: &mut Criterion<PeakBytes>, chain: &Chain) {
+fn memory(criterion: &mut Criterion<PeakBytes>, work: &Work) {
     let meter = PeakBytes::new(Device::flex());
     let mut group = criterion.benchmark_group("chain8 peak memory");
     for (name, policy) in policies() {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|iterations| {
                 (0..iterations)
-                    .map(|_| meter.of(|| chain.step(policy)))
+                    .map(|_| meter.of(|| work.step(policy)))
                     .sum()
             });
         });
@@ -76,15 +75,15 @@ fn memory(criterion: &mut Criterion<PeakBytes>, chain: &Chain) {
 
 fn main() {
     register_plot_font();
-    let chain = Chain::new();
+    let work = Work::new();
     let criterion = || Criterion::default().sample_size(10);
-    time(&mut criterion().configure_from_args(), &chain);
+    time(&mut criterion().configure_from_args(), &work);
     let measurement = PeakBytes::new(Device::flex());
     memory(
         &mut criterion()
             .with_measurement(measurement)
             .configure_from_args(),
-        &chain,
+        &work,
     );
     criterion().configure_from_args().final_summary();
 }

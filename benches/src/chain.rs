@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Distribution, Tensor, activation::relu},
 };
 use burn_memopt::{
-    grad_checkpoint::{Plan, Policy, Segment, Sequence, Span, plan, run_chain},
+    grad_checkpoint::{Chain, Cut, Forward, PlanError, Policy, Segment},
     memory::{Bytes, PeakMeter},
 };
 
@@ -67,26 +67,20 @@ impl Workload {
         }
     }
 
-    fn sequence(
+    fn chain(
         &self,
-    ) -> Sequence<'_, ResidualBlock, Tensor<4>, fn(&ResidualBlock, Tensor<4>) -> Tensor<4>> {
-        Sequence::new(&self.blocks, ResidualBlock::forward)
+    ) -> Chain<'_, ResidualBlock, Tensor<4>, impl Forward<ResidualBlock, Tensor<4>> + use<>> {
+        Chain::new(&self.blocks, ResidualBlock::forward)
+            .with_segment(Segment::new().without_randomness())
     }
 
-    fn step(&self, spans: &[Span]) -> GradientsParams {
-        let segment = Segment::new().without_randomness();
-        let y = run_chain(&self.sequence(), &segment, spans, self.x.clone());
+    fn step(&self, cut: &Cut) -> GradientsParams {
+        let y = self.chain().run(cut, self.x.clone());
         GradientsParams::from_grads(y.mean().backward(), &self.blocks)
     }
 
-    fn spans(&self, policy: Policy) -> Vec<Span> {
-        policy
-            .spans(NUM_BLOCKS)
-            .expect("invariant: only a budget needs costs")
-    }
-
     fn plain_peak(&self) -> Result<Bytes, String> {
-        let plain = self.spans(Policy::None);
+        let plain = Policy::None.into();
         drop(self.step(&plain));
         let meter = PeakMeter::start(&self.device);
         let grads = self.step(&plain);
@@ -96,25 +90,42 @@ impl Workload {
     }
 
     fn compare(&self, technique: Variant) -> Vec<Row> {
-        let plain = self.spans(Policy::None);
+        let plain = Policy::None.into();
         let plain = Variant::new("plain", || self.step(&plain));
         compare(&self.blocks, &self.device, ROUNDS, &[plain, technique])
+    }
+
+    fn planned(&self, policy: Policy) -> Result<Vec<Row>, String> {
+        let plan = match self.chain().plan(policy, self.x.clone()) {
+            Err(PlanError::Budget(error)) => {
+                eprintln!("  refused: {error}");
+                let cut = Policy::None.into();
+                let plain = Variant::new("plain", || self.step(&cut));
+                return Ok(compare(&self.blocks, &self.device, 1, &[plain]));
+            }
+            plan => plan.map_err(|error| error.to_string())?,
+        };
+        let cut = Cut::from(&plan);
+        let technique = Variant::new("budget", || self.step(&cut));
+        Ok(self.compare(technique.with_prediction(plan.predicted_peak)))
     }
 }
 
 /// `segments=6` against plain.
 pub(crate) fn segments(device: &Device) -> Result<Vec<Row>, String> {
     let work = Workload::new(device);
-    let spans = work.spans(Policy::Segments(6));
-    Ok(work.compare(Variant::new("segments=6", || work.step(&spans))))
+    let cut = Policy::Segments(6).into();
+    Ok(work.compare(Variant::new("segments=6", || work.step(&cut))))
+}
+
+/// The least memory that a plan finds.
+pub(crate) fn least(device: &Device) -> Result<Vec<Row>, String> {
+    Workload::new(device).planned(Policy::Least)
 }
 
 /// A budget of some percent of the plain peak.
-pub(crate) fn budget(percent: u64, device: &Device) -> Result<Vec<Row>, String> {
+pub(crate) fn budget<const PERCENT: u64>(device: &Device) -> Result<Vec<Row>, String> {
     let work = Workload::new(device);
-    let budget = Bytes::new(work.plain_peak()?.get() * percent / 100);
-    let plan: Plan = plan(Policy::Budget(budget), &work.sequence(), work.x.clone())
-        .map_err(|error| error.to_string())?;
-    let technique = Variant::new("budget", || work.step(&plan.spans));
-    Ok(work.compare(technique.with_prediction(plan.predicted_peak)))
+    let budget = Bytes::new(work.plain_peak()?.get() * PERCENT / 100);
+    work.planned(Policy::Budget(budget))
 }

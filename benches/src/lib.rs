@@ -46,7 +46,9 @@ pub fn cases() -> Vec<Case> {
     let mut cases = loading();
     cases.extend(inference());
     cases.extend(training());
+    cases.extend(budgets_of_a_chain());
     cases.extend(training_of_models());
+    cases.extend(budgets_of_a_unet());
     cases
 }
 
@@ -129,19 +131,9 @@ fn training() -> Vec<Case> {
             chain::segments,
         ),
         case(
-            "chain32_budget40",
-            "the same in 40 % of the plain peak",
-            |device| chain::budget(40, device),
-        ),
-        case(
-            "chain32_budget60",
-            "the same in 60 % of the plain peak",
-            |device| chain::budget(60, device),
-        ),
-        case(
-            "chain32_budget80",
-            "the same in 80 % of the plain peak",
-            |device| chain::budget(80, device),
+            "chain32_least",
+            "the same in the least memory",
+            chain::least,
         ),
         case(
             "plan_unet30",
@@ -161,6 +153,32 @@ fn training() -> Vec<Case> {
     ]
 }
 
+/// A case for each share of the plain peak.
+macro_rules! budgets {
+    ($work:ident: $($name:literal $percent:literal),*) => {
+        vec![$(Case::new(
+            $name,
+            concat!("the same in ", $percent, " % of the plain peak"),
+            $work::budget::<$percent>,
+        )),*]
+    };
+}
+/// `chain32` in shares of its plain peak. A share below the least is refused, which names the least.
+fn budgets_of_a_chain() -> Vec<Case> {
+    budgets!(chain: "chain32_budget10" 10, "chain32_budget20" 20, "chain32_budget30" 30,
+        "chain32_budget40" 40, "chain32_budget50" 50, "chain32_budget60" 60,
+        "chain32_budget70" 70, "chain32_budget80" 80, "chain32_budget90" 90,
+        "chain32_budget100" 100)
+}
+
+/// `unet256` in shares of its plain peak.
+fn budgets_of_a_unet() -> Vec<Case> {
+    budgets!(unet: "unet256_budget10" 10, "unet256_budget20" 20, "unet256_budget30" 30,
+        "unet256_budget40" 40, "unet256_budget50" 50, "unet256_budget60" 60,
+        "unet256_budget70" 70, "unet256_budget80" 80, "unet256_budget90" 90,
+        "unet256_budget100" 100)
+}
+
 /// Steps of training of the models.
 fn training_of_models() -> Vec<Case> {
     let case = Case::new;
@@ -170,6 +188,7 @@ fn training_of_models() -> Vec<Case> {
             "U-Net on 1×3×256×256, every block recomputed",
             unet::block,
         ),
+        case("unet256_least", "the same in the least memory", unet::least),
         case(
             "unet256_autocast",
             "U-Net on 2×3×256×256 in f16",

@@ -111,7 +111,7 @@ impl Work {
 
     fn cut(&self, choice: &Choice) -> UNet {
         match &choice.cut {
-            Some(cut) => self.unet.clone().with_plan(cut),
+            Some(cut) => self.unet.clone().with_grad_checkpoint(cut),
             None => self.unet.clone().with_grad_checkpoint(choice.policy),
         }
     }

@@ -4,7 +4,8 @@ use burn::{
 };
 use burn_memopt::{
     accumulate::GradientAccumulator,
-    grad_checkpoint::Policy,
+    grad_checkpoint::{PlanError, Policy},
+    memory::{Bytes, estimate::peak_of_step},
     precision::{Autocast, Precision},
 };
 use burn_memopt_models::unet::{UNet, UNetConfig};
@@ -46,6 +47,34 @@ impl Workload {
         GradientsParams::from_grads(loss.backward(), &self.unet)
     }
 
+    /// The highest bytes of a plain step above those before it.
+    fn plain_peak(&self) -> Result<Bytes, String> {
+        drop(self.plain());
+        let peak = peak_of_step(&self.device, |_| {
+            drop(self.plain());
+            Ok(())
+        });
+        peak.map_err(|error| error.to_string())
+    }
+
+    /// A plan against plain.
+    fn planned(&self, policy: Policy) -> Result<Vec<Row>, String> {
+        let plan = match self.unet.plan(policy, self.images.clone()) {
+            Err(PlanError::Budget(error)) => {
+                eprintln!("  refused: {error}");
+                let plain = Variant::new("plain", || self.plain());
+                return Ok(compare(&self.unet, &self.device, 1, &[plain]));
+            }
+            plan => plan.map_err(|error| error.to_string())?,
+        };
+        let unet = self.unet.clone().with_grad_checkpoint(&plan);
+        let technique = Variant::new("budget", || {
+            let loss = unet.forward(self.images.clone()).mean();
+            GradientsParams::from_grads(loss.backward(), &unet)
+        });
+        Ok(self.compare(3, technique.with_prediction(plan.predicted_peak)))
+    }
+
     /// One image at a time.
     fn micro_batches(&self, loss: impl Fn(Tensor<4>) -> Tensor<1>) -> GradientsParams {
         let mut accumulator = GradientAccumulator::new();
@@ -77,6 +106,18 @@ pub(crate) fn block(device: &Device) -> Result<Vec<Row>, String> {
         GradientsParams::from_grads(loss.backward(), &unet)
     });
     Ok(work.compare(3, technique))
+}
+
+/// The least memory that a plan finds.
+pub(crate) fn least(device: &Device) -> Result<Vec<Row>, String> {
+    Workload::new(1, device).planned(Policy::Least)
+}
+
+/// A budget of some percent of the plain peak.
+pub(crate) fn budget<const PERCENT: u64>(device: &Device) -> Result<Vec<Row>, String> {
+    let work = Workload::new(1, device);
+    let budget = Bytes::new(work.plain_peak()?.get() * PERCENT / 100);
+    work.planned(Policy::Budget(budget))
 }
 
 /// Half precision with f32 master weights.

@@ -19,11 +19,13 @@ struct Net {
 
 impl MicroStep for Net {
     fn micro_step(&self, (x, y): Batch, autocast: &Autocast) -> (MicroLoss, RegressionOutput) {
+        let num_items = x.dims()[0] as f64;
         let layer = |layer: &Linear, x: Tensor<2>| layer.forward(x.sin());
         let forward = |net: &Self, x| checkpoint_sequential(&net.layers, 2, x, layer);
         let output = autocast.run(self, x, forward);
         let loss = MseLoss::new().forward(output.clone(), y.clone(), Reduction::Mean);
-        (loss.clone().into(), RegressionOutput::new(loss, output, y))
+        let micro_loss = MicroLoss::mean(loss.clone(), num_items);
+        (micro_loss, RegressionOutput::new(loss, output, y))
     }
 }
 

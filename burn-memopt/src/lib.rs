@@ -3,7 +3,7 @@
 //! | technique | shrinks | costs | exact? | module |
 //! |---|---|---|---|---|
 //! | gradient checkpointing | what a forward pass keeps, to the inputs of the segments and the insides of one | a second forward pass of the segments | bit-equal on the CPU; to rounding where a GPU tunes its kernels | [`grad_checkpoint`] |
-//! | the same within a budget | as little as the budget needs | the least recomputation that fits, and a measurement before | as above | [`grad_checkpoint::Policy::Budget`] |
+//! | the same within a budget, or in the least memory | as little as the budget needs; as much as two forward passes more can | the least recomputation that fits, and a measurement before | as above | [`grad_checkpoint::Policy`] |
 //! | accumulation | what a forward pass keeps, from the batch to one micro-batch | one set of gradients in f32 | to f32 rounding; batch statistics are per micro-batch | [`accumulate`] |
 //! | autocast | activations, to half | casts; a scaled loss in f16; slow f16 arithmetic on CPUs | no | [`precision`] |
 //! | chunked inference | an image to windows, with a result written row by row | what overlaps twice | to the blend; equal with tiles that carry a margin | [`chunked`] |

@@ -17,7 +17,7 @@
 pub use crate::accumulate::GradientAccumulator;
 pub use crate::chunked::{Blend, SlidingWindow};
 pub use crate::grad_checkpoint::{
-    Boundary, Policy, Segment, checkpoint_sequential, grad_checkpoint, own_gradient,
+    Boundary, Chain, Policy, Segment, checkpoint_sequential, grad_checkpoint, own_gradient,
 };
 pub use crate::gradients::Clipping;
 pub use crate::memory::{Bytes, CountingAllocator, PeakMeter};

@@ -263,9 +263,9 @@ impl Judge {
     fn loss_at(&self, grads: &GradientsParams, distance: f64, drawn: &[TensorData]) -> f64 {
         self.record.set(Mode::Read(drawn.to_vec().into()));
         let blocks = self.blocks.clone().map(&mut Step(grads, distance));
-        let output = blocks.iter().fold(self.x.clone(), |x, block| {
-            block.oracle(self.case.cut, x)
-        });
+        let output = blocks
+            .iter()
+            .fold(self.x.clone(), |x, block| block.oracle(self.case.cut, x));
         let loss = output.square().mean().into_scalar::<f64>();
         self.record.set(Mode::Draw);
         loss
@@ -447,7 +447,9 @@ mod on_a_gpu {
 /// Draws in another thread, at a moment of the test's choice.
 fn draw_elsewhere(shape: [usize; 2]) {
     let draw = move || Tensor::<2>::random(shape, Distribution::Default, &Device::flex());
-    std::thread::spawn(draw).join().expect("a thread that draws");
+    std::thread::spawn(draw)
+        .join()
+        .expect("a thread that draws");
 }
 
 /// The message of a backward pass whose closure runs `run`, which is told how often it

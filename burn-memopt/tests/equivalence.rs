@@ -9,7 +9,7 @@ use burn::{
     tensor::{Bool, DType, Distribution, FloatDType, Int, Tensor, TensorData},
 };
 use burn_memopt::grad_checkpoint::{
-    Boundary, Policy, Segment, Sequence, checkpoint_sequential, grad_checkpoint, run_chain,
+    Boundary, Chain, Policy, Segment, Span, checkpoint_sequential, grad_checkpoint,
 };
 use rstest::rstest;
 
@@ -329,15 +329,74 @@ fn spans_with_plain_parts_equal_the_plain_path() {
         &blocks,
         &image(4, &device),
         |b: &Vec<Block>, x| plain(b, x),
-        |blocks, x| {
-            loss(run_chain(
-                &Sequence::new(blocks, forward),
-                &Segment::new(),
-                &spans,
-                x,
-            ))
-        },
+        |blocks, x| loss(Chain::new(blocks, forward).run(&spans[..], x)),
     );
+}
+
+#[test]
+fn spans_cut_again_when_they_are_recomputed_equal_the_plain_path() {
+    let device = test_device();
+    let blocks: Vec<_> = (0..7).map(|_| Block::new(4, true, 0.0, &device)).collect();
+    let deepest = vec![Span::recomputed(0..2), Span::plain(2..3)];
+    let inner = vec![
+        Span::recomputed(0..3).with_inner(deepest),
+        Span::recomputed(3..4),
+        Span::plain(4..5),
+    ];
+    let spans = [Span::recomputed(0..5).with_inner(inner), Span::plain(5..7)];
+    check_same(
+        &blocks,
+        &image(4, &device),
+        |b: &Vec<Block>, x| plain(b, x),
+        |blocks, x| loss(Chain::new(blocks, forward).run(&spans[..], x)),
+    );
+}
+
+#[test]
+fn skips_across_nested_spans_equal_the_plain_path() {
+    let device = test_device();
+    let blocks: Vec<_> = (0..6).map(|_| Block::new(4, true, 0.0, &device)).collect();
+    // One skip within a span, one out of it, one read twice, one from a span's last block.
+    let skips = vec![(0, 2), (1, 5), (1, 3), (2, 4)];
+    let joined = |block: &Block, x: Tensor<4>, skips: Vec<Tensor<4>>| {
+        block.forward(skips.into_iter().fold(x, |x, skip| x + skip * 0.5))
+    };
+    let by_hand = move |blocks: &Vec<Block>, x: Tensor<4>| {
+        let y0 = joined(&blocks[0], x, vec![]);
+        let y1 = joined(&blocks[1], y0.clone(), vec![]);
+        let y2 = joined(&blocks[2], y1.clone(), vec![y0]);
+        let y3 = joined(&blocks[3], y2.clone(), vec![y1.clone()]);
+        let y4 = joined(&blocks[4], y3, vec![y2]);
+        loss(joined(&blocks[5], y4, vec![y1]))
+    };
+    let inner = vec![Span::recomputed(0..2), Span::plain(2..3)];
+    let cuts = [
+        vec![Span::plain(0..6)],
+        vec![Span::recomputed(0..3).with_inner(inner), Span::plain(3..6)],
+        vec![
+            Span::recomputed(0..2),
+            Span::recomputed(2..5),
+            Span::plain(5..6),
+        ],
+    ];
+    let x = image(4, &device);
+    let expected = gradients_of(&blocks, &x, by_hand);
+    for spans in cuts {
+        let got = gradients_of(&blocks, &x, |blocks, x| {
+            let chain = Chain::with_skips(blocks, skips.clone(), joined);
+            loss(chain.run(&spans[..], x))
+        });
+        assert_eq!(got.loss, expected.loss);
+        // The gradients of a tensor that three operations read are added in another order.
+        got.assert_close(&expected, 1e-5);
+    }
+}
+
+#[test]
+fn a_chain_of_no_blocks_returns_its_input() {
+    let x = image(2, &test_device());
+    let y = checkpoint_sequential(&[] as &[Block], 3, x.clone(), forward);
+    assert_eq!(y.into_data(), x.into_data());
 }
 
 /// What a segment keeps on the host is what it was given, whatever is written to that

@@ -7,7 +7,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d};
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Distribution, Tensor, activation};
-use burn_memopt::grad_checkpoint::{Policy, Segment, Sequence, run_chain};
+use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::{self, CountingAllocator, PeakMeter, PeakMethod};
 use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm, full_precision};
 use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
@@ -79,13 +79,12 @@ fn peak(step: Step) -> u64 {
         .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(step.micro_batches)
         .init(SgdConfig::new().init());
-    let spans = step.policy.spans(NUM_BLOCKS).expect("no budget");
 
     let mut run = |blocks: Vec<Block>| {
         for images in &micro_batches {
             let forward = |blocks: &Vec<Block>, x| {
-                let chain = Sequence::new(blocks, |block: &Block, x| block.forward(x));
-                run_chain(&chain, &Segment::new(), &spans, x)
+                step.policy
+                    .run(blocks, x, |block: &Block, x| block.forward(x))
             };
             train.micro_batch(&blocks, images.clone(), forward, |y| {
                 MicroLoss::mean(y.mean(), images.dims()[0] as f64)

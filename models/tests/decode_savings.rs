@@ -61,7 +61,7 @@ fn a_plan_within_a_budget_saves_and_gives_the_plain_gradients() {
     let budget = Bytes::new((0.7 * whole) as u64);
     let plan = plain.plan(Policy::Budget(budget), x.clone()).unwrap();
     assert!(plan.predicted_peak <= budget);
-    let planned = plain.clone().with_plan(&plan);
+    let planned = plain.clone().with_grad_checkpoint(&plan);
     let planned_peak = peak(&planned, &x);
     println!("peak {whole} bytes plain, {planned_peak} within {budget}");
     assert!(planned_peak < 0.85 * whole);

@@ -10,7 +10,7 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::accumulate::GradientAccumulator;
-use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{
     BlockFit, ModelBytes, OptimizerKind, Workload, calibrate, peak_of_step,
 };
@@ -112,7 +112,7 @@ impl Work {
 
     fn cut(&self, choice: &Choice) -> UNet {
         match &choice.cut {
-            Some(cut) => self.unet.clone().with_plan(cut),
+            Some(cut) => self.unet.clone().with_grad_checkpoint(cut),
             None => self.unet.clone().with_grad_checkpoint(choice.policy),
         }
     }
@@ -198,6 +198,36 @@ fn keeps_its_budgets(work: &Work, tolerance: f64) {
 fn plans_keep_their_budgets_and_predictions_on_the_cpu() {
     let _turn = turn();
     keeps_its_budgets(&Work::new(Device::flex().autodiff(), 96), 0.1);
+}
+
+#[test]
+fn budgets_of_a_tenth_to_all_of_the_plain_peak_are_kept_and_peaks_never_rise() {
+    let _turn = turn();
+    let work = Work::new(Device::flex().autodiff(), 96);
+    let plain = work.peak(&work.unet, BATCH_SIZE);
+    let (mut last, mut kept) = (plain, 0);
+    for percent in (10..=100).rev().step_by(10) {
+        let budget = Bytes::new(plain.get() * percent / 100);
+        let plan = match work.unet.plan(Policy::Budget(budget), work.images.clone()) {
+            Ok(plan) => plan,
+            Err(PlanError::Budget(error)) => {
+                assert!(error.minimum > budget, "{error}");
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let unet = work.unet.clone().with_grad_checkpoint(&plan);
+        let measured = work.peak(&unet, BATCH_SIZE);
+        println!(
+            "{percent} %: {measured} of {budget}, {} predicted",
+            plan.predicted_peak
+        );
+        assert!(measured <= budget, "{measured} exceeds {budget}");
+        // The same plan may serve two budgets, and threads differ by a buffer.
+        assert!(measured.get() as f64 <= 1.01 * last.get() as f64);
+        (last, kept) = (measured, kept + 1);
+    }
+    assert!(kept >= 5, "{kept} budgets were kept");
 }
 
 #[test]

@@ -185,7 +185,7 @@ pub enum InpaintPreset {
     Gb12,
 }
 
-/// `none`, `block`, `segments=N` or `budget=SIZE`: what is kept for the backward pass.
+/// `none`, `block`, `segments=N`, `least` or `budget=SIZE`: what is kept for the backward pass.
 ///
 /// Only the form is checked here; the runner reads the size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,7 +210,7 @@ impl FromStr for CheckpointChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let known = match text.split_once('=') {
-            None => matches!(text, "none" | "block"),
+            None => matches!(text, "none" | "block" | "least"),
             Some(("segments", number)) => number.parse::<usize>().is_ok_and(|number| number > 0),
             Some(("budget", size)) => size.starts_with(|first: char| first.is_ascii_digit()),
             Some(_) => false,
@@ -218,7 +218,7 @@ impl FromStr for CheckpointChoice {
         if !known {
             return Err(format!(
                 "gradient checkpointing must be none, block, segments=N with N of 1 or more, \
-                 or budget=SIZE as in budget=6GiB, got {text:?}"
+                 least, or budget=SIZE as in budget=6GiB, got {text:?}"
             ));
         }
         Ok(Self(text.into()))
@@ -250,11 +250,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_four_forms_of_checkpointing_are_read() {
+    fn the_forms_of_checkpointing_are_read() {
         for text in [
             "none",
             "block",
             "segments=6",
+            "least",
             "budget=6GiB",
             "budget=512MiB",
         ] {

@@ -1,117 +1,218 @@
-use core::{marker::PhantomData, ops::Range};
+use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::sync::Arc;
 
 use burn::module::Module;
 
-use super::{Policy, Segment, Span, Tensors};
+use super::links::{Links, Waiting};
+use super::walk::{Forward, Walk, WithSkips, WithoutSkips};
+use super::{Cut, PlanError, Policy, Segment, Span, Tensors, share_seed};
 
-/// A model whose forward pass is a chain of blocks, so that it can be cut into
+/// Blocks of one type that run one after the other, so that they can be cut into
 /// segments anywhere between two of them.
 ///
-/// A block may read outputs of blocks before the previous one (the skips of a
-/// UNet): they are part of the state that runs along the chain.
-pub trait Chain {
-    /// What runs along the chain.
-    type State: Tensors + Clone;
-
-    /// Number of blocks.
-    fn num_blocks(&self) -> usize;
-
-    /// Runs some contiguous blocks.
-    fn run_blocks(&self, blocks: Range<usize>, state: Self::State) -> Self::State;
-
-    /// Runs some contiguous blocks as one checkpointed segment, which should own
-    /// the modules of these blocks only and take only the tensors they read.
-    fn run_segment(
-        &self,
-        segment: &Segment,
-        blocks: Range<usize>,
-        state: Self::State,
-    ) -> Self::State;
-
-    /// Index of the last block that reads the output of a block. The default is
-    /// the next block.
-    fn last_use(&self, block: usize) -> usize {
-        block + 1
-    }
-}
-
-/// Runs a chain cut into spans.
-pub fn run_chain<C: Chain>(
-    chain: &C,
-    segment: &Segment,
-    spans: &[Span],
-    state: C::State,
-) -> C::State {
-    spans
-        .iter()
-        .fold(state, |state, span| match span.recompute {
-            true => chain.run_segment(segment, span.blocks.clone(), state),
-            false => chain.run_blocks(span.blocks.clone(), state),
-        })
-}
-
-/// Modules of one type that run one after the other.
+/// A block may read outputs of earlier blocks too, like the skips of a U-Net. What
+/// differs between blocks is in the block: an enum of layers is a module.
 ///
 /// # Example
+/// With options of a [`Segment`]; for none, [`Policy::run`] is one line:
 /// ```
 /// use burn::nn::{Linear, LinearConfig};
 /// use burn::tensor::{Device, Tensor};
-/// use burn_memopt::grad_checkpoint::{Policy, Segment, Sequence, run_chain};
+/// use burn_memopt::grad_checkpoint::{Chain, Policy, Segment};
 ///
 /// let device = Device::flex().autodiff();
 /// let layers: Vec<_> = (0..6).map(|_| LinearConfig::new(4, 4).init(&device)).collect();
-/// let chain = Sequence::new(&layers, |layer: &Linear, x: Tensor<2>| layer.forward(x));
-/// let spans = Policy::Segments(3).spans(layers.len()).unwrap();
-/// let y = run_chain(&chain, &Segment::new(), &spans, Tensor::ones([2, 4], &device));
+/// let chain = Chain::new(&layers, |layer: &Linear, x: Tensor<2>| layer.forward(x))
+///     .with_segment(Segment::new().without_randomness());
+/// let y = chain.run(Policy::Segments(3), Tensor::ones([2, 4], &device));
 /// assert_eq!(y.dims(), [2, 4]);
 /// ```
-pub struct Sequence<'a, M, T, F> {
-    blocks: &'a [M],
-    forward: F,
+#[derive(Debug, Clone)]
+pub struct Chain<'a, M: Clone, T, F> {
+    pub(super) blocks: Cow<'a, [M]>,
+    pub(super) walk: Walk<F>,
     state: PhantomData<fn(T) -> T>,
 }
 
-impl<'a, M, T, F> Sequence<'a, M, T, F>
+impl<'a, M, T, F> Chain<'a, M, T, WithoutSkips<F>>
 where
     M: Module + 'static,
     T: Tensors + Clone,
     F: Fn(&M, T) -> T + Clone + Send + 'static,
 {
-    /// A sequence of blocks, each run by `forward`.
-    pub fn new(blocks: &'a [M], forward: F) -> Self {
-        Self {
-            blocks,
-            forward,
-            state: PhantomData,
-        }
+    /// A chain of blocks, borrowed or its own, each run by `forward` on the output
+    /// of the one before.
+    pub fn new(blocks: impl Into<Cow<'a, [M]>>, forward: F) -> Self {
+        Self::build(blocks.into(), Vec::new(), WithoutSkips(forward))
     }
 }
 
-impl<M, T, F> Chain for Sequence<'_, M, T, F>
+impl<'a, M, T, F> Chain<'a, M, T, WithSkips<F>>
 where
     M: Module + 'static,
     T: Tensors + Clone,
-    F: Fn(&M, T) -> T + Clone + Send + 'static,
+    F: Fn(&M, T, Vec<T>) -> T + Clone + Send + 'static,
 {
-    type State = T;
+    /// A chain whose blocks also read outputs of earlier blocks. `skips` are pairs of
+    /// the block that writes and the block that reads; `forward` gets a block's
+    /// skips in the order in which they are given here.
+    ///
+    /// # Panics
+    /// If a skip does not go from a block to a later one.
+    ///
+    /// # Example
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_memopt::grad_checkpoint::{Chain, Policy};
+    ///
+    /// let device = Device::flex().autodiff();
+    /// let layers: Vec<_> = (0..4).map(|_| LinearConfig::new(4, 4).init(&device)).collect();
+    /// let forward = |layer: &Linear, x: Tensor<2>, skips: Vec<Tensor<2>>| {
+    ///     layer.forward(skips.into_iter().fold(x, |x, skip| x + skip))
+    /// };
+    /// // The last layer also reads the output of the first.
+    /// let chain = Chain::with_skips(&layers, vec![(0, 3)], forward);
+    /// let y = chain.run(Policy::EveryBlock, Tensor::ones([2, 4], &device));
+    /// assert!(layers[0].weight.val().grad(&y.sum().backward()).is_some());
+    /// ```
+    pub fn with_skips(
+        blocks: impl Into<Cow<'a, [M]>>,
+        skips: Vec<(usize, usize)>,
+        forward: F,
+    ) -> Self {
+        Self::build(blocks.into(), skips, WithSkips(forward))
+    }
+}
 
-    fn num_blocks(&self) -> usize {
+impl<'a, M, T, F> Chain<'a, M, T, F>
+where
+    M: Module + 'static,
+    T: Tensors + Clone,
+    F: Forward<M, T>,
+{
+    fn build(blocks: Cow<'a, [M]>, skips: Vec<(usize, usize)>, forward: F) -> Self {
+        let walk = Walk {
+            links: Arc::new(Links::new(skips, blocks.len())),
+            forward,
+            segment: Segment::new(),
+        };
+        Self {
+            blocks,
+            walk,
+            state: PhantomData,
+        }
+    }
+
+    /// Sets the options of the segments that are recomputed. The default is
+    /// [`Segment::new`].
+    pub fn with_segment(mut self, segment: Segment) -> Self {
+        self.walk.segment = segment;
+        self
+    }
+
+    /// Number of blocks.
+    pub fn num_blocks(&self) -> usize {
         self.blocks.len()
     }
 
-    fn run_blocks(&self, blocks: Range<usize>, state: T) -> T {
-        let blocks = self.blocks[blocks].iter();
-        blocks.fold(state, |state, block| (self.forward)(block, state))
+    /// Runs the chain, cut by a policy or as it was planned before. No blocks return
+    /// their input.
+    ///
+    /// [`Policy::Least`] and [`Policy::Budget`] are planned when the chain first runs
+    /// with tracked tensors: the blocks are measured on copies with statistics of their
+    /// own, which takes the time of about three steps. The plan is kept in the process for the
+    /// same blocks (by the identity of their parameters), shapes and dtypes of `x` and
+    /// policy. Where nothing is tracked (inference), the blocks simply run. Inside another
+    /// segment, a chain with random numbers is not planned: every block is a segment.
+    ///
+    /// # Exactness
+    /// See [`grad_checkpoint`](super).
+    ///
+    /// # Panics
+    /// If a budget cannot be kept or the device's memory not be measured
+    /// ([`try_run`](Self::try_run) returns that as an error); if a policy asks for zero
+    /// segments, or spans do not cover the chain.
+    pub fn run(&self, cut: impl Into<Cut>, x: T) -> T {
+        self.try_run(cut, x)
+            .unwrap_or_else(|error| panic!("cannot cut a chain of blocks: {error}"))
     }
 
-    fn run_segment(&self, segment: &Segment, blocks: Range<usize>, state: T) -> T {
-        let forward = self.forward.clone();
-        let blocks = self.blocks[blocks].to_vec();
-        segment.run(&blocks, state, move |blocks: &Vec<M>, state| {
-            blocks
-                .iter()
-                .fold(state, |state, block| forward(block, state))
-        })
+    /// As [`run`](Self::run).
+    ///
+    /// # Errors
+    /// [`PlanError`] if the device's memory cannot be measured, or no cut fits a budget
+    /// (it says the least that would do).
+    ///
+    /// # Panics
+    /// If a policy asks for zero segments, or spans do not cover the chain.
+    pub fn try_run(&self, cut: impl Into<Cut>, x: T) -> Result<T, PlanError> {
+        let spans = match cut.into() {
+            Cut::Spans(spans) => spans,
+            Cut::Policy(policy) => match policy.spans(self.num_blocks()) {
+                Some(spans) => spans,
+                None => self.planned_spans(policy, &x)?,
+            },
+        };
+        assert_cover(&spans, self.num_blocks());
+        let mut waiting = Waiting::new(&self.walk.links, 0..self.num_blocks(), []);
+        let run = || self.walk.run(&self.blocks, &spans, x, &mut waiting);
+        Ok(share_seed(run))
+    }
+}
+
+fn assert_cover(spans: &[Span], num_blocks: usize) {
+    let end = spans.iter().fold(0, |next, span| {
+        let Range { start, end } = span.blocks;
+        assert!(
+            start == next && end >= start,
+            "spans must follow each other without gaps, got {start}..{end} behind block {next}"
+        );
+        end
+    });
+    assert!(
+        end == num_blocks,
+        "spans must cover all {num_blocks} blocks of the chain, got {end}"
+    );
+}
+
+impl Policy {
+    /// Runs modules one after the other, recomputing what the policy says: gradient
+    /// checkpointing of a `Vec` of blocks in one line. See [`Chain::run`].
+    ///
+    /// # Exactness
+    /// See [`grad_checkpoint`](super).
+    ///
+    /// # Panics
+    /// As [`Chain::run`].
+    ///
+    /// # Example
+    /// ```
+    /// use burn::nn::{Linear, LinearConfig};
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_memopt::grad_checkpoint::Policy;
+    /// use burn_memopt::memory::{Bytes, CountingAllocator};
+    ///
+    /// #[global_allocator]
+    /// static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+    ///
+    /// # fn main() {
+    /// let device = Device::flex().autodiff();
+    /// let layers: Vec<_> = (0..6).map(|_| LinearConfig::new(16, 16).init(&device)).collect();
+    /// let x = Tensor::<2>::ones([64, 16], &device);
+    /// let y = Policy::Budget(Bytes::mib(1)).run(&layers, x, |layer: &Linear, x| layer.forward(x));
+    /// assert!(layers[0].weight.val().grad(&y.sum().backward()).is_some());
+    /// # }
+    /// ```
+    pub fn run<M, T, F>(self, blocks: &[M], x: T, forward: F) -> T
+    where
+        M: Module + 'static,
+        T: Tensors + Clone,
+        F: Fn(&M, T) -> T + Clone + Send + 'static,
+    {
+        Chain::new(blocks, forward).run(self, x)
     }
 }
 
@@ -142,12 +243,5 @@ where
     T: Tensors + Clone,
     F: Fn(&M, T) -> T + Clone + Send + 'static,
 {
-    let spans = Policy::Segments(num_segments).spans(blocks.len());
-    let spans = spans.expect("invariant: only a budget needs costs");
-    run_chain(
-        &Sequence::new(blocks, forward),
-        &Segment::new(),
-        &spans,
-        inputs,
-    )
+    Policy::Segments(num_segments).run(blocks, inputs, forward)
 }

@@ -21,6 +21,16 @@
 //! assert_eq!(layer.weight.val().grad(&grads).unwrap().dims(), [8, 8]);
 //! ```
 //!
+//! For a list of blocks, [`Policy::run`] is one line: every block is a segment, or N are, or as
+//! few as a memory budget needs, or as many as the least memory takes. [`Chain`] does the same
+//! with skips between blocks and with the options of a [`Segment`].
+//!
+//! # What a plan is
+//! A [`Plan`] is a tree of [`Span`]s. A span of blocks is kept or recomputed; one that is
+//! recomputed can be cut again while it is, so that parts of it run a third time, and so on.
+//! One level of segments takes memory that grows with the square root of a chain's length;
+//! each further level takes less, for at most one more forward pass.
+//!
 //! # Rules
 //! 1. *Replay randomness.* The second run draws what the first drew, at any depth of
 //!    nesting and in any thread ([`SegmentSeed`]). Where a thread that does not hold
@@ -43,25 +53,34 @@
 //!
 //! # References
 //! Chen et al. 2016, *Training deep nets with sublinear memory cost*,
-//! arXiv:1604.06174, section 3.
+//! arXiv:1604.06174, section 3. Beaumont et al. 2019, *Optimal checkpointing for
+//! heterogeneous chains*, arXiv:1911.13214.
 
+mod boundaries;
 mod chain;
+mod links;
 mod own_gradient;
 mod plan;
+mod planned;
 mod policy;
 mod profile;
 mod randomness;
 mod repeat;
+mod schedule;
 mod segment;
+mod span;
 mod tape;
+mod walk;
 
-pub use chain::{Chain, Sequence, checkpoint_sequential, run_chain};
+pub use chain::{Chain, checkpoint_sequential};
 pub use own_gradient::own_gradient;
 pub use plan::{BlockCost, BudgetError, Plan};
-pub use policy::{ParsePolicyError, Policy, Span};
-pub use profile::{PlanError, UnmeasuredError, plan, profile};
+pub use policy::{Cut, ParsePolicyError, Policy};
+pub use profile::{PlanError, UnmeasuredError};
 pub use randomness::{RandomStreamGuard, SegmentSeed, hold_random_stream, share_seed};
 pub use segment::{Boundary, Segment};
+pub use span::Span;
+pub use walk::{Forward, WithSkips, WithoutSkips};
 
 pub use crate::tensors::Tensors;
 

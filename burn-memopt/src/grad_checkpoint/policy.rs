@@ -1,13 +1,13 @@
-use core::{fmt, ops::Range, str::FromStr};
+use core::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlockCost, BudgetError, Plan};
+use super::{BlockCost, BudgetError, Plan, Span};
 use crate::memory::Bytes;
 
 /// Where a chain of blocks is cut into segments that are recomputed.
 ///
-/// Written and read as `none`, `block`, `segments=6` or `budget=6GiB`.
+/// Written and read as `none`, `block`, `segments=6`, `least` or `budget=6GiB`.
 ///
 /// # Example
 /// ```
@@ -29,49 +29,46 @@ pub enum Policy {
     /// This many segments of equal length (the first ones longer by one block
     /// where the division leaves a rest); the last one is not recomputed.
     Segments(usize),
+    /// The cut with the lowest peak that recomputes no more than two forward
+    /// passes, by measured block costs (see [`Plan::least`]).
+    Least,
     /// The cut with the least recomputation whose peak stays within the budget,
     /// by measured block costs (see [`Plan::within`]).
     Budget(Bytes),
 }
 
-/// Contiguous blocks that run together, recomputed in the backward pass or not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
-    /// Indices of the blocks.
-    pub blocks: Range<usize>,
-    /// Whether the blocks run again in the backward pass.
-    pub recompute: bool,
-}
-
 impl Policy {
     /// Cuts a chain of `num_blocks` blocks whose costs need not be known.
     ///
-    /// Returns `None` for [`Policy::Budget`], which needs them: see
-    /// [`Policy::plan`].
+    /// Returns `None` for [`Policy::Least`] and [`Policy::Budget`], which need
+    /// them: see [`Policy::plan`].
     ///
     /// # Panics
     /// If the number of segments is zero.
     pub fn spans(&self, num_blocks: usize) -> Option<Vec<Span>> {
         let num_segments = match *self {
-            Policy::None => {
-                return Some(vec![Span {
-                    blocks: 0..num_blocks,
-                    recompute: false,
-                }]);
-            }
-            Policy::EveryBlock => num_blocks,
-            Policy::Segments(n) => n.min(num_blocks),
-            Policy::Budget(_) => return None,
+            Policy::None => 1,
+            Policy::EveryBlock => num_blocks.max(1),
+            Policy::Segments(n) => n,
+            Policy::Least | Policy::Budget(_) => return None,
         };
         assert!(
             num_segments > 0,
             "the number of segments must be positive, got 0"
         );
+        if num_blocks == 0 {
+            return Some(Vec::new());
+        }
+        let num_segments = num_segments.min(num_blocks);
         let (len, rest) = (num_blocks / num_segments, num_blocks % num_segments);
         let start = |segment: usize| segment * len + segment.min(rest);
-        let span = |segment| Span {
-            blocks: start(segment)..start(segment + 1),
-            recompute: segment + 1 < num_segments,
+        let span = |segment| {
+            let blocks = start(segment)..start(segment + 1);
+            if segment + 1 < num_segments {
+                Span::recomputed(blocks)
+            } else {
+                Span::plain(blocks)
+            }
         };
         Some((0..num_segments).map(span).collect())
     }
@@ -84,10 +81,12 @@ impl Policy {
     /// # Panics
     /// If the number of segments is zero.
     pub fn plan(&self, costs: &[BlockCost]) -> Result<Plan, BudgetError> {
-        match (self, self.spans(costs.len())) {
-            (_, Some(spans)) => Ok(Plan::predict(spans, costs)),
-            (Policy::Budget(budget), None) => Plan::within(*budget, costs),
-            _ => unreachable!("only a budget needs costs"),
+        if let Some(spans) = self.spans(costs.len()) {
+            return Ok(Plan::predict(spans, costs));
+        }
+        match self {
+            Policy::Budget(budget) => Plan::within(*budget, costs),
+            _ => Ok(Plan::least(costs)),
         }
     }
 }
@@ -98,6 +97,7 @@ impl fmt::Display for Policy {
             Policy::None => f.write_str("none"),
             Policy::EveryBlock => f.write_str("block"),
             Policy::Segments(n) => write!(f, "segments={n}"),
+            Policy::Least => f.write_str("least"),
             Policy::Budget(bytes) => write!(f, "budget={}", bytes.get()),
         }
     }
@@ -106,7 +106,8 @@ impl fmt::Display for Policy {
 /// A gradient-checkpointing policy that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a gradient-checkpointing policy: write none, block, segments=N or budget=6GiB"
+    "`{0}` is not a gradient-checkpointing policy: write none, block, segments=N, least or \
+     budget=6GiB"
 )]
 pub struct ParsePolicyError(String);
 
@@ -118,6 +119,7 @@ impl FromStr for Policy {
         match text.split_once('=') {
             None if text == "none" => Ok(Policy::None),
             None if text == "block" => Ok(Policy::EveryBlock),
+            None if text == "least" => Ok(Policy::Least),
             Some(("segments", n)) => match n.parse() {
                 Ok(n) if n > 0 => Ok(Policy::Segments(n)),
                 _ => Err(error()),
@@ -139,5 +141,51 @@ impl TryFrom<String> for Policy {
 impl From<Policy> for String {
     fn from(policy: Policy) -> Self {
         policy.to_string()
+    }
+}
+
+/// How a model cuts its chain: by a policy, planned when the model first runs where
+/// that takes measurements, or by a plan that was made before.
+///
+/// A field of a model that holds it is marked `#[module(skip)]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cut {
+    /// Decided by a policy.
+    Policy(Policy),
+    /// Given.
+    Spans(Vec<Span>),
+}
+
+impl Cut {
+    /// Whether blocks may be recomputed.
+    pub fn recomputes(&self) -> bool {
+        match self {
+            Cut::Policy(policy) => *policy != Policy::None,
+            Cut::Spans(spans) => spans.iter().any(|span| span.recompute),
+        }
+    }
+}
+
+impl From<Policy> for Cut {
+    fn from(policy: Policy) -> Self {
+        Cut::Policy(policy)
+    }
+}
+
+impl From<&Plan> for Cut {
+    fn from(plan: &Plan) -> Self {
+        Cut::Spans(plan.spans.clone())
+    }
+}
+
+impl From<&Cut> for Cut {
+    fn from(cut: &Cut) -> Self {
+        cut.clone()
+    }
+}
+
+impl From<&[Span]> for Cut {
+    fn from(spans: &[Span]) -> Self {
+        Cut::Spans(spans.to_vec())
     }
 }

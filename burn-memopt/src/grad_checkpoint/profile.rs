@@ -1,15 +1,24 @@
-use std::time::Instant;
+use std::rc::Rc;
 
+use burn::module::Module;
 use burn::tensor::{Device, DispatchTensor, Tensor};
 use burn_backend::TensorMetadata;
 use burn_dispatch::Dispatch;
 
+use super::links::Waiting;
+use super::walk::Forward;
 use super::{
-    BlockCost, BudgetError, Chain, Plan, Policy, Segment, Tensors,
+    BlockCost, BudgetError, Chain, Span, Tensors,
     segment::untape,
     tape::{self, is_autodiff_float},
 };
 use crate::memory::{Bytes, PeakMeter, live_on};
+
+/// Runs of a block that count; one before them warms up.
+const NUM_RUNS: usize = 3;
+/// Multiply-adds that take the time in which one kept byte is computed and read again
+/// by element-wise operations: 32 for a number of four bytes.
+const WORK_OF_A_BYTE: u64 = 8;
 
 /// The memory of a device cannot be measured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -42,126 +51,183 @@ pub enum PlanError {
     Budget(#[from] BudgetError),
 }
 
-/// Measures a chain on a sample and cuts it by a policy: [`profile`], then
-/// [`Policy::plan`].
-///
-/// Of a budget one percent is left free, for what belongs to no block: the loss
-/// and the bookkeeping of the tape.
-///
-/// # Errors
-/// [`PlanError`] if the memory cannot be measured or no cut fits a budget.
-pub fn plan<C: Chain>(policy: Policy, chain: &C, sample: C::State) -> Result<Plan, PlanError> {
-    let costs = profile(chain, sample)?;
-    let Policy::Budget(budget) = policy else {
-        return Ok(policy.plan(&costs)?);
-    };
-    let usable = Bytes::new(budget.get() - budget.get() / 100);
-    let plan = Plan::within(usable, &costs).map_err(|error| BudgetError {
-        budget,
-        minimum: advised(error.minimum),
-    })?;
-    Ok(plan)
-}
-
-/// The least amount that can be shown with few digits and surely does: two
-/// percent more, for what is left free and for the next profile, rounded up.
-fn advised(minimum: Bytes) -> Bytes {
-    (minimum + Bytes::new(minimum.get() / 50)).to_advise()
-}
-
-/// Measures what each block of a chain costs, by running it alone, forward and
-/// backward, on the sample that runs along the chain.
-///
-/// Every block runs twice, the first time to warm up. Statistics of
-/// normalisation layers see the sample and random numbers are drawn: profile a
-/// copy of the model (`module.valid().train()`) or before training starts.
-///
-/// # Errors
-/// [`UnmeasuredError`] if the device does not report its memory and the process
-/// does not count its own.
-pub fn profile<C: Chain>(chain: &C, sample: C::State) -> Result<Vec<BlockCost>, UnmeasuredError> {
-    let mut parts = Vec::new();
-    let structure = sample.flatten(&mut parts);
-    let device = match parts.iter().find(|part| is_autodiff_float(part)) {
-        Some(part) => Device::new(part.device()),
-        None => panic!("the sample of a chain must have a float tensor on an autodiff device"),
-    };
-    let mut state = State::<C> { parts, structure };
-    let mut costs = Vec::new();
-    for index in 0..chain.num_blocks() {
-        measure_block(chain, index, &state, &device)?;
-        let (cost, next) = measure_block(chain, index, &state, &device)?;
-        costs.push(cost);
-        state = next;
+impl<M, T, F> Chain<'_, M, T, F>
+where
+    M: Module + 'static,
+    T: Tensors + Clone,
+    F: Forward<M, T>,
+{
+    /// Measures what each block costs, by running it alone, forward and backward, on the
+    /// sample that runs along the chain.
+    ///
+    /// Every block runs four times, the first time to warm up. Copies of the blocks run: their
+    /// statistics stay as they are. Random numbers are drawn.
+    ///
+    /// # Errors
+    /// [`UnmeasuredError`] if the device does not report its memory and the process
+    /// does not count its own.
+    ///
+    /// # Panics
+    /// If the sample has no float tensor on an autodiff device.
+    pub fn profile(&self, sample: T) -> Result<Vec<BlockCost>, UnmeasuredError> {
+        let sample = Held::new(sample);
+        let device = match sample.parts.iter().find(|part| is_autodiff_float(part)) {
+            Some(part) => Device::new(part.device()),
+            None => panic!("the sample of a chain must have a float tensor on an autodiff device"),
+        };
+        let mut costs: Vec<BlockCost> = Vec::new();
+        let mut skips: Vec<(usize, Held<T>)> = Vec::new();
+        let mut x = sample;
+        for (index, block) in self.blocks.iter().enumerate() {
+            let block = block.valid().train();
+            let wanted = self.walk.links.wanted(&(index..index + 1)).into_iter();
+            let wanted = wanted.filter_map(|writer| skips.iter().find(|skip| skip.0 == writer));
+            let wanted: Vec<_> = wanted.map(|skip| skip.1.clone()).collect();
+            let run = || self.measure(index, &block, &x, &wanted, &device);
+            run()?;
+            let (mut cost, output) = run()?;
+            for _ in 1..NUM_RUNS {
+                cost = of_both(cost, run()?.0);
+            }
+            costs.push(cost);
+            skips.push((index, output.clone()));
+            skips.retain(|skip| self.walk.links.last_use(skip.0) > index + 1);
+            x = output;
+            costs[index].work = work(&block, costs[index].kept, &x.parts);
+        }
+        Ok(costs)
     }
-    Ok(costs)
+
+    /// Runs one block alone, as a segment and recorded, and the backward pass.
+    fn measure(
+        &self,
+        index: usize,
+        block: &M,
+        x: &Held<T>,
+        skips: &[Held<T>],
+        device: &Device,
+    ) -> Result<(BlockCost, Held<T>), UnmeasuredError> {
+        let range = index..index + 1;
+        let run = |span: Span| {
+            let skips = skips.iter().map(Held::tracked);
+            let mut waiting = Waiting::new(&self.walk.links, range.clone(), skips);
+            let block = std::slice::from_ref(block);
+            self.walk.run(block, &[span], x.tracked(), &mut waiting)
+        };
+        let base = live(device)?;
+        let meter = PeakMeter::start(device);
+        let outputs = run(Span::recomputed(range.clone()));
+        let forward_peak = peak(meter, device)?;
+        let segment = live(device)? - base;
+        drop(outputs);
+
+        let meter = PeakMeter::start(device);
+        let mut outputs = Vec::new();
+        let structure = run(Span::plain(range.clone())).flatten(&mut outputs);
+        let recorded_peak = peak(meter, device)?;
+        let kept = live(device)? - base;
+        let next = Held {
+            parts: outputs.iter().cloned().map(untape).collect(),
+            structure: Rc::new(structure),
+        };
+        let output = next.bytes();
+        outputs.retain(Dispatch::is_tracked);
+        let grads = outputs.iter().map(ones_like).collect();
+
+        let meter = PeakMeter::start(device);
+        let gradients = (!outputs.is_empty()).then(|| tape::backward(outputs, grads));
+        let backward_peak = peak(meter, device)?;
+        let param_grads = live(device)? - base - output;
+        drop(gradients);
+        let cost = BlockCost {
+            output,
+            last_use: self.walk.links.last_use(index),
+            kept,
+            forward_peak,
+            recorded_peak,
+            backward_peak,
+            param_grads,
+            nodes: segment - output,
+            work: 0,
+        };
+        Ok((cost, next))
+    }
 }
 
-/// A state of the chain, taken apart and without history.
-struct State<C: Chain> {
+/// A value that runs along the chain, taken apart and without history.
+struct Held<T: Tensors> {
     parts: Vec<DispatchTensor>,
-    structure: <C::State as Tensors>::Structure,
+    structure: Rc<T::Structure>,
 }
 
-impl<C: Chain> State<C> {
-    /// Puts the state together, tracked as the input of a block in training.
-    fn assemble(&self) -> C::State {
-        let restore = |part: &DispatchTensor| match is_autodiff_float(part) {
-            true => tape::tap(part.clone()).0,
-            false => part.clone(),
+impl<T: Tensors> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self {
+            parts: self.parts.clone(),
+            structure: self.structure.clone(),
+        }
+    }
+}
+
+impl<T: Tensors> Held<T> {
+    fn new(value: T) -> Self {
+        let mut parts = Vec::new();
+        let structure = value.flatten(&mut parts);
+        Self {
+            parts: parts.into_iter().map(untape).collect(),
+            structure: Rc::new(structure),
+        }
+    }
+
+    /// Bytes of the elements.
+    fn bytes(&self) -> Bytes {
+        let bytes = |part: &DispatchTensor| part.shape().num_elements() * part.dtype().size();
+        Bytes::new(self.parts.iter().map(bytes).sum::<usize>() as u64)
+    }
+
+    /// The value, tracked as the input of a block in training.
+    fn tracked(&self) -> T {
+        let restore = |part: &DispatchTensor| {
+            if is_autodiff_float(part) {
+                return tape::tap(part.clone()).0;
+            }
+            part.clone()
         };
         let parts: Vec<_> = self.parts.iter().map(restore).collect();
-        C::State::unflatten(&self.structure, &mut parts.into_iter())
+        T::unflatten(&self.structure, &mut parts.into_iter())
     }
 }
 
-/// Runs one block alone, as a segment and recorded, and the backward pass.
-fn measure_block<C: Chain>(
-    chain: &C,
-    index: usize,
-    before: &State<C>,
-    device: &Device,
-) -> Result<(BlockCost, State<C>), UnmeasuredError> {
-    let blocks = index..index + 1;
-    let base = live(device)?;
+/// What two runs of a block agree on. Other threads can only add to what stays live; a peak
+/// that a busy machine or the samples missed in one run is met in another.
+fn of_both(one: BlockCost, two: BlockCost) -> BlockCost {
+    BlockCost {
+        kept: one.kept.min(two.kept),
+        forward_peak: one.forward_peak.max(two.forward_peak),
+        recorded_peak: one.recorded_peak.max(two.recorded_peak),
+        backward_peak: one.backward_peak.max(two.backward_peak),
+        param_grads: one.param_grads.min(two.param_grads),
+        nodes: one.nodes.min(two.nodes),
+        ..one
+    }
+}
 
-    let state = before.assemble();
-    let meter = PeakMeter::start(device);
-    let start = Instant::now();
-    let outputs = chain.run_segment(&Segment::new(), blocks.clone(), state);
-    wait_for(device);
-    let forward = start.elapsed();
-    let forward_peak = peak(meter, device)?;
-    let output = live(device)? - base;
-    drop(outputs);
-
-    let mut outputs = Vec::new();
-    let structure = chain
-        .run_blocks(blocks, before.assemble())
-        .flatten(&mut outputs);
-    let kept = live(device)? - base;
-    let next = State {
-        parts: outputs.iter().cloned().map(untape).collect(),
-        structure,
-    };
-    outputs.retain(Dispatch::is_tracked);
-    let grads = outputs.iter().map(ones_like).collect();
-
-    let meter = PeakMeter::start(device);
-    let gradients = (!outputs.is_empty()).then(|| tape::backward(outputs, grads));
-    let backward_peak = peak(meter, device)?;
-    let param_grads = live(device)? - base - output;
-    drop(gradients);
-    let cost = BlockCost {
-        output,
-        last_use: chain.last_use(index),
-        kept,
-        forward_peak,
-        backward_peak,
-        param_grads,
-        forward,
-    };
-    Ok((cost, next))
+/// Counts the work of a forward pass: a multiply-add for each parameter and each position of
+/// the output, and the element-wise operations of what is kept. A table of embeddings is
+/// counted as if it were multiplied by.
+fn work(block: &impl Module, kept: Bytes, outputs: &[DispatchTensor]) -> u64 {
+    let positions = outputs.iter().map(|output| {
+        let shape = output.shape();
+        // Channels are axis 1 of images and volumes, else the last axis.
+        let channels = match shape.num_dims() {
+            0 => 1,
+            rank if rank >= 4 => shape[1],
+            rank => shape[rank - 1],
+        };
+        shape.num_elements() / channels.max(1)
+    });
+    let positions = positions.max().unwrap_or(0) as u64;
+    block.num_params() as u64 * positions + WORK_OF_A_BYTE * kept.get()
 }
 
 fn ones_like(tensor: &DispatchTensor) -> DispatchTensor {
@@ -169,17 +235,13 @@ fn ones_like(tensor: &DispatchTensor) -> DispatchTensor {
     tensor.ones_like().into_dispatch()
 }
 
-fn wait_for(device: &Device) {
-    // What failed shows where a tensor that depends on it is read.
-    let _ = device.sync();
-}
-
 fn live(device: &Device) -> Result<Bytes, UnmeasuredError> {
     live_on(device).ok_or_else(|| UnmeasuredError::of(device))
 }
 
 fn peak(meter: PeakMeter, device: &Device) -> Result<Bytes, UnmeasuredError> {
-    wait_for(device);
-    let reading = meter.finish().peak;
-    reading.ok_or_else(|| UnmeasuredError::of(device))
+    // What failed shows where a tensor that depends on it is read.
+    let _ = device.sync();
+    let peak = meter.finish().peak;
+    peak.ok_or_else(|| UnmeasuredError::of(device))
 }

@@ -79,6 +79,15 @@ impl SegmentSeed {
         device.seed(mix(self.0.wrapping_add(run as u64)));
     }
 
+    /// What is drawn first from this seed, as after a run that drew nothing.
+    pub(super) fn untouched(self, device: &Device) -> Tensor<1> {
+        let _stream = hold_random_stream();
+        self.apply(device);
+        let next = draw_next(device);
+        self.leave(Run::Recomputation, device);
+        next
+    }
+
     /// The seed of the inner segment with this number.
     fn inner(self, number: u64) -> Self {
         // Inverted, so that no inner seed is one that `leave` sets.
@@ -232,8 +241,8 @@ pub(super) struct Replay {
 impl Replay {
     /// Takes the segment's seed, unless it promised to need none.
     pub(super) fn new(deterministic: bool, device: Device) -> Self {
-        let seed = (!deterministic)
-            .then(|| LEVELS.with_borrow(|levels| next_seed(levels, &device)));
+        let seed =
+            (!deterministic).then(|| LEVELS.with_borrow(|levels| next_seed(levels, &device)));
         Self {
             seed,
             // With its own seed a segment needs no other; without one, an inner
@@ -249,11 +258,7 @@ impl Replay {
 
     /// Runs `forward` on the segment's own random numbers. Also returns where the stream
     /// was after it; `None` where nothing is replayed.
-    pub(super) fn run<T>(
-        &self,
-        run: Run,
-        forward: impl FnOnce() -> T,
-    ) -> (T, Option<StreamPlace>) {
+    pub(super) fn run<T>(&self, run: Run, forward: impl FnOnce() -> T) -> (T, Option<StreamPlace>) {
         let level = Level::new(self.inner.clone(), true);
         let Some(seed) = self.seed else {
             return (enter(level, forward), None);
@@ -268,28 +273,19 @@ impl Replay {
 }
 
 fn draw_next(device: &Device) -> Tensor<1> {
-    Tensor::random([4], Distribution::Default, &device.clone().without_autodiff())
+    Tensor::random(
+        [4],
+        Distribution::Default,
+        &device.clone().without_autodiff(),
+    )
 }
 
 /// Where a run of a segment left the random stream. Both runs leave it at the same place,
 /// unless somebody else drew.
-#[derive(Clone)]
 pub(super) struct StreamPlace {
-    seed: SegmentSeed,
+    pub(super) seed: SegmentSeed,
     /// What would have been drawn next, on the device.
     pub(super) next: Tensor<1>,
-}
-
-impl StreamPlace {
-    /// What would have been drawn next if nobody had drawn anything.
-    pub(super) fn untouched(&self) -> Tensor<1> {
-        let device = self.next.device();
-        let _stream = hold_random_stream();
-        self.seed.apply(&device);
-        let next = draw_next(&device);
-        self.seed.leave(Run::Recomputation, &device);
-        next
-    }
 }
 
 #[cfg(test)]
@@ -311,9 +307,7 @@ mod tests {
     }
 
     fn dropouts(count: usize) -> Vec<Dropout> {
-        (0..count)
-            .map(|_| DropoutConfig::new(0.5).init())
-            .collect()
+        (0..count).map(|_| DropoutConfig::new(0.5).init()).collect()
     }
 
     fn forward(dropout: &Dropout, x: Tensor<2>) -> Tensor<2> {
@@ -367,8 +361,8 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_segment_leaves_stream_and_nesting_free() {
-        let dropout = DropoutConfig::new(0.5).init();
         let caught = std::panic::catch_unwind(|| {
+            let dropout = DropoutConfig::new(0.5).init();
             let device = Device::flex().autodiff();
             let x = Tensor::<2>::ones([2, 2], &device).require_grad();
             grad_checkpoint(&dropout, x, |_: &Dropout, _: Tensor<2>| -> Tensor<2> {

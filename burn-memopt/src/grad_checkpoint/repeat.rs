@@ -11,7 +11,9 @@ use burn::tensor::{DType, DispatchTensor, FloatDType, Shape, Slice, Tensor};
 use burn_backend::{TensorMetadata, ops::FloatTensorOps};
 use burn_dispatch::Dispatch;
 
-use super::{randomness::StreamPlace, tape::is_autodiff_float};
+use super::SegmentSeed;
+use super::randomness::StreamPlace;
+use super::tape::is_autodiff_float;
 use crate::memory::on_host;
 
 /// Values of an output that are sampled, at most.
@@ -80,7 +82,7 @@ impl Trace {
         let stream = self.stream.zip(again.stream);
         let stream = stream.map(|(first, second)| Pair {
             module,
-            subject: Subject::Stream(first.clone()),
+            subject: Subject::Stream(first.seed),
             tolerance: 0.0,
             first: first.next,
             second: second.next,
@@ -136,7 +138,10 @@ fn sums(output: DispatchTensor) -> Tensor<1> {
     let num_values = values.dims()[0];
     let parts = SUMS.min(num_values.max(1));
     let even = num_values / parts * parts;
-    let rows = values.clone().narrow(0, 0, even).reshape([parts, even / parts]);
+    let rows = values
+        .clone()
+        .narrow(0, 0, even)
+        .reshape([parts, even / parts]);
     let mut sums = vec![
         rows.clone().sum_dim(1).reshape([parts]),
         rows.abs().sum_dim(1).reshape([parts]),
@@ -165,7 +170,8 @@ struct Pair {
 
 /// What the numbers of a pair were made of.
 enum Subject {
-    Stream(StreamPlace),
+    /// The random stream, after a run from this seed.
+    Stream(SegmentSeed),
     /// The output with this index.
     Output(usize),
 }
@@ -253,10 +259,11 @@ impl Pair {
     /// Whether a difference has no consequence: where one run left the stream untouched,
     /// the segment draws nothing, and draws of others are nothing to it.
     fn is_harmless(&self, runs: [&[f32]; 2]) -> bool {
-        let Subject::Stream(place) = &self.subject else {
+        let Subject::Stream(seed) = self.subject else {
             return false;
         };
-        let untouched: Vec<f32> = place.untouched().into_data().iter().collect();
+        let untouched = seed.untouched(&self.first.device()).into_data();
+        let untouched: Vec<f32> = untouched.iter().collect();
         runs.contains(&untouched.as_slice())
     }
 
@@ -300,7 +307,10 @@ mod tests {
             let values: Vec<f32> = sample(tensor(shape)).into_data().iter().collect();
             let len = shape.iter().product::<usize>();
             assert!(values.len() <= SAMPLES && values.len() * 8 >= len.min(SAMPLES));
-            assert!(values[values.len() - 1] as usize * 2 >= len - 1, "{shape:?}");
+            assert!(
+                values[values.len() - 1] as usize * 2 >= len - 1,
+                "{shape:?}"
+            );
         }
     }
 

@@ -105,6 +105,11 @@ impl Segment {
         self
     }
 
+    /// Whether nothing random is replayed.
+    pub(super) fn is_deterministic(&self) -> bool {
+        self.deterministic
+    }
+
     /// Runs `forward` and records that it is to be run again in the backward
     /// pass; see [`grad_checkpoint`](super::grad_checkpoint()).
     ///
@@ -215,9 +220,13 @@ fn settle(module: &impl Module, inputs: &[DispatchTensor]) {
 
 /// Queues an operation on the first value of a tensor.
 fn look_at(tensor: DispatchTensor) {
-    let inner = Tensor::<1>::from_dispatch(tensor).without_autodiff().into_dispatch();
+    let inner = Tensor::<1>::from_dispatch(tensor)
+        .without_autodiff()
+        .into_dispatch();
     let shape = inner.shape();
-    let firsts = shape.iter().map(|&len| Slice::new(0, Some(len.min(1) as isize), 1));
+    let firsts = shape
+        .iter()
+        .map(|&len| Slice::new(0, Some(len.min(1) as isize), 1));
     Dispatch::float_slice(inner, &firsts.collect::<Vec<_>>());
 }
 

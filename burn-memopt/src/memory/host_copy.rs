@@ -32,5 +32,9 @@ pub fn to_host<const D: usize, K: Basic>(
         return Ok(data);
     }
     let (shape, dtype) = (data.shape().clone(), data.dtype());
-    Ok(TensorData::from_bytes_vec(data.bytes().to_vec(), shape, dtype))
+    Ok(TensorData::from_bytes_vec(
+        data.bytes().to_vec(),
+        shape,
+        dtype,
+    ))
 }

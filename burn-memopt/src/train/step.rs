@@ -4,6 +4,7 @@ use burn::optim::ModuleOptimizer;
 
 use super::group::{Group, Verdict};
 use super::{MicroLoss, StepError, StepOutcome, TrainState};
+use crate::grad_checkpoint::share_seed;
 use crate::precision::Autocast;
 use crate::tensors::Tensors;
 
@@ -93,7 +94,7 @@ impl TrainStep {
         O: Tensors,
     {
         self.begin(model);
-        let output = self.autocast().run(model, input, forward);
+        let output = share_seed(|| self.autocast().run(model, input, forward));
         self.backward(model, loss(output));
     }
 

@@ -1,9 +1,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn_memopt::grad_checkpoint::Cut;
 
 use super::heads::Head;
-use super::pieces::Cut;
-use super::stage::{Regroup, Stage};
 use super::unet2d::UNet2d;
 
 /// What [`SigmaMUNet`](super::SigmaMUNet) and [`DoubleMUNet`](super::DoubleMUNet) have in common.
@@ -46,7 +45,7 @@ impl MUNet {
             self.num_frames
         );
         self.check_size(height, width);
-        self.cut.forward(self, windows)
+        self.run_chain(windows)
     }
 
     /// Computes the outputs for every window of consecutive frames, running the shared U-Net once
@@ -91,16 +90,6 @@ impl MUNet {
     /// What the sides of a frame must be multiples of, in pixels.
     pub fn size_multiple(&self) -> usize {
         1 << self.unet_shared.depth().max(self.unet_union.depth())
-    }
-
-    /// The network as stages that run one after the other.
-    pub(super) fn stages(&self) -> Vec<Stage> {
-        let mut stages = self.unet_shared.stages(0, Regroup::Split);
-        let first_slot = self.unet_shared.depth();
-        let join = Regroup::Join(self.num_frames);
-        stages.extend(self.unet_union.stages(first_slot, join));
-        stages.push(Stage::Heads(self.mt_heads.clone()));
-        stages
     }
 
     fn check_size(&self, height: usize, width: usize) {

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::backbone::MUNet;
 use super::double_munet::DoubleMUNet;
 use super::heads::Head;
-use super::pieces::Cut;
 use super::sigma_munet::SigmaMUNet;
 use super::unet2d::UNet2d;
 
@@ -158,8 +157,7 @@ pub struct MUNetConfig {
     pub norm_groups: Option<usize>,
     /// Which blocks are recomputed in the backward pass. The default is [`Policy::None`].
     ///
-    /// A budget is met once [`MUNet::plan`] has measured the network on a sample; until then
-    /// every block is recomputed.
+    /// A budget is planned at the first forward pass of each shape, on the actual input.
     #[config(default = "Policy::None")]
     pub grad_checkpoint: Policy,
 }
@@ -184,7 +182,7 @@ impl MUNetConfig {
         let unet_shared = unet(1, self.depth_shared);
         let unet_union = unet(self.num_frames * self.inter_features, self.depth_union);
         MUNet {
-            cut: Cut::new(self.grad_checkpoint, self.depth_shared, self.depth_union),
+            cut: self.grad_checkpoint.into(),
             unet_shared,
             unet_union,
             mt_heads,

@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
-use burn_memopt::grad_checkpoint::{Plan, Policy};
+use burn_memopt::grad_checkpoint::Cut;
 use burn_memopt::precision::ops::full;
 
 use super::backbone::MUNet;
@@ -42,15 +42,9 @@ impl DoubleMUNet {
         activate(self.net.forward(windows), sigmoid)
     }
 
-    /// Cuts the network by another policy: see [`MUNet::with_grad_checkpoint`].
-    pub fn with_grad_checkpoint(mut self, policy: Policy) -> Self {
-        self.net = self.net.with_grad_checkpoint(policy);
-        self
-    }
-
-    /// Cuts the network as a plan says.
-    pub fn with_plan(mut self, plan: &Plan) -> Self {
-        self.net = self.net.with_plan(plan);
+    /// Cuts the network by another policy or plan: see [`MUNet::with_grad_checkpoint`].
+    pub fn with_grad_checkpoint(mut self, cut: impl Into<Cut>) -> Self {
+        self.net = self.net.with_grad_checkpoint(cut);
         self
     }
 }

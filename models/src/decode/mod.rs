@@ -21,6 +21,7 @@
 //! `TuragaLab/DECODE`, whose code is not used here.
 
 mod backbone;
+mod chain;
 mod config;
 mod detection;
 mod double_munet;
@@ -29,7 +30,6 @@ mod evaluation;
 mod frames;
 mod heads;
 mod layers;
-mod pieces;
 mod scaling;
 mod sigma_munet;
 mod stage;

@@ -1,7 +1,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, Tensor};
-use burn_memopt::grad_checkpoint::{BlockCost, Plan, PlanError, Policy, UnmeasuredError};
+use burn_memopt::grad_checkpoint::{BlockCost, Cut, Plan, PlanError, Policy, UnmeasuredError};
 use burn_memopt::precision::ops::full;
 
 use super::backbone::MUNet;
@@ -84,15 +84,9 @@ impl SigmaMUNet {
         &self.disabled
     }
 
-    /// Cuts the network by another policy: see [`MUNet::with_grad_checkpoint`].
-    pub fn with_grad_checkpoint(mut self, policy: Policy) -> Self {
-        self.net = self.net.with_grad_checkpoint(policy);
-        self
-    }
-
-    /// Cuts the network as a plan says.
-    pub fn with_plan(mut self, plan: &Plan) -> Self {
-        self.net = self.net.with_plan(plan);
+    /// Cuts the network by another policy or plan: see [`MUNet::with_grad_checkpoint`].
+    pub fn with_grad_checkpoint(mut self, cut: impl Into<Cut>) -> Self {
+        self.net = self.net.with_grad_checkpoint(cut);
         self
     }
 

@@ -27,9 +27,6 @@ pub(super) struct Encode {
     /// The learned halving; without one the maximum is taken.
     pub pooler: Option<Conv2d>,
     pub layers: Layers,
-    /// The slot that keeps the output as a skip.
-    #[module(skip)]
-    pub saves: Option<usize>,
 }
 
 /// A decoder block.
@@ -38,8 +35,6 @@ pub(super) struct Decode {
     pub upsampler: Upsampler,
     /// The last decoder block ends with the final convolution.
     pub layers: Layers,
-    /// The slot that its skip waits in.
-    pub takes: usize,
 }
 
 /// What happens to the frames of a window before a stage.
@@ -67,45 +62,19 @@ impl Regroup {
 }
 
 impl Stage {
-    /// The slot that the output is saved to.
-    pub fn saves(&self) -> Option<usize> {
+    /// Runs the stage on the output of the one before, a decoder block on its skip too.
+    pub fn forward(&self, keep: Keep, x: Tensor<4>, skip: Option<Tensor<4>>) -> Tensor<4> {
         match self {
-            Self::Encode(encode) => encode.saves,
-            _ => None,
-        }
-    }
-
-    /// The slot that a skip is taken from.
-    pub fn takes(&self) -> Option<usize> {
-        match self {
-            Self::Decode(decode) => Some(decode.takes),
-            _ => None,
-        }
-    }
-
-    /// Runs the stage, taking its skip from the slots and saving its own there.
-    pub fn forward_in_place(
-        &self,
-        keep: Keep,
-        x: Tensor<4>,
-        slots: &mut [Option<Tensor<4>>],
-    ) -> Tensor<4> {
-        let skip = self.takes().and_then(|slot| slots[slot].take());
-        let output = match self {
             Self::Encode(encode) => encode.forward(keep, x),
             Self::Decode(decode) => {
-                let skip = skip.expect("invariant: a skip is saved once before it is taken once");
+                let skip = skip.expect("invariant: the chain gives a decoder block its skip");
                 decode.forward(keep, x, skip)
             }
             Self::Heads(heads) => {
                 let output = |head: &Head| head.forward_keeping(keep, x.clone());
                 Tensor::cat(heads.iter().map(output).collect(), 1)
             }
-        };
-        if let Some(slot) = self.saves() {
-            slots[slot] = Some(output.clone());
         }
-        output
     }
 }
 

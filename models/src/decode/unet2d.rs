@@ -1,7 +1,9 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::grad_checkpoint::Policy;
 
+use super::chain::chain;
 use super::config::{Interpolation, Pooling, UNet2dConfig, convolution};
 use super::layers::{Keep, Layer, Layers};
 use super::stage::{Decode, Encode, Regroup, Stage};
@@ -84,11 +86,7 @@ impl UNet2d {
             height >= least && width >= least,
             "image sides must be at least {least} pixels for depth {depth}, got {height}×{width}",
         );
-        let mut slots = vec![None; depth];
-        let stages = self.stages(0, Regroup::None);
-        stages.iter().fold(x, |x, stage| {
-            stage.forward_in_place(Keep::All, x, &mut slots)
-        })
+        chain(self.stages(Regroup::None), self.skips(0), Keep::All).run(Policy::None, x)
     }
 
     /// Number of poolings.
@@ -96,9 +94,8 @@ impl UNet2d {
         self.encoder.len()
     }
 
-    /// The network as stages that run one after the other, with its skips in the slots from
-    /// `first_slot`.
-    pub(super) fn stages(&self, first_slot: usize, regroup: Regroup) -> Vec<Stage> {
+    /// The network as stages that run one after the other.
+    pub(super) fn stages(&self, regroup: Regroup) -> Vec<Stage> {
         let depth = self.depth();
         let encoders = self.encoder.iter().chain([&self.base]).enumerate();
         let encode = encoders.map(|(level, layers)| {
@@ -109,7 +106,6 @@ impl UNet2d {
                     .checked_sub(1)
                     .and_then(|finer| self.poolers.get(finer).cloned()),
                 layers: layers.clone(),
-                saves: (level < depth).then_some(first_slot + level),
             })
         });
         let decode = (0..depth).map(|index| {
@@ -120,7 +116,6 @@ impl UNet2d {
             Stage::Decode(Decode {
                 upsampler: self.upsamplers[index].clone(),
                 layers,
-                takes: first_slot + depth - 1 - index,
             })
         });
         encode.chain(decode).collect()

@@ -4,7 +4,6 @@ use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfi
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::grad_checkpoint::own_gradient;
 
 use super::config::{NormKind, Upsample};
 use super::norm::{Keep, Norm};
@@ -41,12 +40,8 @@ impl DoubleConv {
     /// - x: `[batch_size, in, height, width]`
     /// - output: `[batch_size, out, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_keeping([Keep::All; 2], x)
-    }
-
-    pub(super) fn forward_keeping(&self, keep: [Keep; 2], x: Tensor<4>) -> Tensor<4> {
-        let x = self.norm1.forward_relu(keep[0], self.conv1.forward(x));
-        self.norm2.forward_relu(keep[1], self.conv2.forward(x))
+        let x = self.norm1.forward_relu(Keep::All, self.conv1.forward(x));
+        self.norm2.forward_relu(Keep::All, self.conv2.forward(x))
     }
 }
 
@@ -78,12 +73,8 @@ impl Down {
     /// - x: `[batch_size, in, height, width]`
     /// - output: `[batch_size, out, height / 2, width / 2]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_keeping([Keep::All; 2], x)
-    }
-
-    pub(super) fn forward_keeping(&self, keep: [Keep; 2], x: Tensor<4>) -> Tensor<4> {
-        let x = max_pool2d(x, MaxPoolOptions::new([2, 2]));
-        self.conv.forward_keeping(keep, x)
+        self.conv
+            .forward(max_pool2d(x, MaxPoolOptions::new([2, 2])))
     }
 }
 
@@ -126,20 +117,11 @@ impl Up {
     /// - skip: `[batch_size, fine, height, width]`
     /// - output: `[batch_size, out, height, width]`
     pub fn forward(&self, x: Tensor<4>, skip: Tensor<4>) -> Tensor<4> {
-        self.forward_keeping([Keep::All; 2], x, skip)
-    }
-
-    pub(super) fn forward_keeping(
-        &self,
-        keep: [Keep; 2],
-        x: Tensor<4>,
-        skip: Tensor<4>,
-    ) -> Tensor<4> {
         let x = match &self.up {
             Some(up) => up.forward(x),
             None => double_bilinear(x, Corners::Aligned),
         };
-        self.join(keep, x, skip)
+        self.join(x, skip)
     }
 
     /// As [`forward`](Self::forward) of a part of an image: `sides` are those of the whole coarse one.
@@ -153,24 +135,18 @@ impl Up {
             Some(up) => up.forward(x),
             None => double_part(x, sides),
         };
-        self.join([Keep::All; 2], x, skip)
+        self.join(x, skip)
     }
 
-    /// Joins the doubled image to the skip.
-    fn join(&self, keep: [Keep; 2], x: Tensor<4>, skip: Tensor<4>) -> Tensor<4> {
+    /// Joins the doubled image to the skip and applies the convolutions.
+    fn join(&self, x: Tensor<4>, skip: Tensor<4>) -> Tensor<4> {
         let x = pad_to(x, &skip);
-        // The skip's gradient waits until the encoder's turn: not as a view of both gradients.
-        let skip = match keep[0] {
-            Keep::All => skip,
-            Keep::Input => own_gradient(skip, &x),
-        };
-        self.conv
-            .forward_keeping(keep, Tensor::cat(vec![skip, x], 1))
+        self.conv.forward(Tensor::cat(vec![skip, x], 1))
     }
 }
 
 /// Surrounds `x` with zeros up to the size of `skip`: half before, rounded down, the rest after.
-fn pad_to(x: Tensor<4>, skip: &Tensor<4>) -> Tensor<4> {
+pub(super) fn pad_to(x: Tensor<4>, skip: &Tensor<4>) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     let [_, _, skip_height, skip_width] = skip.dims();
     let (rows, columns) = (skip_height - height, skip_width - width);

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use burn_memopt::grad_checkpoint::Policy;
 
 use super::block::{DoubleConv, Down, Up};
-use super::checkpointed::Cut;
 use super::model::UNet;
 
 /// The normalization behind every 3×3 convolution of a [`UNet`].
@@ -72,8 +71,7 @@ pub struct UNetConfig {
     pub upsample: Upsample,
     /// Which blocks are recomputed in the backward pass. The default is [`Policy::None`].
     ///
-    /// A budget is met once [`UNet::plan`] has measured the network on a sample; until then every
-    /// block is recomputed.
+    /// A budget is planned at the first forward pass of each shape, on the actual input.
     #[config(default = "Policy::None")]
     pub grad_checkpoint: Policy,
     /// Factor on the random initial parameters of the final convolution. The default is `1.0`.
@@ -124,7 +122,7 @@ impl UNetConfig {
             downs,
             ups,
             outc: self.init_head(device),
-            cut: Cut::new(self.grad_checkpoint, depth),
+            cut: self.grad_checkpoint.into(),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn::tensor::{Device, Tensor};
-use burn_memopt_models::unet::{Block, UNet};
+use burn_memopt_models::unet::UNet;
 use rstest::rstest;
 
 use crate::harness::{Case, Comparison};
@@ -37,20 +37,20 @@ fn golden_unet_forward(#[case] name: &str) {
 
 /// The output of every block by the name the cases use: `x1` to `x5`, `up1` to `up4`, `head`.
 fn block_outputs(unet: &UNet, x: Tensor<4>) -> HashMap<String, Tensor<4>> {
-    let mut outputs = HashMap::new();
-    let chain = unet.chain();
-    let depth = unet.downs.len();
-    let single: Vec<_> = (0..unet.num_blocks()).map(|i| i..i + 1).collect();
-    unet.forward_ranges(&single, x, |range, x, skips| {
-        let name = match chain.block(range.start) {
-            Block::Encoder { level } => format!("x{}", level + 1),
-            Block::Decoder { level } => format!("up{}", depth - level),
-            Block::Head => "head".into(),
-        };
-        let (x, skips) = unet.run_blocks(range, x, skips);
-        outputs.insert(name, x.clone());
-        (x, skips)
-    });
+    let mut skips = vec![unet.inc.forward(x.clone())];
+    for down in &unet.downs {
+        skips.push(down.forward(skips[skips.len() - 1].clone()));
+    }
+    let encoder = skips.iter().zip(1..);
+    let mut outputs: HashMap<_, _> = encoder
+        .map(|(output, level)| (format!("x{level}"), output.clone()))
+        .collect();
+    let mut output = skips.pop().expect("a U-Net has levels");
+    for (up, level) in unet.ups.iter().zip(1..) {
+        output = up.forward(output, skips.pop().expect("a skip a level"));
+        outputs.insert(format!("up{level}"), output.clone());
+    }
+    outputs.insert("head".into(), unet.forward(x));
     outputs
 }
 

@@ -123,8 +123,8 @@ pub struct RunFlags {
     /// Seed of weights, order and generated data. The default is 42.
     #[arg(long, value_name = "N", help_heading = "Training")]
     pub seed: Option<u64>,
-    /// What is recomputed instead of kept: none, block, segments=N or budget=SIZE (as in
-    /// budget=6GiB, per forward and backward pass). The default is none.
+    /// What is recomputed instead of kept: none, block, segments=N, least (as little as two
+    /// forward passes more can buy) or budget=SIZE (as in budget=6GiB, per forward and backward pass). The default is none.
     #[arg(long, value_name = "POLICY", help_heading = "Memory")]
     pub grad_checkpoint: Option<CheckpointChoice>,
     /// Micro-batches added up for one optimizer step. The default is 1.

@@ -91,7 +91,7 @@ fn row<J: Rehearsal>(stage: &Stage<J>, precision: Precision, policy: Policy) -> 
     let estimated = stage
         .fit_training(precision, policy, workload)?
         .at(workload);
-    let network = stage.network.clone().by_policy(policy);
+    let network = stage.network.clone().cut_by(policy.into());
     let step = stage.training(network, precision, workload, 1);
     let measured = resident + peak_of_step(&stage.device, step)?;
     let estimated_peak = resident + estimated;

@@ -208,8 +208,8 @@ fn verify<J: Rehearsal>(
 
 fn cut<M: Recomputable>(network: M, choice: &Choice) -> M {
     match &choice.cut {
-        Some(plan) => network.by_plan(plan),
-        None => network.by_policy(choice.policy),
+        Some(plan) => network.cut_by(plan.into()),
+        None => network.cut_by(choice.policy.into()),
     }
 }
 

@@ -9,6 +9,7 @@ use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_memopt_datasets::loader::Loader;
 
+use super::cut_plan::CutPlan;
 use super::schedule;
 use super::trainer::Trainer;
 use crate::run_dir::RunDir;
@@ -71,11 +72,17 @@ pub trait Job: Sized {
         Ok(())
     }
 
-    /// Builds the network for `data`, or for the data that is going to be generated.
+    /// Builds the network for `data`, or for the data that is going to be generated, cut as it was
+    /// before if `cut` is the plan of that; else `cut` becomes the plan, if it takes one.
     ///
     /// # Errors
     /// If the data does not fit it, its weights cannot be read, or its memory budget is too small.
-    fn network(&self, data: Option<&Self::Data>, device: &Device) -> Result<Self::Network>;
+    fn network(
+        &self,
+        data: Option<&Self::Data>,
+        cut: &mut CutPlan,
+        device: &Device,
+    ) -> Result<Self::Network>;
 
     /// Batches of what is learned from, in the order of the run's seed, which does not depend on
     /// `batch_size`.

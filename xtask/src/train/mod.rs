@@ -2,6 +2,7 @@
 //!
 //! One loop trains every model: what differs between them is a `Job` (`job.rs`).
 
+mod cut_plan;
 mod decode;
 mod estimate;
 mod feed;
@@ -35,6 +36,7 @@ use crate::cli::{ModelFlags, TrainModel};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::settings::{RunSettings, UsageError};
+use cut_plan::CutPlan;
 pub(crate) use decode::DecodeJob;
 use estimate::Estimate;
 pub(crate) use images::{Task, build as build_unet};
@@ -76,7 +78,11 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
     let job = J::new(settings.clone())?;
     let given = job.open()?;
     // Whatever can be refused is refused before anything is written.
-    let network = job.network(given.as_ref(), &device)?;
+    let mut cut = match &plan.resumed {
+        Some((run, _)) => CutPlan::of_run(run)?,
+        None => CutPlan::default(),
+    };
+    let network = job.network(given.as_ref(), &mut cut, &device)?;
     if flags.run.dry_run {
         let expected = measure(&job, run, given, network, precision, &device)?;
         plan.settings.run.device = run.device.resolve()?;
@@ -84,6 +90,7 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
     }
     let interrupt = Interrupt::install()?;
     let dir = plan.run_dir()?;
+    cut.save(&dir)?;
     let data = match given {
         Some(data) => data,
         None => job.generate(&dir.root().join(DATA_FOLDER))?,

@@ -141,7 +141,7 @@ impl<J: Rehearsal> Stage<J> {
         workload: Workload,
     ) -> Result<PeakFit, CalibrateError> {
         calibrate(&self.device, &self.smaller(workload), |workload| {
-            let network = self.network.clone().by_policy(policy);
+            let network = self.network.clone().cut_by(policy.into());
             self.training(network, precision, workload, 1)
         })
     }

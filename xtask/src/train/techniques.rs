@@ -3,11 +3,12 @@
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::grad_checkpoint::{BlockCost, Plan, PlanError, Policy, UnmeasuredError};
+use burn_memopt::grad_checkpoint::{BlockCost, Cut, Plan, PlanError, Policy, UnmeasuredError};
 use burn_memopt::precision::{AutocastPolicy, Precision};
 use burn_memopt_models::decode::SigmaMUNet;
 use burn_memopt_models::unet::UNet;
 
+use super::cut_plan::CutPlan;
 use crate::choices::PrecisionChoice;
 use crate::settings::{RunSettings, UsageError};
 
@@ -18,10 +19,8 @@ const NUM_WARM_UPS: usize = 2;
 pub trait Recomputable: Module {
     /// Computes the network's output.
     fn run(&self, images: Tensor<4>) -> Tensor<4>;
-    /// Cuts it by a policy.
-    fn by_policy(self, policy: Policy) -> Self;
-    /// Cuts it as a plan says.
-    fn by_plan(self, plan: &Plan) -> Self;
+    /// Cuts it by a policy or a plan.
+    fn cut_by(self, cut: Cut) -> Self;
     /// Measures it and plans where to cut.
     ///
     /// # Errors
@@ -41,12 +40,8 @@ macro_rules! recomputable {
                 self.forward(images)
             }
 
-            fn by_policy(self, policy: Policy) -> Self {
-                self.with_grad_checkpoint(policy)
-            }
-
-            fn by_plan(self, plan: &Plan) -> Self {
-                self.with_plan(plan)
+            fn cut_by(self, cut: Cut) -> Self {
+                self.with_grad_checkpoint(cut)
             }
 
             fn measure(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
@@ -61,34 +56,41 @@ macro_rules! recomputable {
 }
 recomputable!(SigmaMUNet, UNet);
 
-/// Cuts a network as the run's settings say; a budget is planned on `sample`, a micro-batch.
+/// Cuts a network as the run's settings say; what takes a plan is planned on `sample`, a
+/// micro-batch, unless `saved` is a plan for it.
 ///
 /// # Errors
 /// If the policy is wrong, or no cut stays within the budget; the error names the least that
 /// would do.
-pub fn cut<M: Recomputable>(network: M, run: &RunSettings, sample: Tensor<4>) -> Result<M> {
+pub fn cut<M: Recomputable>(
+    network: M,
+    run: &RunSettings,
+    sample: Tensor<4>,
+    saved: &mut CutPlan,
+) -> Result<M> {
     let policy = policy(run)?;
-    if !matches!(policy, Policy::Budget(_)) {
-        return Ok(network.by_policy(policy));
-    }
-    // What threads keep for themselves after their first product is no cost of a block.
-    let copy = network.valid().train();
-    for _ in 0..NUM_WARM_UPS {
-        let _ = copy.run(sample.clone()).sum().backward();
+    if !matches!(policy, Policy::Least | Policy::Budget(_)) {
+        return Ok(network.cut_by(policy.into()));
     }
     let given = run.grad_checkpoint.as_str();
-    let plan = network
-        .measure(policy, sample)
-        .with_context(|| format!("cannot cut the network by --grad-checkpoint {given}"))?;
-    let recomputed = plan.spans.iter().filter(|span| span.recompute).count();
+    let plan = saved.get_or_make(given, &sample.dims(), || {
+        // What threads keep for themselves after their first product is no cost of a block.
+        let copy = network.valid().train().cut_by(Policy::EveryBlock.into());
+        for _ in 0..NUM_WARM_UPS {
+            let _ = copy.run(sample.clone()).sum().backward();
+        }
+        let plan = network.measure(policy, sample.clone());
+        plan.with_context(|| format!("cannot cut the network by --grad-checkpoint {given}"))
+    })?;
+    let segments = plan.spans.iter().filter(|span| span.recompute).count();
     eprintln!(
-        "plan for the budget: {recomputed} of {} segments recomputed in {:.0} ms, at most {} for \
-         activations and gradients",
+        "plan for {given}: {segments} of {} parts recomputed, {:.0} % of a forward pass in all, at \
+         most {} for activations and gradients",
         plan.spans.len(),
-        plan.extra_time.as_secs_f64() * 1e3,
+        100.0 * plan.recomputed,
         plan.predicted_peak,
     );
-    Ok(network.by_plan(&plan))
+    Ok(network.cut_by((&plan).into()))
 }
 
 /// Whether a network recomputes activations whose stages are fixed, not cut.

@@ -10,6 +10,7 @@ use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::unet::UNet;
 
+use super::cut_plan::CutPlan;
 use super::images::{Batch, Data, Sample, Task, judge, prepare_network, whole_network};
 use super::job::{Job, Metrics};
 use super::movie::movie_in;
@@ -77,10 +78,10 @@ impl Job for UNetJob {
         }
     }
 
-    fn network(&self, data: Option<&Data>, device: &Device) -> Result<UNet> {
+    fn network(&self, data: Option<&Data>, cut: &mut CutPlan, device: &Device) -> Result<UNet> {
         let Settings { model, run } = &self.settings;
         let shape = data.map_or(Ok(GENERATED_SHAPE), Data::shape)?;
-        prepare_network(&model.network, run, self.task, shape, device)
+        prepare_network(&model.network, run, self.task, shape, cut, device)
     }
 
     fn loader(

@@ -10,6 +10,7 @@ use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
 use burn_memopt_models::unet::UNet;
 
+use super::cut_plan::CutPlan;
 use super::images::{Batch, Data, Sample, Task, judge, prepare_network, whole_network};
 use super::job::{Job, Metrics};
 use super::rehearsal::Rehearsal;
@@ -78,11 +79,11 @@ impl Job for WatermarkJob {
         Data::images(&images, &masks, &self.settings.run)
     }
 
-    fn network(&self, data: Option<&Data>, device: &Device) -> Result<UNet> {
+    fn network(&self, data: Option<&Data>, cut: &mut CutPlan, device: &Device) -> Result<UNet> {
         let Settings { model, run } = &self.settings;
         let size = model.data.image_size;
         let shape = data.map_or(Ok([NUM_CHANNELS, size, size]), Data::shape)?;
-        prepare_network(&model.network, run, self.task, shape, device)
+        prepare_network(&model.network, run, self.task, shape, cut, device)
     }
 
     fn loader(

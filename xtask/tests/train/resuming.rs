@@ -1,6 +1,9 @@
 //! A resumed run is the run it would have been.
 
+use std::fs;
+
 use rstest::rstest;
+use serde_json::Value;
 
 use crate::runner::Workplace;
 
@@ -10,6 +13,7 @@ use crate::runner::Workplace;
 #[case::half_precision("--precision f16 --norm batch")]
 #[case::brain_float_and_transposed("--precision bf16 --upsampling transposed")]
 #[case::recomputing("--grad-checkpoint block --norm batch")]
+#[case::in_the_least_memory("--grad-checkpoint least --norm batch --depth 2")]
 fn a_resumed_run_gives_the_losses_of_an_uninterrupted_one(#[case] flags: &str) {
     let place = Workplace::new();
     let flags: Vec<_> = flags.split_whitespace().collect();
@@ -44,13 +48,36 @@ fn recomputing_and_budgets_change_no_loss() {
     let plain = place
         .train("none", &[&args[..], &["none"]].concat())
         .succeeded();
-    for policy in ["block", "segments=2", "budget=8MiB"] {
+    for policy in ["block", "segments=2", "least", "budget=8MiB"] {
         let run = place
             .train(policy, &[&args[..], &[policy]].concat())
             .succeeded();
         assert_eq!(run.losses(), plain.losses(), "{policy}");
         assert_eq!(run.summary()["grad_checkpoint"], policy);
     }
+}
+
+#[test]
+fn a_resumed_run_is_cut_as_it_was_saved() {
+    let place = Workplace::new();
+    let flags = ["--grad-checkpoint", "least", "--depth", "2", "--steps"];
+    place.train("a", &[&flags[..], &["1"]].concat()).succeeded();
+    let path = place.path("a").join("plan.json");
+    let mut saved: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(!saved["plan"]["spans"].as_array().unwrap().is_empty());
+    // A mark that no plan would have: it stays only if the run does not plan again.
+    saved["plan"]["predicted_peak"] = 12_345.into();
+    fs::write(&path, saved.to_string()).unwrap();
+
+    place.resume("a", &["--steps", "2"]).succeeded();
+    let kept: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(kept, saved);
+    place
+        .resume("a", &["--steps", "3", "--grad-checkpoint", "budget=64MiB"])
+        .succeeded();
+    let other: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(other["grad_checkpoint"], "budget=64MiB");
+    assert_ne!(other["plan"]["predicted_peak"], 12_345);
 }
 
 #[test]

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::Workload;
@@ -9,7 +7,7 @@ use crate::memory::Bytes;
 
 /// What the blocks of a chain cost at any batch and size, from profiles of two small ones.
 ///
-/// [`profile`](crate::grad_checkpoint::profile()) a chain on two samples, and its costs at a third
+/// [Profile](crate::grad_checkpoint::Chain::profile) a chain on two samples, and its costs at a third
 /// workload go to [`grad_checkpoint::Plan`](crate::grad_checkpoint::Plan), which says where to cut
 /// it and predicts the peak. Unlike a [`PeakFit`](super::PeakFit) this follows the moment of the
 /// peak through the step as the workload grows.
@@ -21,8 +19,9 @@ pub struct BlockFit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct BlockLines {
     last_use: usize,
-    /// Output, kept, forward peak, backward peak and gradients in bytes; time in seconds.
-    amounts: [Line; 6],
+    /// Output, kept, peaks of the unrecorded, recorded and backward pass, gradients and nodes in
+    /// bytes; work.
+    amounts: [Line; 8],
 }
 
 impl BlockFit {
@@ -62,9 +61,11 @@ impl BlockFit {
                 output,
                 kept,
                 forward_peak,
+                recorded_peak,
                 backward_peak,
                 param_grads,
-                seconds,
+                nodes,
+                work,
             ] = block.amounts.each_ref().map(|line| line.at(pixels));
             let bytes = |amount: f64| Bytes::new(amount.round() as u64);
             BlockCost {
@@ -72,22 +73,26 @@ impl BlockFit {
                 last_use: block.last_use,
                 kept: bytes(kept),
                 forward_peak: bytes(forward_peak),
+                recorded_peak: bytes(recorded_peak),
                 backward_peak: bytes(backward_peak),
                 param_grads: bytes(param_grads),
-                forward: Duration::from_secs_f64(seconds),
+                nodes: bytes(nodes),
+                work: work.round() as u64,
             }
         });
         costs.collect()
     }
 }
 
-const AMOUNTS: [fn(&BlockCost) -> f64; 6] = [
+const AMOUNTS: [fn(&BlockCost) -> f64; 8] = [
     |cost| cost.output.get() as f64,
     |cost| cost.kept.get() as f64,
     |cost| cost.forward_peak.get() as f64,
+    |cost| cost.recorded_peak.get() as f64,
     |cost| cost.backward_peak.get() as f64,
     |cost| cost.param_grads.get() as f64,
-    |cost| cost.forward.as_secs_f64(),
+    |cost| cost.nodes.get() as f64,
+    |cost| cost.work as f64,
 ];
 
 #[cfg(test)]
@@ -101,9 +106,11 @@ mod tests {
             last_use: 1,
             kept: Bytes::new(12 * pixels),
             forward_peak: Bytes::new(1000 + 8 * pixels),
+            recorded_peak: Bytes::new(1000 + 16 * pixels),
             backward_peak: Bytes::new(500 + 20 * pixels),
             param_grads: Bytes::new(500),
-            forward: Duration::from_micros(pixels),
+            nodes: Bytes::new(20),
+            work: 5 * pixels,
         };
         let workloads = [8, 16, 64].map(|side| Workload::new(2, [side, side]));
         let profile = |workload: Workload| (workload, vec![cost(workload.pixels())]);

@@ -34,10 +34,10 @@ impl Technique {
     /// A precision and a policy with the peaks fitted to their runs.
     ///
     /// # Panics
-    /// If the policy is a budget: see [`cut`](Self::cut).
+    /// If the policy is the least or a budget: see [`cut`](Self::cut).
     pub fn whole(precision: Precision, policy: Policy, fit: PeakFit) -> Self {
         assert!(
-            !matches!(policy, Policy::Budget(_)),
+            !matches!(policy, Policy::Least | Policy::Budget(_)),
             "policy must say where to cut, got {policy}"
         );
         Self {
@@ -63,7 +63,7 @@ impl Technique {
         let rest = |(workload, measured): (Workload, Bytes)| {
             let costs = blocks.at(workload);
             let spans = Policy::EveryBlock.spans(costs.len());
-            let spans = spans.expect("invariant: only a budget needs costs");
+            let spans = spans.expect("invariant: every block is cut without costs");
             (
                 workload,
                 measured - Plan::predict(spans, &costs).predicted_peak,
@@ -99,11 +99,9 @@ impl Technique {
                 let usable = self.uncorrected(room);
                 let usable = (usable >= rest).then(|| usable - rest)?;
                 let plan = Plan::within(usable, &costs).ok()?;
-                let forward: f64 = costs.iter().map(|cost| cost.forward.as_secs_f64()).sum();
-                let extra = plan.extra_time.as_secs_f64();
                 Some(Pass {
                     policy: Policy::Budget(budget_for(plan.predicted_peak, usable)),
-                    recomputed: if forward > 0.0 { extra / forward } else { 0.0 },
+                    recomputed: plan.recomputed,
                     peak: self.corrected(rest + plan.predicted_peak),
                     cut: Some(plan),
                 })
@@ -155,7 +153,7 @@ impl Technique {
     }
 }
 
-/// The budget with which [`plan`](crate::grad_checkpoint::plan()) finds such a cut again: it leaves one
+/// The budget with which [`Chain::plan`](crate::grad_checkpoint::Chain::plan) finds such a cut again: it leaves one
 /// percent free, and another profile may differ by as much. Never more than what leaves `usable`.
 fn budget_for(peak: Bytes, usable: Bytes) -> Bytes {
     let most = usable + Bytes::new(usable.get().div_ceil(99));
@@ -167,7 +165,7 @@ fn recomputed_by(policy: Policy) -> f64 {
     match policy {
         Policy::None => 0.0,
         Policy::Segments(number) => 1.0 - 1.0 / number.max(1) as f64,
-        Policy::EveryBlock | Policy::Budget(_) => 1.0,
+        Policy::EveryBlock | Policy::Least | Policy::Budget(_) => 1.0,
     }
 }
 

@@ -4,6 +4,7 @@ use burn::train::{
 };
 
 use super::{MicroStep, fail};
+use crate::grad_checkpoint::share_seed;
 use crate::train::group::{Group, Verdict};
 
 /// One pass over the training data. Whatever is left of a group at its end is
@@ -28,7 +29,7 @@ pub(super) fn train<M: MicroStep>(
 
         let model = learner.model();
         group.begin(&model);
-        let (loss, output) = model.micro_step(batch, group.autocast());
+        let (loss, output) = share_seed(|| model.micro_step(batch, group.autocast()));
         group.backward(&model, loss);
         drop(model);
         if group.is_complete() || progress.is_completed() {

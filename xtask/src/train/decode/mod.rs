@@ -16,6 +16,7 @@ use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::decode::{Attribute, MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
 use burn_memopt_models::loss::MixtureLossConfig;
 
+use super::cut_plan::CutPlan;
 use super::job::{Job, Metrics};
 use super::movie::movie_in;
 use super::rehearsal::Rehearsal;
@@ -77,7 +78,12 @@ impl Job for DecodeJob {
         )
     }
 
-    fn network(&self, data: Option<&Data>, device: &Device) -> Result<SigmaMUNet> {
+    fn network(
+        &self,
+        data: Option<&Data>,
+        saved: &mut CutPlan,
+        device: &Device,
+    ) -> Result<SigmaMUNet> {
         let run = &self.settings.run;
         let disabled =
             data.map_or_else(Units::disabled_when_generated, |data| data.units.disabled());
@@ -87,7 +93,7 @@ impl Job for DecodeJob {
         let [height, width] = size.map(|side| side.next_multiple_of(multiple));
         let frames = network.net.num_frames();
         let sample = Tensor::zeros([run.batch_size, frames, height, width], device);
-        cut(network, run, sample)
+        cut(network, run, sample, saved)
     }
 
     fn loader(

@@ -7,6 +7,7 @@ use burn_memopt_models::unet::{NormKind, UNet, UNetConfig, Upsample};
 use super::task::Task;
 use crate::choices::{NormChoice, UpsamplingChoice};
 use crate::settings::{RunSettings, UNetNetworkSettings, UsageError};
+use crate::train::cut_plan::CutPlan;
 use crate::train::techniques::cut;
 use crate::train::weights::first_weights;
 
@@ -14,7 +15,7 @@ use crate::train::weights::first_weights;
 const MAX_GROUPS: usize = 8;
 
 /// Builds the network for images of `shape`, channels, height and width, and cuts it into
-/// segments.
+/// segments, as `saved` says if it is a plan for that.
 ///
 /// # Errors
 /// If it is too deep for the images, its weights cannot be read or do not fit, or no cut stays
@@ -24,12 +25,13 @@ pub fn prepare_network(
     run: &RunSettings,
     task: Task,
     shape: [usize; 3],
+    saved: &mut CutPlan,
     device: &Device,
 ) -> Result<UNet> {
     let network = whole_network(settings, run, task, shape, device)?;
     let [channels, height, width] = shape;
     let sample = Tensor::zeros([run.batch_size, channels, height, width], device);
-    cut(network, run, sample)
+    cut(network, run, sample, saved)
 }
 
 /// Builds the network for images of `shape`, channels, height and width, without cutting it.

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::run_dir::RunDir;
 use crate::settings::{ModelSettings, Settings, UNetSettings};
+use crate::train::cut_plan::CutPlan;
 use crate::train::images::{Batch, Data, Sample};
 use crate::train::job::Metrics;
 use crate::train::saved;
@@ -43,8 +44,8 @@ impl Job for Small {
         self.job.generate(folder)
     }
 
-    fn network(&self, data: Option<&Data>, device: &Device) -> Result<UNet> {
-        self.job.network(data, device)
+    fn network(&self, data: Option<&Data>, cut: &mut CutPlan, device: &Device) -> Result<UNet> {
+        self.job.network(data, cut, device)
     }
 
     fn loader(
@@ -117,7 +118,10 @@ impl Trial {
     /// A network whose weights are drawn: the random stream is that of all tests, so that two are
     /// only alike if one is a clone of the other.
     fn network(&self) -> UNet {
-        let network = self.job.network(Some(&self.data), &self.device).unwrap();
+        let network = self
+            .job
+            .network(Some(&self.data), &mut CutPlan::default(), &self.device)
+            .unwrap();
         network.forward(Tensor::ones([1, 1, 32, 32], &self.device));
         network
     }

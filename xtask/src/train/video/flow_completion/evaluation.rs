@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor};
 use burn_memopt_models::propainter::{FlowCompletion, Flows, masks_of_pairs};
 
 use super::FlowCompletionJob;
+use crate::train::cut_plan::CutPlan;
 use crate::train::job::{Job, Metrics};
 use crate::train::video::clips::Clips;
 
@@ -23,7 +24,7 @@ pub fn judge(
 ) -> Result<Metrics> {
     let (plain, first) = (
         device.clone().without_autodiff(),
-        job.network(Some(data), device)?,
+        job.network(Some(data), &mut CutPlan::default(), device)?,
     );
     let (network, first) = (network.valid(), first.valid());
     let [mut trained, mut before, mut zero] = [EndpointError::default(); 3];

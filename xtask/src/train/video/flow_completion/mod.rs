@@ -20,6 +20,7 @@ use super::weights::Frozen;
 use super::{optimizer, weights};
 use crate::run_dir::RunDir;
 use crate::settings::{FlowCompletionSettings, Settings};
+use crate::train::cut_plan::CutPlan;
 use crate::train::job::{Job, Metrics};
 use crate::train::schedule::stepped_rate;
 use crate::train::techniques::recomputes;
@@ -69,7 +70,12 @@ impl Job for FlowCompletionJob {
         Clips::generate(folder, &model.clips, 0, run)
     }
 
-    fn network(&self, _: Option<&Clips>, device: &Device) -> Result<FlowCompletion> {
+    fn network(
+        &self,
+        _: Option<&Clips>,
+        _: &mut CutPlan,
+        device: &Device,
+    ) -> Result<FlowCompletion> {
         let Settings { model, run } = &self.settings;
         device.seed(run.seed);
         let network = FlowCompletion::published_size(device);

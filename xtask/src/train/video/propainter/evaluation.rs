@@ -9,6 +9,7 @@ use image::RgbImage;
 
 use super::ProPainterJob;
 use crate::run_dir::RunDir;
+use crate::train::cut_plan::CutPlan;
 use crate::train::job::{Job, Metrics};
 use crate::train::video::clips::Clips;
 
@@ -31,7 +32,9 @@ pub fn judge(
 ) -> Result<Metrics> {
     let (plain, first) = (
         device.clone().without_autodiff(),
-        job.network(Some(data), device)?.generator.valid(),
+        job.network(Some(data), &mut CutPlan::default(), device)?
+            .generator
+            .valid(),
     );
     let generator = rivals.generator.valid();
     let [mut trained, mut before] = [Distance::default(); 2];

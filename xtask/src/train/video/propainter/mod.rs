@@ -21,6 +21,7 @@ use super::weights::Frozen;
 use super::{optimizer, weights};
 use crate::run_dir::RunDir;
 use crate::settings::{ProPainterSettings, Settings, UsageError};
+use crate::train::cut_plan::CutPlan;
 use crate::train::job::{Job, Metrics};
 use crate::train::schedule::stepped_rate;
 use crate::train::techniques::recomputes;
@@ -82,7 +83,7 @@ impl Job for ProPainterJob {
         Clips::generate(folder, &model.clips, model.generator.num_reference, run)
     }
 
-    fn network(&self, _: Option<&Clips>, device: &Device) -> Result<Rivals> {
+    fn network(&self, _: Option<&Clips>, _: &mut CutPlan, device: &Device) -> Result<Rivals> {
         let Settings { model, run } = &self.settings;
         device.seed(run.seed);
         let generator = InpaintGeneratorConfig::new()
