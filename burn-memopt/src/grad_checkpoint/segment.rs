@@ -117,10 +117,11 @@ impl Segment {
             output_shapes: output_parts.iter().map(TensorMetadata::shape).collect(),
             context: tied[0].autodiff,
             seed,
-            device,
+            device: device.clone(),
             output: core::marker::PhantomData,
         };
         let outputs = tape::record(tied, output_parts, Box::new(recomputation));
+        tape::sweep(&device);
         O::unflatten(&output_structure, &mut outputs.into_iter())
     }
 }
@@ -284,15 +285,15 @@ impl ModuleMapper for FreshLeaves<'_> {
             .is_tracked
             .next()
             .expect("invariant: the module's own parameters");
-        param.map(|tensor| {
+        let leaf = param.map(|tensor| {
             let inner = tensor.without_autodiff().into_dispatch();
-            let leaf = Tensor::from_dispatch(fresh_constant(inner, self.context));
-            let leaf = leaf.set_require_grad(is_tracked);
-            if is_tracked {
-                self.leaves.push(leaf.clone().into_dispatch());
-            }
-            leaf
-        })
+            Tensor::from_dispatch(fresh_constant(inner, self.context))
+        });
+        let leaf = leaf.set_require_grad(is_tracked);
+        if is_tracked {
+            self.leaves.push(leaf.val().into_dispatch());
+        }
+        leaf
     }
 }
 
@@ -327,7 +328,8 @@ where
             context: self.context,
             leaves: Vec::new(),
         };
-        let module = self.module.train().map(&mut fresh);
+        // Without gradients: `train` would make leaves of its own, which burn keeps to the end.
+        let module = self.module.no_grad().train().map(&mut fresh);
         let (parts, input_grads): (Vec<_>, Vec<_>) =
             self.inputs.into_iter().map(Kept::restore).unzip();
 
