@@ -10,6 +10,7 @@
 
 mod chain;
 mod chunked;
+mod gpt;
 mod gradients;
 mod inpaint;
 mod loader;
@@ -203,6 +204,16 @@ fn training_of_models() -> Vec<Case> {
             "unet256_all",
             "all three against f32 on the batch of 8",
             unet::all,
+        ),
+        case(
+            "gpt12",
+            "GPT of 12 blocks on 4 texts of 128 bytes, dropout 0.1, every block recomputed; its masks alone",
+            gpt::block,
+        ),
+        case(
+            "gpt12_no_dropout",
+            "the same without dropout",
+            gpt::block_without_dropout,
         ),
         case(
             "propainter_step",

@@ -82,10 +82,12 @@ impl Work {
         let plain = fit(Policy::None)?;
         let every_block = fit(Policy::EveryBlock)?;
         let mut profiles = Vec::new();
-        for workload in workloads {
+        for &workload in &workloads {
             profiles.push((workload, self.unet.profile(self.crop(workload))?));
         }
-        let every_block = workloads.map(|workload| (workload, every_block.at(workload)));
+        let every_block = workloads
+            .into_iter()
+            .map(|workload| (workload, every_block.at(workload)));
         Ok(vec![
             Technique::whole(Precision::F32, Policy::None, plain),
             Technique::cut(Precision::F32, BlockFit::new(&profiles), every_block),

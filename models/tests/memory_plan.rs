@@ -82,9 +82,12 @@ impl Work {
             calibrate(&self.device, &workloads, prepare).unwrap()
         };
         let (plain, every_block) = (fit(Policy::None), fit(Policy::EveryBlock));
-        let profile = |workload| (workload, self.unet.profile(self.crop(workload)).unwrap());
-        let blocks = BlockFit::new(&workloads.map(profile));
-        let every_block = workloads.map(|workload| (workload, every_block.at(workload)));
+        let profile = |&workload| (workload, self.unet.profile(self.crop(workload)).unwrap());
+        let profiles: Vec<_> = workloads.iter().map(profile).collect();
+        let blocks = BlockFit::new(&profiles);
+        let every_block = workloads
+            .into_iter()
+            .map(|workload| (workload, every_block.at(workload)));
         vec![
             Technique::whole(Precision::F32, Policy::None, plain),
             Technique::cut(Precision::F32, blocks, every_block),

@@ -139,7 +139,7 @@ impl Segment {
         if !self.deterministic && !on_host(&device) {
             settle(module, &parts);
         }
-        let replay = Replay::new(self.deterministic, device);
+        let replay = Replay::new(self.deterministic, device.clone());
         let compared = self.compared(&replay);
         let frozen = module.valid();
         let untaped = parts.iter().cloned().map(untape);
@@ -170,6 +170,7 @@ impl Segment {
             output: core::marker::PhantomData,
         };
         let outputs = tape::record(tied, output_parts, Box::new(recomputation));
+        tape::sweep(&device);
         O::unflatten(&output_structure, &mut outputs.into_iter())
     }
 
@@ -386,15 +387,15 @@ impl ModuleMapper for FreshLeaves<'_> {
             .is_tracked
             .next()
             .expect("invariant: the module's own parameters");
-        param.map(|tensor| {
+        let leaf = param.map(|tensor| {
             let inner = tensor.without_autodiff().into_dispatch();
-            let leaf = Tensor::from_dispatch(fresh_constant(inner, self.context));
-            let leaf = leaf.set_require_grad(is_tracked);
-            if is_tracked {
-                self.leaves.push(leaf.clone().into_dispatch());
-            }
-            leaf
-        })
+            Tensor::from_dispatch(fresh_constant(inner, self.context))
+        });
+        let leaf = leaf.set_require_grad(is_tracked);
+        if is_tracked {
+            self.leaves.push(leaf.val().into_dispatch());
+        }
+        leaf
     }
 }
 
@@ -431,7 +432,8 @@ where
             context: self.context,
             leaves: Vec::new(),
         };
-        let module = self.module.train().map(&mut fresh);
+        // Without gradients: `train` would make leaves of its own, which burn keeps to the end.
+        let module = self.module.no_grad().train().map(&mut fresh);
         let (parts, input_grads): (Vec<_>, Vec<_>) =
             self.inputs.into_iter().map(Kept::restore).unzip();
 

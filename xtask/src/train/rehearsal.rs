@@ -121,11 +121,13 @@ impl<J: Rehearsal> Stage<J> {
         }
         let workloads = self.smaller(workload);
         let mut profiles = Vec::new();
-        for workload in workloads {
+        for &workload in &workloads {
             let sample = J::input(self.job.made_up(workload, &self.device));
             profiles.push((workload, self.network.costs(sample)?));
         }
-        let every_block = workloads.map(|workload| (workload, every_block.at(workload)));
+        let every_block = workloads
+            .into_iter()
+            .map(|workload| (workload, every_block.at(workload)));
         let cut = Technique::cut(precision, BlockFit::new(&profiles), every_block);
         Ok(vec![plain, cut])
     }
@@ -161,7 +163,7 @@ impl<J: Rehearsal> Stage<J> {
         Ok(Technique::whole(precision, Policy::None, fit))
     }
 
-    fn smaller(&self, workload: Workload) -> [Workload; 2] {
+    fn smaller(&self, workload: Workload) -> Vec<Workload> {
         let multiple = self.job.side_multiple();
         workload.calibration(LEAST_BOTTOM_PIXELS * multiple, multiple)
     }

@@ -1,11 +1,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::Workload;
-use super::line::Line;
+use super::growth::Growth;
 use crate::grad_checkpoint::BlockCost;
 use crate::memory::Bytes;
 
-/// What the blocks of a chain cost at any batch and size, from profiles of two small ones.
+/// What the blocks of a chain cost at any batch and size, from profiles of two small ones; of three
+/// for [sequences](Workload::sequences) of any length.
 ///
 /// [Profile](crate::grad_checkpoint::Chain::profile) a chain on two samples, and its costs at a third
 /// workload go to [`grad_checkpoint::Plan`](crate::grad_checkpoint::Plan), which says where to cut
@@ -13,22 +14,23 @@ use crate::memory::Bytes;
 /// peak through the step as the workload grows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlockFit {
-    blocks: Vec<BlockLines>,
+    blocks: Vec<BlockGrowth>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct BlockLines {
+struct BlockGrowth {
     last_use: usize,
     /// Output, kept, peaks of the unrecorded, recorded and backward pass, gradients and nodes in
     /// bytes; work.
-    amounts: [Line; 8],
+    amounts: [Growth; 8],
 }
 
 impl BlockFit {
-    /// Fits the profiles of one chain on at least two workloads.
+    /// Fits the profiles of one chain on a few workloads.
     ///
     /// # Panics
-    /// If no two workloads differ in pixels, or profiles differ in their number of blocks.
+    /// If the workloads are too few, as for [`PeakFit::new`](super::PeakFit::new), or profiles differ
+    /// in their number of blocks.
     pub fn new(profiles: &[(Workload, Vec<BlockCost>)]) -> Self {
         let num_blocks = profiles.first().map_or(0, |(_, costs)| costs.len());
         for (workload, costs) in profiles {
@@ -38,24 +40,25 @@ impl BlockFit {
                 costs.len()
             );
         }
-        let line = |block: usize, amount: fn(&BlockCost) -> f64| {
-            let point = |(workload, costs): &(Workload, Vec<BlockCost>)| {
-                (workload.pixels(), amount(&costs[block]))
-            };
-            Line::through(profiles.iter().map(point))
+        let growth = |block: usize, amount: fn(&BlockCost) -> f64| {
+            let point =
+                |(workload, costs): &(Workload, Vec<BlockCost>)| (*workload, amount(&costs[block]));
+            Growth::through(profiles.iter().map(point))
         };
-        let lines = |block: usize| BlockLines {
+        let block_growth = |block: usize| BlockGrowth {
             last_use: profiles[0].1[block].last_use,
-            amounts: AMOUNTS.map(|amount| line(block, amount)),
+            amounts: AMOUNTS.map(|amount| growth(block, amount)),
         };
         Self {
-            blocks: (0..num_blocks).map(lines).collect(),
+            blocks: (0..num_blocks).map(block_growth).collect(),
         }
     }
 
     /// What each block costs on a workload.
+    ///
+    /// # Panics
+    /// As [`PeakFit::at`](super::PeakFit::at).
     pub fn at(&self, workload: Workload) -> Vec<BlockCost> {
-        let pixels = workload.pixels();
         let costs = self.blocks.iter().map(|block| {
             let [
                 output,
@@ -66,7 +69,7 @@ impl BlockFit {
                 param_grads,
                 nodes,
                 work,
-            ] = block.amounts.each_ref().map(|line| line.at(pixels));
+            ] = block.amounts.each_ref().map(|growth| growth.at(workload));
             let bytes = |amount: f64| Bytes::new(amount.round() as u64);
             BlockCost {
                 output: bytes(output),

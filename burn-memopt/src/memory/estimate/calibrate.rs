@@ -51,13 +51,14 @@ pub fn peak_of_step(
 /// Measures the peak of a step on some workloads and fits it.
 ///
 /// `prepare` makes the step of a workload with its inputs, which count only if the step itself
-/// makes them. Two small workloads do: see [`Workload::calibration`].
+/// makes them. Two small workloads do for images, three for sequences of several lengths: see
+/// [`Workload::calibration`].
 ///
 /// # Errors
 /// As [`peak_of_step`].
 ///
 /// # Panics
-/// If no two workloads differ in pixels.
+/// If the workloads are too few, as [`PeakFit::new`]; nothing has run then.
 ///
 /// # Example
 /// ```
@@ -96,6 +97,8 @@ pub fn calibrate<S>(
 where
     S: FnMut(&PeakMeter) -> Result<(), BoxError>,
 {
+    // Too few are refused here, before they cost anything.
+    PeakFit::new(workloads.iter().map(|&workload| (workload, Bytes::ZERO)));
     let run = |&workload: &Workload| Ok((workload, peak_of_step(device, prepare(workload))?));
     let runs: Result<Vec<_>, CalibrateError> = workloads.iter().map(run).collect();
     Ok(PeakFit::new(runs?))

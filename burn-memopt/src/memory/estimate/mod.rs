@@ -6,7 +6,7 @@
 //! | a data set and its batches | [`DatasetBytes`] |
 //! | a training step on a batch | [`StepBytes`] |
 //! | a model's parameters, gradients and optimizer state | [`ModelBytes`], [`OptimizerKind`] |
-//! | the peak of a step on any batch and size | [`calibrate`](calibrate()) on two small ones, then [`PeakFit`] |
+//! | the peak of a step on any batch and size | [`calibrate`](calibrate()) on two small ones, on three for text, then [`PeakFit`] |
 //! | the same of a chain that may be cut anywhere | [`BlockFit`] |
 //! | the largest batch that fits | [`BatchLimit`] |
 //!
@@ -17,10 +17,12 @@
 mod block_fit;
 mod calibrate;
 mod dataset;
+mod growth;
 mod item;
 mod line;
 mod model;
 mod peak_fit;
+mod quadratic;
 mod step;
 mod workload;
 

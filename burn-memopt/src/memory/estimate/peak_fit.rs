@@ -1,18 +1,21 @@
 use serde::{Deserialize, Serialize};
 
 use super::Workload;
-use super::line::Line;
+use super::growth::Growth;
 use crate::memory::Bytes;
 
-/// The peak of a step as a function of its batch and pixels, fitted through a few real runs.
+/// The peak of a step as a function of its batch and size, fitted through a few real runs.
 ///
-/// What does not grow (gradients, buffers) and what each pixel of the batch adds (activations,
-/// workspace) come out of two runs; a third one, near what is asked for, makes it better where a
-/// small step peaks at another moment than a large one. Fit the runs of one precision and one
+/// For images, what does not grow (gradients, buffers) and what each pixel of the batch adds
+/// (activations, workspace) come out of two runs; a third one, near what is asked for, makes it
+/// better where a small step peaks at another moment than a large one. For
+/// [sequences](Workload::sequences), attention adds something for each pair of tokens: three runs of
+/// two lengths or more determine that too. Fit the runs of one precision and one
 /// checkpointing policy, measured as they will run: see [`calibrate`](super::calibrate()).
 ///
 /// # Exactness
-/// Exact where the peak is affine between the runs and beyond. A peak is the highest of many moments:
+/// Exact where the peak is affine in the pixels, or quadratic in the length, between the runs and
+/// beyond. A peak is the highest of many moments:
 /// beyond the runs the fit may be too low by what another moment overtakes it, hence
 /// [`plan`](crate::memory::plan) runs what it chose.
 ///
@@ -29,24 +32,30 @@ use crate::memory::Bytes;
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PeakFit {
-    line: Line,
+    growth: Growth,
 }
 
 impl PeakFit {
     /// Fits measured peaks.
     ///
     /// # Panics
-    /// If no two workloads differ in pixels.
+    /// If the workloads are too few for a fit: two images must differ in pixels; sequences of several
+    /// lengths must be three that determine a quadratic (three lengths, or two lengths and two batch
+    /// sizes); sequences of one length must be of two batch sizes, and then it is for this length
+    /// only. Or if some are images and some are sequences.
     pub fn new(runs: impl IntoIterator<Item = (Workload, Bytes)>) -> Self {
-        let point = |(workload, peak): (Workload, Bytes)| (workload.pixels(), peak.get() as f64);
+        let point = |(workload, peak): (Workload, Bytes)| (workload, peak.get() as f64);
         Self {
-            line: Line::through(runs.into_iter().map(point)),
+            growth: Growth::through(runs.into_iter().map(point)),
         }
     }
 
     /// The predicted peak of a workload.
+    ///
+    /// # Panics
+    /// If sequences of one length were fitted and `workload` has others.
     pub fn at(&self, workload: Workload) -> Bytes {
-        Bytes::new(self.line.at(workload.pixels()).round() as u64)
+        Bytes::new(self.growth.at(workload).round() as u64)
     }
 
     /// The most images of `size` whose step stays within `budget`, 0 if one is too many.
@@ -147,14 +156,14 @@ mod tests {
     use super::*;
 
     fn workload(pixels: u64) -> Workload {
-        Workload::new(1, [1, pixels as usize])
+        Workload::new(1, [2, pixels as usize / 2])
     }
 
     proptest! {
         #[test]
         fn a_fit_meets_its_runs_and_never_falls(
             mut peaks in prop::collection::vec(0u64..1 << 40, 2..5),
-            pixels in prop::collection::btree_set(1u64..1 << 30, 5),
+            pixels in prop::collection::btree_set((1u64..1 << 29).prop_map(|half| 2 * half), 5),
             asked in prop::array::uniform2(0u64..1 << 31),
         ) {
             peaks.sort_unstable();
@@ -180,6 +189,28 @@ mod tests {
             }
             prop_assert!(fit.at(Workload::new(batch_size + 1, [16, 16])) > budget);
         }
+    }
+
+    #[test]
+    fn sequences_of_one_length_grow_with_their_batch() {
+        let runs = [1, 2].map(|n| (Workload::sequences(n, 64), Bytes::mib(1 + n as u64)));
+        let fit = PeakFit::new(runs);
+        assert_eq!(fit.at(Workload::sequences(5, 64)), Bytes::mib(6));
+        assert_eq!(fit.largest_batch(Bytes::mib(10), [1, 64]), 9);
+    }
+
+    #[test]
+    #[should_panic(expected = "sequences of 64 tokens must be asked for such sequences, got 1×128")]
+    fn another_length_than_the_one_that_was_measured_is_refused() {
+        let runs = [1, 2].map(|n| (Workload::sequences(n, 64), Bytes::mib(n as u64)));
+        PeakFit::new(runs).at(Workload::sequences(1, 128));
+    }
+
+    #[test]
+    #[should_panic(expected = "all images or all sequences")]
+    fn images_and_sequences_are_no_fit() {
+        let runs = [Workload::sequences(1, 64), Workload::new(1, [8, 8])];
+        PeakFit::new(runs.map(|workload| (workload, Bytes::mib(1))));
     }
 
     #[test]
