@@ -1,5 +1,7 @@
 //! The plain path is the oracle: a checkpointed segment gives the same loss, the
 //! same gradients and the same statistics, bit for bit on flex.
+//!
+//! Every test holds the random stream: segments whose draws another test disturbs are refused.
 
 mod blocks;
 
@@ -10,6 +12,7 @@ use burn::{
 };
 use burn_memopt::grad_checkpoint::{
     Boundary, Chain, Policy, Segment, Span, checkpoint_sequential, grad_checkpoint,
+    hold_random_stream,
 };
 use rstest::rstest;
 
@@ -48,6 +51,7 @@ fn plain(blocks: &[Block], x: Tensor<4>) -> Tensor<1> {
 #[case::ragged(3)]
 #[case::single_segment(1)]
 fn recomputed_gradients_equal_plain_ones(#[case] num_segments: usize) {
+    let _stream = hold_random_stream();
     let device = test_device();
     let blocks: Vec<_> = (0..8)
         .map(|i| Block::new(4, i % 2 == 0, 0.0, &device))
@@ -62,6 +66,7 @@ fn recomputed_gradients_equal_plain_ones(#[case] num_segments: usize) {
 
 #[test]
 fn an_attention_block_with_a_mask_equals_the_plain_path() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = Attention::new(8, &device);
     let x = Tensor::<4>::random([1, 2, 5, 8], Distribution::Default, &inner_device());
@@ -88,6 +93,7 @@ fn an_attention_block_with_a_mask_equals_the_plain_path() {
 
 #[test]
 fn batch_norm_statistics_are_updated_once() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let plain = Block::new(4, true, 0.0, &device);
     let checkpointed = plain.valid().train();
@@ -111,6 +117,7 @@ fn batch_norm_statistics_are_updated_once() {
 
 #[test]
 fn segments_nest() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let blocks: Vec<_> = (0..4).map(|_| Block::new(4, true, 0.0, &device)).collect();
     check_same(
@@ -139,6 +146,7 @@ fn several(
 
 #[test]
 fn several_inputs_and_outputs_of_other_kinds_pass() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = Block::new(4, false, 0.0, &device);
     let inputs = |x: Tensor<4>| -> Several {
@@ -166,6 +174,7 @@ fn several_inputs_and_outputs_of_other_kinds_pass() {
 
 #[test]
 fn unused_outputs_and_ignored_inputs_do_no_harm() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = Block::new(4, false, 0.0, &device);
     fn two(block: &Block, (x, _ignored): (Tensor<4>, Tensor<4>)) -> (Tensor<4>, Tensor<4>) {
@@ -184,6 +193,7 @@ fn unused_outputs_and_ignored_inputs_do_no_harm() {
 
 #[test]
 fn a_module_may_serve_in_two_segments() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = Block::new(4, false, 0.0, &device);
     check_same(
@@ -199,6 +209,7 @@ fn a_module_may_serve_in_two_segments() {
 
 #[test]
 fn parameters_train_below_an_untracked_input() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = Block::new(4, true, 0.0, &device);
     let x = image(4, &device);
@@ -221,6 +232,7 @@ fn parameters_train_below_an_untracked_input() {
 
 #[test]
 fn frozen_parameters_get_no_gradient() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let mut block = Block::new(4, false, 0.0, &device);
     block.first = block.first.freeze();
@@ -240,6 +252,7 @@ fn frozen_parameters_get_no_gradient() {
 
 #[test]
 fn parameters_that_are_not_leaves_pass_their_gradient_on() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let mlp = Mlp::new(8, &device);
     // The view's parameters descend from the module's, as in autocast.
@@ -264,6 +277,7 @@ fn parameters_that_are_not_leaves_pass_their_gradient_on() {
 #[test]
 #[should_panic(expected = "must take every tracked tensor as an input")]
 fn a_captured_tracked_tensor_is_refused() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let block = Block::new(4, false, 0.0, &device);
     let captured = image(4, &device).require_grad();
@@ -276,6 +290,7 @@ fn a_captured_tracked_tensor_is_refused() {
 
 #[test]
 fn without_anything_tracked_the_closure_simply_runs() {
+    let _stream = hold_random_stream();
     let device = inner_device();
     let block = Block::new(4, true, 0.0, &device);
     let x = image(4, &device);
@@ -285,6 +300,7 @@ fn without_anything_tracked_the_closure_simply_runs() {
 
 #[test]
 fn burns_balanced_strategy_works_inside_and_outside() {
+    let _stream = hold_random_stream();
     let device = test_device().gradient_checkpointing();
     let blocks: Vec<_> = (0..4).map(|_| Block::new(4, true, 0.0, &device)).collect();
     fn bounded(block: &Block, x: Tensor<4>) -> Tensor<4> {
@@ -300,6 +316,7 @@ fn burns_balanced_strategy_works_inside_and_outside() {
 
 #[test]
 fn a_boundary_on_the_host_is_exact_and_a_rounded_one_close() {
+    let _stream = hold_random_stream();
     let device = test_device();
     // Smooth throughout: rounding moves no gradient across a kink.
     let mlp = Mlp::new(8, &device);
@@ -321,6 +338,7 @@ fn a_boundary_on_the_host_is_exact_and_a_rounded_one_close() {
 
 #[test]
 fn spans_with_plain_parts_equal_the_plain_path() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let blocks: Vec<_> = (0..6).map(|_| Block::new(4, true, 0.0, &device)).collect();
     let mut spans = Policy::Segments(3).spans(6).unwrap();
@@ -335,6 +353,7 @@ fn spans_with_plain_parts_equal_the_plain_path() {
 
 #[test]
 fn spans_cut_again_when_they_are_recomputed_equal_the_plain_path() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let blocks: Vec<_> = (0..7).map(|_| Block::new(4, true, 0.0, &device)).collect();
     let deepest = vec![Span::recomputed(0..2), Span::plain(2..3)];
@@ -354,6 +373,7 @@ fn spans_cut_again_when_they_are_recomputed_equal_the_plain_path() {
 
 #[test]
 fn skips_across_nested_spans_equal_the_plain_path() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let blocks: Vec<_> = (0..6).map(|_| Block::new(4, true, 0.0, &device)).collect();
     // One skip within a span, one out of it, one read twice, one from a span's last block.
@@ -394,6 +414,7 @@ fn skips_across_nested_spans_equal_the_plain_path() {
 
 #[test]
 fn a_chain_of_no_blocks_returns_its_input() {
+    let _stream = hold_random_stream();
     let x = image(2, &test_device());
     let y = checkpoint_sequential(&[] as &[Block], 3, x.clone(), forward);
     assert_eq!(y.into_data(), x.into_data());
@@ -404,6 +425,7 @@ fn a_chain_of_no_blocks_returns_its_input() {
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
 #[test]
 fn inputs_on_the_host_are_copies_that_free_the_device() {
+    let _stream = hold_random_stream();
     let Some(device) = blocks::gpu_device() else {
         return;
     };

@@ -1,4 +1,6 @@
 //! Accumulation, autocast and the training step against plain training.
+//!
+//! Every test holds the random stream: segments whose draws another test disturbs are refused.
 
 use burn::module::{Module, Param, RunningState};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -7,6 +9,7 @@ use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
 use burn_memopt::accumulate::GradientAccumulator;
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::{
     Autocast, AutocastPolicy, LossScalerConfig, Precision, batch_norm, full_precision,
@@ -114,6 +117,7 @@ fn accumulated_gradients_equal_those_of_the_full_batch(
     #[case] sizes: &[usize],
     #[values(false, true)] sum: bool,
 ) {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let (x, y) = (random([12, 6], &device), random([12, 1], &device));
@@ -146,6 +150,7 @@ fn accumulated_gradients_equal_those_of_the_full_batch(
 
 #[test]
 fn accumulated_gradients_of_a_masked_loss_equal_those_of_the_full_batch() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let (x, y) = (random([8, 6], &device), random([8, 1], &device));
@@ -182,6 +187,7 @@ fn half_precision_gradients_arrive_on_the_f32_parameters(
     #[case] precision: Precision,
     #[case] tolerance: f32,
 ) {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let x = random([16, 6], &device);
@@ -207,6 +213,7 @@ fn half_precision_gradients_arrive_on_the_f32_parameters(
 
 #[test]
 fn parameters_that_are_frozen_are_shown_in_half_precision_too() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let mut net = Net::new(&device);
     net.first = net.first.no_grad();
@@ -218,6 +225,7 @@ fn parameters_that_are_frozen_are_shown_in_half_precision_too() {
 
 #[test]
 fn the_policy_keeps_what_it_names_in_f32() {
+    let _stream = hold_random_stream();
     let net = Net::new(&test_device());
     let policy = AutocastPolicy::default().keep_path("last");
     let autocast = Autocast::new(Precision::F16).with_policy(policy);
@@ -240,6 +248,7 @@ fn the_policy_keeps_what_it_names_in_f32() {
 
 #[test]
 fn a_view_leaves_batch_norm_statistics_alone() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = NormNet::new(&device);
     let _ = net.forward(random([2, 2, 5, 5], &device));
@@ -265,6 +274,7 @@ struct RunningScale {
 
 #[test]
 fn a_view_leaves_running_statistics_of_any_module_alone() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let ones = || Tensor::<1>::ones([3], &device);
     let module = RunningScale {
@@ -285,6 +295,7 @@ fn a_view_leaves_running_statistics_of_any_module_alone() {
 
 #[test]
 fn batch_norm_trains_in_half_precision_with_f32_statistics() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let x = random([4, 2, 6, 6], &device);
     let start = NormNet::new(&device);
@@ -307,6 +318,7 @@ fn batch_norm_trains_in_half_precision_with_f32_statistics() {
 
 #[test]
 fn an_island_computes_in_f32_and_returns_the_dtype_it_was_given() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let view = Autocast::new(Precision::F16).view(&net);
@@ -336,6 +348,7 @@ fn micro_batch(train: &mut TrainStep, net: &Net, x: &Tensor<2>, factor: f32) {
 
 #[test]
 fn an_overflow_skips_the_step_halves_the_scale_and_loses_nothing() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let mut net = Net::new(&device);
     let x = random([8, 6], &device);
@@ -366,6 +379,7 @@ fn an_overflow_skips_the_step_halves_the_scale_and_loses_nothing() {
 #[case::skipped(Precision::F16)]
 #[case::an_error(Precision::F32)]
 fn a_refused_step_puts_running_statistics_back(#[case] precision: Precision) {
+    let _stream = hold_random_stream();
     let device = test_device();
     let mut net = NormNet::new(&device);
     let good = random([2, 2, 5, 5], &device);
@@ -401,6 +415,7 @@ fn a_refused_step_puts_running_statistics_back(#[case] precision: Precision) {
 
 #[test]
 fn the_parameters_that_overflowed_are_named() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let scaler = LossScalerConfig::new().init();
@@ -419,6 +434,7 @@ fn the_parameters_that_overflowed_are_named() {
 
 #[test]
 fn a_shared_parameter_counts_once_in_a_report_and_is_named_twice() {
+    let _stream = hold_random_stream();
     let layer: Linear = LinearConfig::new(4, 2).init(&test_device());
     let once = Autocast::new(Precision::F16).report(&layer);
     let tied = Autocast::new(Precision::F16).report(&vec![layer.clone(), layer]);
@@ -432,6 +448,7 @@ fn a_shared_parameter_counts_once_in_a_report_and_is_named_twice() {
 
 #[test]
 fn a_nan_loss_in_f32_is_an_error_that_names_the_step_and_changes_nothing() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let mut net = Net::new(&device);
     let x = random([8, 6], &device);
@@ -457,6 +474,7 @@ fn a_nan_loss_in_f32_is_an_error_that_names_the_step_and_changes_nothing() {
 
 #[test]
 fn gradients_that_are_not_finite_in_f32_name_their_parameters() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let mut train = TrainStepConfig::new().init(SgdConfig::new().init());
@@ -477,6 +495,7 @@ fn gradients_that_are_not_finite_in_f32_name_their_parameters() {
 
 #[test]
 fn training_that_only_skips_is_given_up_with_a_reason() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let mut net = Net::new(&device);
     let x = random([8, 6], &device);
@@ -502,6 +521,7 @@ fn training_that_only_skips_is_given_up_with_a_reason() {
 
 #[test]
 fn a_plain_f32_step_is_bit_equal_to_the_optimizer_alone() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let x = random([8, 6], &device);
@@ -519,6 +539,7 @@ fn a_plain_f32_step_is_bit_equal_to_the_optimizer_alone() {
 
 #[test]
 fn accumulated_clipped_and_scaled_steps_equal_one_step_on_the_full_batch() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let start = Net::new(&device);
     let x = random([10, 6], &device);
@@ -561,6 +582,7 @@ fn accumulated_clipped_and_scaled_steps_equal_one_step_on_the_full_batch() {
 
 #[test]
 fn half_precision_training_ends_near_the_f32_loss() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let start = Net::new(&device);
     let x = random([32, 6], &device);
@@ -590,6 +612,7 @@ fn half_precision_training_ends_near_the_f32_loss() {
 
 #[test]
 fn a_resumed_step_goes_on_with_the_same_scale_and_refuses_another_precision() {
+    let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
     let x = random([8, 6], &device);
@@ -615,6 +638,7 @@ fn a_resumed_step_goes_on_with_the_same_scale_and_refuses_another_precision() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn f16_training_steps_on_wgpu() {
+    let _stream = hold_random_stream();
     use burn::tensor::DeviceKind;
 
     let found = std::panic::catch_unwind(|| {
