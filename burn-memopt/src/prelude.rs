@@ -20,10 +20,12 @@ pub use crate::grad_checkpoint::{
     Boundary, Chain, Policy, Segment, checkpoint_sequential, grad_checkpoint, own_gradient,
 };
 pub use crate::gradients::Clipping;
+pub use crate::impl_tensors;
 pub use crate::memory::{Bytes, CountingAllocator, PeakMeter};
 pub use crate::precision::{
     Autocast, AutocastPolicy, LossScaler, LossScalerConfig, Precision, batch_norm, full_precision,
 };
+pub use crate::tensors::Tensors;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub use crate::train::{MicroBatchStrategy, MicroStep};
@@ -37,9 +39,18 @@ mod tests {
 
     use super::*;
 
+    struct State {
+        hidden: Tensor<2>,
+    }
+
+    impl_tensors!(State { hidden });
+
+    fn is_tensors<T: Tensors>() {}
+
     /// A name that two of the globs above have does not compile where it is used.
     #[test]
     fn no_name_is_one_of_burns() {
+        is_tensors::<State>();
         let device = Device::flex().autodiff();
         let layer: Linear = LinearConfig::new(4, 2).init(&device);
         let mut accumulator = GradientAccumulator::new();

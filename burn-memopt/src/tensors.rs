@@ -19,7 +19,7 @@
 //! use burn_memopt::grad_checkpoint::grad_checkpoint;
 //!
 //! let device = Device::flex().autodiff();
-//! let attention = MultiHeadAttentionConfig::new(8, 2).init(&device);
+//! let attention = MultiHeadAttentionConfig::new(8, 2).with_dropout(0.0).init(&device);
 //! let x = Tensor::<3>::ones([1, 4, 8], &device);
 //! let mask = Tensor::<3, Bool>::tril_mask([1, 4, 4], 0, &device);
 //!
