@@ -375,7 +375,8 @@ fn spans_cut_again_when_they_are_recomputed_equal_the_plain_path() {
 fn skips_across_nested_spans_equal_the_plain_path() {
     let _stream = hold_random_stream();
     let device = test_device();
-    let blocks: Vec<_> = (0..6).map(|_| Block::new(4, true, 0.0, &device)).collect();
+    // Batch normalisation would leave the gradients of biases before it at rounding errors.
+    let blocks: Vec<_> = (0..6).map(|_| Block::new(4, false, 0.0, &device)).collect();
     // One skip within a span, one out of it, one read twice, one from a span's last block.
     let skips = vec![(0, 2), (1, 5), (1, 3), (2, 4)];
     let joined = |block: &Block, x: Tensor<4>, skips: Vec<Tensor<4>>| {

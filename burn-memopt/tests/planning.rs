@@ -139,7 +139,7 @@ fn no_cut_of_six_measured_blocks_needs_less_recomputation() {
     let plain = Plan::predict(Policy::None.spans(6).unwrap(), &costs).predicted_peak;
     let cuts = all_cuts(0, 6).into_iter().map(|s| Plan::predict(s, &costs));
     let cuts: Vec<_> = cuts.collect();
-    for percent in [40, 60, 80] {
+    for percent in [50, 65, 80] {
         let budget = Bytes::new(plain.get() * percent / 100);
         let plan = Plan::within(budget, &costs).unwrap();
         // Two percent of the peak may be given for less recomputation.

@@ -123,7 +123,7 @@ where
     ///
     /// [`Policy::Least`] and [`Policy::Budget`] are planned when the chain first runs
     /// with tracked tensors: the blocks are measured on copies with statistics of their
-    /// own, which takes the time of about three steps. The plan is kept in the process for the
+    /// own, which takes the time of about five steps. The plan is kept in the process for the
     /// same blocks (by the identity of their parameters), shapes and dtypes of `x` and
     /// policy. Where nothing is tracked (inference), the blocks simply run. Inside another
     /// segment, a chain with random numbers is not planned: every block is a segment.

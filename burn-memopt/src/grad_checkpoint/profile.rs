@@ -91,7 +91,7 @@ where
             }
             costs.push(cost);
             skips.push((index, output.clone()));
-            skips.retain(|skip| self.walk.links.last_use(skip.0) > index + 1);
+            skips.retain(|skip| self.walk.links.last_use(skip.0) > index);
             x = output;
             costs[index].work = work(&block, costs[index].kept, &x.parts);
         }
