@@ -58,14 +58,15 @@ fn rows(x: Tensor<3>) -> Tensor<2> {
     x.flatten(0, 1)
 }
 
+// 1.015: burn keeps records of the 176 operations of the first run.
 #[test]
 fn a_segment_around_a_whole_model_takes_what_the_model_takes() {
     let device = test_device();
     let blocks: Vec<_> = (0..4)
         .map(|_| initialised(Attention::new(64, &device)))
         .collect();
-    let x = Tensor::<3>::random([2, 128, 64], Distribution::Default, &device);
-    let mask = Tensor::<2, Bool>::zeros([2, 128], &device);
+    let x = Tensor::<3>::random([2, 256, 64], Distribution::Default, &device);
+    let mask = Tensor::<2, Bool>::zeros([2, 256], &device);
     let forward = |blocks: &Vec<Attention>, (x, mask): (Tensor<3>, Tensor<2, Bool>)| {
         let blocks = blocks.iter();
         rows(blocks.fold(x, |x, block: &Attention| block.forward(x, mask.clone())))
@@ -135,21 +136,6 @@ fn a_segment_a_layer_pays_where_activations_outweigh_parameters() {
         &mlp(64),
         |layers| in_layers(layers, x.clone()),
         |layers| in_segments(layers, x.clone()),
-    );
-}
-
-#[test]
-fn a_segment_costs_a_few_kilobytes_of_records() {
-    let x = batch([8, 16]);
-    let _turn = turn();
-    let layers = mlp(16);
-    let plain = peak(&layers, |layers| in_layers(layers, x.clone()));
-    let segments = peak(&layers, |layers| in_segments(layers, x.clone()));
-    println!("{segments} against {plain} bytes");
-    // Tensors of 0.5 KiB, and parameters of 1.1 KiB a layer.
-    assert!(
-        segments - plain <= 4 * 1024 * layers.len() as u64,
-        "{segments} against {plain} bytes"
     );
 }
 

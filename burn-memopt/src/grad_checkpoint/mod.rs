@@ -51,6 +51,27 @@
 //! tunes its kernels may choose another one for the second run: equal to
 //! rounding.
 //!
+//! # When a segment does not pay
+//! A segment saves what its layers keep. It costs its inputs, one more forward pass, and records of
+//! burn's graph in host memory: about 1 KiB for each input and parameter, and 1.7 KiB for each
+//! operation of the first run, freed once there are 512 of them, which only small networks
+//! notice. The peak of a step on the CPU, gradients included, relative to the plain one:
+//!
+//! | model | cut into | peak |
+//! |---|---|--:|
+//! | a GPT of 12 blocks of width 128 on 4×128 tokens, with dropout | one segment a block | 0.19 |
+//! | 2 LSTMs of width 64 on 64×32 tokens | one segment a layer | 0.55 |
+//! | 8 linear layers of width 64 on 512 rows | one segment a layer | 0.64 |
+//! | the same of width 256 on 32 rows: gradients outweigh activations | one segment a layer | 1.00 |
+//! | the same of width 16 on 8 rows: records outweigh tensors | one segment a layer | 2.2 |
+//! | 4 transformer blocks of width 64 on 2×128 tokens | one segment | 1.04 |
+//! | 2 LSTMs of width 32 on 4×16 tokens: records outweigh tensors | one segment | 1.2 |
+//!
+//! One segment around a whole model never pays: its second run keeps all that the plain run keeps.
+//! Neither does one around the last layers, whose backward pass comes at once. Dropout's masks are
+//! drawn again: the 12 blocks take 1.28 of the plain time without dropout and 1.37 with it, where
+//! drawing the masks of a forward pass alone takes 0.15.
+//!
 //! # References
 //! Chen et al. 2016, *Training deep nets with sublinear memory cost*,
 //! arXiv:1604.06174, section 3. Beaumont et al. 2019, *Optimal checkpointing for

@@ -145,6 +145,7 @@ impl Segment {
         let untaped = parts.iter().cloned().map(untape);
         let inputs = I::unflatten(&structure, &mut untaped.collect::<Vec<_>>().into_iter());
         let untaped_module = module.clone().map(&mut Untape);
+        let operations_before = tape::num_operations();
         let (outputs, stream) = replay.run(Run::First, || forward(&untaped_module, inputs));
 
         let mut output_parts = Vec::new();
@@ -170,7 +171,7 @@ impl Segment {
             output: core::marker::PhantomData,
         };
         let outputs = tape::record(tied, output_parts, Box::new(recomputation));
-        tape::sweep(&device);
+        tape::sweep(tape::num_operations() - operations_before, &device);
         O::unflatten(&output_structure, &mut outputs.into_iter())
     }
 

@@ -27,6 +27,13 @@
 //! assert_eq!(model.weight.grad(&grads).unwrap().dtype(), DType::F32);
 //! ```
 //!
+//! # When half precision does not pay
+//! It halves what layers keep and adds, until the backward pass has used them, a half copy of each
+//! parameter and about 0.8 KiB of records for its cast. The gradients of the parameters stay f32. On
+//! the CPU the peak of a step of 8 linear layers is 0.64 of the plain one with 512 rows of width 64,
+//! 0.93 with 32 rows of width 256, 0.99 with 32 rows of width 64, and 1.3 with 8 rows of width 16,
+//! whose tensors are smaller than the records.
+//!
 //! For the whole training step, with accumulation and clipping in the right
 //! order, see [`train`](crate::train).
 

@@ -19,7 +19,10 @@
 
 mod nodes;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 use burn::tensor::{Device, DispatchTensor, GradientCheckpointingStrategy, Gradients, Tensor};
 use burn_autodiff::{
@@ -94,15 +97,31 @@ pub(super) fn record(
 /// its outputs, without building the product of the two.
 pub(super) fn backward(outputs: Vec<DispatchTensor>, grads: Vec<DispatchTensor>) -> Gradients {
     let root = with_backend!(outputs[0], seed_on(outputs, grads));
-    Tensor::<1>::from_dispatch(root).backward()
+    let grads = Tensor::<1>::from_dispatch(root).backward();
+    UNTRACKED.store(0, Relaxed);
+    grads
 }
 
-/// Frees what burn keeps of operations that nothing tracks: each leaves a graph of its own of about
-/// 1.7 KiB, and only the end of a backward pass, whatever it is of, looks for such graphs. A first run
-/// is made of such operations. Without this they would stay until the segment is recomputed, which
-/// doubles the peak of a network of small tensors.
-pub(super) fn sweep(device: &Device) {
-    Tensor::<1>::zeros([1], device).require_grad().backward();
+/// Untracked operations whose graphs are kept until they are swept: about 0.9 MiB.
+const MOST_UNTRACKED: u64 = 512;
+/// Untracked operations since the last sweep.
+static UNTRACKED: AtomicU64 = AtomicU64::new(0);
+
+/// Number of operations that all threads have recorded so far, tracked or not.
+pub(super) fn num_operations() -> u64 {
+    NodeId::new().value
+}
+
+/// Frees what burn keeps of the operations of first runs, which nothing tracks. Each leaves a graph
+/// of its own of about 1.7 KiB, and only the end of a backward pass, whatever it is of, looks for such
+/// graphs: without one here they would stay until the segments are recomputed, which doubles the
+/// peak of a recurrent network of small tensors. It looks at every node there is, so not after every
+/// segment.
+pub(super) fn sweep(num_untracked: u64, device: &Device) {
+    if UNTRACKED.fetch_add(num_untracked, Relaxed) + num_untracked >= MOST_UNTRACKED {
+        Tensor::<1>::zeros([1], device).require_grad().backward();
+        UNTRACKED.store(0, Relaxed);
+    }
 }
 
 /// Makes a tensor without history tracked, with its gradient left in a cell. In
