@@ -86,6 +86,7 @@ mod planned;
 mod policy;
 mod profile;
 mod randomness;
+mod recompute;
 mod repeat;
 mod schedule;
 mod segment;

@@ -3,18 +3,19 @@ use std::collections::HashSet;
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
-    tensor::{DType, Device, DispatchTensor, FloatDType, Slice, Tensor, TensorData},
+    tensor::{Device, DispatchTensor, FloatDType, Slice, Tensor},
 };
 use burn_backend::{TensorMetadata, ops::FloatTensorOps};
-use burn_dispatch::{Dispatch, DispatchAutodiffContext};
+use burn_dispatch::Dispatch;
 
 use super::{
     Tensors,
     randomness::{Replay, Run, inside_segment},
+    recompute::{Recomputation, store},
     repeat::{Compared, Trace},
-    tape::{self, GradCell, Recompute, is_autodiff_float},
+    tape::{self, is_autodiff_float},
 };
-use crate::memory::{on_host, to_host};
+use crate::memory::on_host;
 
 /// In what form a segment keeps its input tensors until the backward pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -252,90 +253,6 @@ pub(super) fn untape(tensor: DispatchTensor) -> DispatchTensor {
     }
 }
 
-/// An input of the segment, kept until the backward pass.
-struct Kept {
-    value: KeptValue,
-    /// Autodiff association of a floating-point input; `None` for all others.
-    context: Option<DispatchAutodiffContext>,
-    is_tracked: bool,
-}
-
-enum KeptValue {
-    Device(DispatchTensor),
-    Rounded(DispatchTensor, DType),
-    Host(TensorData, Device),
-}
-
-fn store(parts: Vec<DispatchTensor>, tracked: Vec<bool>, boundary: Boundary) -> Vec<Kept> {
-    let keep = |(part, is_tracked): (DispatchTensor, bool)| {
-        if !is_autodiff_float(&part) {
-            let value = KeptValue::Device(part);
-            return Kept {
-                value,
-                context: None,
-                is_tracked,
-            };
-        }
-        let context = Some(part.autodiff);
-        let dtype = part.dtype();
-        let inner = Tensor::<1>::from_dispatch(part).without_autodiff();
-        let value = match boundary {
-            Boundary::Half(half) if dtype == DType::F32 => {
-                KeptValue::Rounded(inner.cast(half).into_dispatch(), dtype)
-            }
-            Boundary::Host => {
-                let device = inner.device();
-                let data = to_host(inner).unwrap_or_else(|error| {
-                    panic!("the input of a segment could not be moved to the host: {error}")
-                });
-                KeptValue::Host(data, device)
-            }
-            _ => KeptValue::Device(inner.into_dispatch()),
-        };
-        Kept {
-            value,
-            context,
-            is_tracked,
-        }
-    };
-    parts.into_iter().zip(tracked).map(keep).collect()
-}
-
-impl Kept {
-    /// The tensor at the start of a new graph, and the cell of its gradient.
-    fn restore(self) -> (DispatchTensor, Option<GradCell>) {
-        let inner = match self.value {
-            KeptValue::Device(inner) => inner,
-            KeptValue::Rounded(inner, dtype) => Tensor::<1>::from_dispatch(inner)
-                .cast(FloatDType::from(dtype))
-                .into_dispatch(),
-            KeptValue::Host(data, device) => upload(data, &device),
-        };
-        let Some(context) = self.context else {
-            return (inner, None);
-        };
-        let constant = fresh_constant(inner, context);
-        if !self.is_tracked {
-            return (constant, None);
-        }
-        let (tensor, grad) = tape::tap(constant);
-        (tensor, Some(grad))
-    }
-}
-
-/// Moves data of any rank to the device.
-fn upload(data: TensorData, device: &Device) -> DispatchTensor {
-    Dispatch::float_from_data(data, device.as_dispatch())
-}
-
-/// A tensor of a new graph, with the strategy that burn's own gradient
-/// checkpointing has in the old one.
-fn fresh_constant(inner: DispatchTensor, context: DispatchAutodiffContext) -> DispatchTensor {
-    let mut constant = Tensor::<1>::from_dispatch(inner).autodiff().into_dispatch();
-    constant.autodiff = context;
-    constant
-}
-
 /// Floating-point parameters and buffers, in visiting order.
 #[derive(Default)]
 struct Params {
@@ -372,107 +289,5 @@ struct Untape;
 impl ModuleMapper for Untape {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         param.map(|tensor| tensor.set_require_grad(false))
-    }
-}
-
-/// Makes every parameter a fresh leaf and remembers the tracked ones.
-struct FreshLeaves<'a> {
-    is_tracked: core::slice::Iter<'a, bool>,
-    context: DispatchAutodiffContext,
-    leaves: Vec<DispatchTensor>,
-}
-
-impl ModuleMapper for FreshLeaves<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let is_tracked = *self
-            .is_tracked
-            .next()
-            .expect("invariant: the module's own parameters");
-        let leaf = param.map(|tensor| {
-            let inner = tensor.without_autodiff().into_dispatch();
-            Tensor::from_dispatch(fresh_constant(inner, self.context))
-        });
-        let leaf = leaf.set_require_grad(is_tracked);
-        if is_tracked {
-            self.leaves.push(leaf.val().into_dispatch());
-        }
-        leaf
-    }
-}
-
-/// What a segment keeps for the backward pass.
-struct Recomputation<M, I: Tensors, O, F> {
-    /// Parameters without autodiff, and statistics of its own.
-    module: M,
-    forward: F,
-    inputs: Vec<Kept>,
-    structure: I::Structure,
-    param_is_tracked: Vec<bool>,
-    output_shapes: Vec<burn::tensor::Shape>,
-    context: DispatchAutodiffContext,
-    replay: Replay,
-    trace: Trace,
-    compared: Compared,
-    tolerance: f32,
-    output: core::marker::PhantomData<fn() -> O>,
-}
-
-impl<M, I, O, F> Recompute for Recomputation<M, I, O, F>
-where
-    M: Module,
-    I: Tensors,
-    O: Tensors,
-    F: Fn(&M, I) -> O + Send,
-{
-    fn recompute(
-        self: Box<Self>,
-        mut output_grads: Vec<Option<DispatchTensor>>,
-    ) -> Vec<Option<DispatchTensor>> {
-        let mut fresh = FreshLeaves {
-            is_tracked: self.param_is_tracked.iter(),
-            context: self.context,
-            leaves: Vec::new(),
-        };
-        // Without gradients: `train` would make leaves of its own, which burn keeps to the end.
-        let module = self.module.no_grad().train().map(&mut fresh);
-        let (parts, input_grads): (Vec<_>, Vec<_>) =
-            self.inputs.into_iter().map(Kept::restore).unzip();
-
-        let inputs = I::unflatten(&self.structure, &mut parts.into_iter());
-        let (outputs, stream) = self
-            .replay
-            .run(Run::Recomputation, || (self.forward)(&module, inputs));
-        let mut parts = Vec::new();
-        outputs.flatten(&mut parts);
-        let shapes: Vec<_> = parts.iter().map(TensorMetadata::shape).collect();
-        assert_eq!(
-            shapes, self.output_shapes,
-            "a checkpointed closure must compute the same both times, got other output shapes"
-        );
-        let again = Trace::of(stream, &parts, self.compared);
-        self.trace
-            .compare(again, core::any::type_name::<M>(), self.tolerance);
-
-        // Only outputs that the loss reached and that depend on a leaf take part.
-        let (reached, grads): (Vec<_>, Vec<_>) = parts
-            .into_iter()
-            .zip(&mut output_grads)
-            .filter(|(output, _)| Dispatch::is_tracked(output))
-            .filter_map(|(output, grad)| Some((output, grad.take()?)))
-            .unzip();
-        drop(module);
-        let mut param_grads: Vec<_> = fresh.leaves.iter().map(|_| None).collect();
-        if !reached.is_empty() {
-            let mut grads = tape::backward(reached, grads);
-            for (leaf, grad) in fresh.leaves.into_iter().zip(&mut param_grads) {
-                let leaf = Tensor::<1>::from_dispatch(leaf);
-                *grad = leaf.grad_remove(&mut grads).map(Tensor::into_dispatch);
-            }
-        }
-        let input_grads = input_grads.into_iter().flatten();
-        input_grads
-            .map(|cell| tape::take(&cell))
-            .chain(param_grads)
-            .collect()
     }
 }
