@@ -157,12 +157,11 @@ pub enum Cut {
 }
 
 impl Cut {
-    /// Whether blocks may be recomputed.
+    /// Whether blocks should keep little for themselves: under any policy but
+    /// [`Policy::None`]. Spans too, even if all are plain: their plan measured the
+    /// blocks so.
     pub fn recomputes(&self) -> bool {
-        match self {
-            Cut::Policy(policy) => *policy != Policy::None,
-            Cut::Spans(spans) => spans.iter().any(|span| span.recompute),
-        }
+        *self != Cut::Policy(Policy::None)
     }
 }
 
