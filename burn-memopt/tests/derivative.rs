@@ -19,7 +19,9 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor, TensorData, activation};
-use burn_memopt::grad_checkpoint::{Segment, grad_checkpoint, hold_random_stream, share_seed};
+use burn_memopt::grad_checkpoint::{
+    Chain, Cut, Policy, Segment, Span, grad_checkpoint, hold_random_stream, share_seed,
+};
 use burn_memopt::memory::to_host;
 use burn_memopt::precision::{Autocast, Precision, batch_norm, full_precision};
 
@@ -30,7 +32,7 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Cut {
+enum Nesting {
     Plain,
     Segment,
     Nested2,
@@ -47,12 +49,12 @@ enum Draws {
     Noise,
 }
 
-const CUTS: [Cut; 5] = [
-    Cut::Plain,
-    Cut::Segment,
-    Cut::Nested2,
-    Cut::Nested3,
-    Cut::InnerDeterministic,
+const NESTINGS: [Nesting; 5] = [
+    Nesting::Plain,
+    Nesting::Segment,
+    Nesting::Nested2,
+    Nesting::Nested3,
+    Nesting::InnerDeterministic,
 ];
 const DRAWS: [Draws; 4] = [
     Draws::Dropout,
@@ -170,13 +172,13 @@ impl Block {
         })
     }
 
-    fn run(&self, cut: Cut, x: Tensor<2>) -> Tensor<2> {
-        match cut {
-            Cut::Plain => self.nested(x, 0),
-            Cut::Segment => self.nested(x, 1),
-            Cut::Nested2 => self.nested(x, 2),
-            Cut::Nested3 => self.nested(x, 3),
-            Cut::InnerDeterministic => grad_checkpoint(self, x, |block: &Self, x| {
+    fn run(&self, nesting: Nesting, x: Tensor<2>) -> Tensor<2> {
+        match nesting {
+            Nesting::Plain => self.nested(x, 0),
+            Nesting::Segment => self.nested(x, 1),
+            Nesting::Nested2 => self.nested(x, 2),
+            Nesting::Nested3 => self.nested(x, 3),
+            Nesting::InnerDeterministic => grad_checkpoint(self, x, |block: &Self, x| {
                 let x = block.draw(x);
                 let inner = |layer: &Linear, x: Tensor<2>| layer.forward(x);
                 block.forward(grad_checkpoint(&block.first, x, inner))
@@ -185,13 +187,13 @@ impl Block {
     }
 
     /// The same computation without a segment.
-    fn oracle(&self, cut: Cut, x: Tensor<2>) -> Tensor<2> {
-        let depth = match cut {
-            Cut::Plain => 0,
-            Cut::Segment => 1,
-            Cut::Nested2 => 2,
-            Cut::Nested3 => 3,
-            Cut::InnerDeterministic => {
+    fn oracle(&self, nesting: Nesting, x: Tensor<2>) -> Tensor<2> {
+        let depth = match nesting {
+            Nesting::Plain => 0,
+            Nesting::Segment => 1,
+            Nesting::Nested2 => 2,
+            Nesting::Nested3 => 3,
+            Nesting::InnerDeterministic => {
                 let x = self.first.forward(self.draw(x));
                 return self.forward(x);
             }
@@ -203,7 +205,7 @@ impl Block {
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
-    cut: Cut,
+    nesting: Nesting,
     draws: Draws,
     precision: Precision,
 }
@@ -263,9 +265,9 @@ impl Judge {
     fn loss_at(&self, grads: &GradientsParams, distance: f64, drawn: &[TensorData]) -> f64 {
         self.record.set(Mode::Read(drawn.to_vec().into()));
         let blocks = self.blocks.clone().map(&mut Step(grads, distance));
-        let output = blocks
-            .iter()
-            .fold(self.x.clone(), |x, block| block.oracle(self.case.cut, x));
+        let output = blocks.iter().fold(self.x.clone(), |x, block| {
+            block.oracle(self.case.nesting, x)
+        });
         let loss = output.square().mean().into_scalar::<f64>();
         self.record.set(Mode::Draw);
         loss
@@ -273,12 +275,12 @@ impl Judge {
 
     /// The quotient of a training step: 1 where its gradients are right.
     fn quotient(&self) -> f64 {
-        let cut = self.case.cut;
+        let nesting = self.case.nesting;
         self.record.set(Mode::Write(Vec::new()));
         let autocast = Autocast::new(self.case.precision);
         let output = share_seed(|| {
             autocast.run(&self.blocks, self.x.clone(), |blocks, x| {
-                blocks.iter().fold(x, |x, block| block.run(cut, x))
+                blocks.iter().fold(x, |x, block| block.run(nesting, x))
             })
         });
         let loss = output.square().mean();
@@ -309,11 +311,11 @@ impl Judge {
 }
 
 fn cases(precisions: &[Precision]) -> impl Iterator<Item = Case> {
-    let cases = CUTS.into_iter().flat_map(move |cut| {
+    let cases = NESTINGS.into_iter().flat_map(move |nesting| {
         let precisions = precisions.iter();
         precisions.flat_map(move |&precision| {
             DRAWS.map(|draws| Case {
-                cut,
+                nesting,
                 draws,
                 precision,
             })
@@ -340,7 +342,7 @@ fn one_thread(device: &Device) {
 fn two_training_threads(device: &Device, steps: usize) {
     let wrong = cases(&PRECISIONS).flat_map(|case| {
         let judges = [(); 2].map(|()| Judge::new(case, device));
-        let may_refuse = case.cut == Cut::Plain;
+        let may_refuse = case.nesting == Nesting::Plain;
         let run = |judge: &Judge| -> Vec<String> {
             let steps = (0..steps).filter_map(|_| refused_or_wrong(judge, may_refuse));
             steps.collect()
@@ -557,6 +559,45 @@ fn a_segment_with_random_numbers_in_one_without_repeats_its_masks() {
 }
 
 #[test]
+fn chains_in_segments_and_cuts_in_cuts_repeat_their_masks() {
+    let _alone = alone();
+    let device = test_device();
+    let blocks: Vec<_> = (0..6).map(|_| DropoutConfig::new(0.2).init()).collect();
+    let forward = |dropout: &Dropout, x: Tensor<2>| dropout.forward(x);
+    let deepest = vec![Span::recomputed(0..2), Span::plain(2..3)];
+    let inner = vec![
+        Span::recomputed(0..3).with_inner(deepest),
+        Span::plain(3..5),
+    ];
+    let spans = vec![Span::recomputed(0..5).with_inner(inner), Span::plain(5..6)];
+    let cuts: [Cut; 4] = [
+        Policy::None.into(),
+        Policy::EveryBlock.into(),
+        Policy::Segments(2).into(),
+        spans.into(),
+    ];
+    for cut in cuts {
+        let chain = |blocks: &Vec<Dropout>, x: Tensor<2>, cut: &Cut| {
+            Chain::new(blocks, forward).run(cut.clone(), x)
+        };
+        let outer = |blocks: &Vec<Dropout>, x, cut: Cut| {
+            grad_checkpoint(blocks, x, move |blocks: &Vec<Dropout>, x| {
+                chain(blocks, x, &cut)
+            })
+        };
+        for nested in [false, true] {
+            let x = Tensor::<2>::ones([16, 64], &device).require_grad();
+            let y = match nested {
+                true => outer(&blocks, x.clone(), cut.clone()),
+                false => chain(&blocks, x.clone(), &cut),
+            };
+            let grad = x.grad(&y.clone().sum().backward());
+            assert_eq!(y.into_data(), grad.expect("a gradient").into_data());
+        }
+    }
+}
+
+#[test]
 fn an_output_that_differs_is_named_where_outputs_are_compared() {
     let _alone = alone();
     let checked = || Segment::new().without_randomness().with_output_check();
@@ -620,7 +661,7 @@ fn parameters_that_another_thread_drew_are_computed_before_a_segment_runs() {
     };
     for _ in 0..3 {
         let case = Case {
-            cut: Cut::Segment,
+            nesting: Nesting::Segment,
             draws: Draws::Dropout,
             precision: Precision::F32,
         };

@@ -41,7 +41,7 @@
 //! 3. *Update once.* Statistics of normalisation layers change in the first run
 //!    only; the second has statistics of its own that are thrown away.
 //! 4. *Lose no gradient.* Inputs and parameters that are tracked get their
-//!    gradient, be they leaves or not; frozen ones get none; a tracked tensor
+//!    gradient, whether or not they are leaves; frozen ones get none; a tracked tensor
 //!    that the closure captured instead of taking it as an input is refused.
 //! 5. *Free early.* The backward pass frees the insides of a segment before the
 //!    next is recomputed.
@@ -124,8 +124,9 @@ use burn::module::Module;
 /// gets a gradient of zeros where it is not a leaf.
 ///
 /// # Panics
-/// If `forward` captured a tracked tensor (pass it as an input), or gives outputs
-/// of other shapes the second time.
+/// If `forward` captured a tracked tensor (pass it as an input). In the backward pass,
+/// if `forward` gives outputs of other shapes, or drew other random numbers, than the
+/// first time.
 ///
 /// # Example
 /// Several inputs and outputs:
