@@ -569,15 +569,15 @@ fn chains_in_segments_and_cuts_in_cuts_repeat_their_masks() {
         Span::recomputed(0..3).with_inner(deepest),
         Span::plain(3..5),
     ];
-    let spans = vec![Span::recomputed(0..5).with_inner(inner), Span::plain(5..6)];
+    let spans = [Span::recomputed(0..5).with_inner(inner), Span::plain(5..6)];
     let cuts: [Cut; 4] = [
         Policy::None.into(),
         Policy::EveryBlock.into(),
         Policy::Segments(2).into(),
-        spans.into(),
+        spans[..].into(),
     ];
     for cut in cuts {
-        let chain = |blocks: &Vec<Dropout>, x: Tensor<2>, cut: &Cut| {
+        let chain = move |blocks: &Vec<Dropout>, x: Tensor<2>, cut: &Cut| {
             Chain::new(blocks, forward).run(cut.clone(), x)
         };
         let outer = |blocks: &Vec<Dropout>, x, cut: Cut| {
