@@ -269,3 +269,23 @@ fn the_first_step_with_a_plan_is_the_plain_step_statistics_included() {
     };
     assert_eq!(run(&blocks, Policy::Least), run(&copies, Policy::None));
 }
+
+#[test]
+fn policies_without_costs_cut_between_groups_and_plans_within() {
+    let _turn = turn();
+    let (blocks, x) = blocks(6);
+    let chain = chain(&blocks).with_groups_of(2);
+    let spans = |policy: Policy| chain.plan(policy, x.clone()).unwrap().spans;
+    let pairs = [
+        Span::recomputed(0..2),
+        Span::recomputed(2..4),
+        Span::plain(4..6),
+    ];
+    assert_eq!(spans(Policy::EveryBlock), pairs);
+    assert_eq!(
+        spans(Policy::Segments(2)),
+        [Span::recomputed(0..4), Span::plain(4..6)]
+    );
+    let within = |span: &Span| span.blocks.start % 2 == 1 || !span.inner.is_empty();
+    assert!(spans(Policy::Least).iter().any(within));
+}

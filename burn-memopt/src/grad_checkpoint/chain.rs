@@ -33,6 +33,7 @@ use super::{Cut, PlanError, Policy, Segment, Span, Tensors, share_seed};
 pub struct Chain<'a, M: Clone, T, F> {
     pub(super) blocks: Cow<'a, [M]>,
     pub(super) walk: Walk<F>,
+    pub(super) group_len: usize,
     state: PhantomData<fn(T) -> T>,
 }
 
@@ -102,6 +103,7 @@ where
         Self {
             blocks,
             walk,
+            group_len: 1,
             state: PhantomData,
         }
     }
@@ -110,6 +112,18 @@ where
     /// [`Segment::new`].
     pub fn with_segment(mut self, segment: Segment) -> Self {
         self.walk.segment = segment;
+        self
+    }
+
+    /// Keeps groups of `group_len` blocks together where a policy asks for every block or a
+    /// number of segments: those cut between groups only. Planned cuts
+    /// ([`Policy::Least`], [`Policy::Budget`]) go between any two blocks. The default is 1.
+    ///
+    /// # Panics
+    /// If `group_len` is zero.
+    pub fn with_groups_of(mut self, group_len: usize) -> Self {
+        assert!(group_len > 0, "group_len must be at least 1, got 0");
+        self.group_len = group_len;
         self
     }
 
@@ -151,7 +165,7 @@ where
     pub fn try_run(&self, cut: impl Into<Cut>, x: T) -> Result<T, PlanError> {
         let spans = match cut.into() {
             Cut::Spans(spans) => spans,
-            Cut::Policy(policy) => match policy.spans(self.num_blocks()) {
+            Cut::Policy(policy) => match policy.spans_of_groups(&self.groups()) {
                 Some(spans) => spans,
                 None => self.planned_spans(policy, &x)?,
             },
@@ -160,6 +174,15 @@ where
         let mut waiting = Waiting::new(&self.walk.links, 0..self.num_blocks(), []);
         let run = || self.walk.run(&self.blocks, &spans, x, &mut waiting);
         Ok(share_seed(run))
+    }
+}
+
+impl<M: Clone, T, F> Chain<'_, M, T, F> {
+    fn groups(&self) -> Vec<Range<usize>> {
+        let num_blocks = self.blocks.len();
+        let starts = (0..num_blocks).step_by(self.group_len);
+        let group = |start: usize| start..num_blocks.min(start + self.group_len);
+        starts.map(group).collect()
     }
 }
 

@@ -17,6 +17,10 @@ pub struct BlockCost {
     /// Index of the last block that reads the output: the next one, or a later
     /// one where the output is also a skip connection.
     pub last_use: usize,
+    /// Whether the block is of one group with the block before it, which only a planned
+    /// cut divides: see [`Chain::with_groups_of`](super::Chain::with_groups_of).
+    #[serde(default)]
+    pub joins_previous: bool,
     /// Bytes that stay live after a recorded forward pass, the output included.
     pub kept: Bytes,
     /// Highest bytes during an unrecorded forward pass, the output included.
@@ -129,6 +133,7 @@ mod tests {
         let cost = |index| BlockCost {
             output: Bytes::new(10),
             last_use: index + 1,
+            joins_previous: false,
             kept: Bytes::new(100),
             forward_peak: Bytes::new(20),
             recorded_peak: Bytes::new(110),

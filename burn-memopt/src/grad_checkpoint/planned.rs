@@ -136,6 +136,7 @@ fn rounded(costs: Vec<BlockCost>) -> Vec<BlockCost> {
     let round_all = |cost: &BlockCost| BlockCost {
         output: round(cost.output),
         last_use: cost.last_use,
+        joins_previous: cost.joins_previous,
         kept: round(cost.kept),
         forward_peak: round(cost.forward_peak),
         recorded_peak: round(cost.recorded_peak),

@@ -1,4 +1,4 @@
-use core::{fmt, str::FromStr};
+use core::{fmt, ops::Range, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,17 @@ impl Policy {
         Some((0..num_segments).map(span).collect())
     }
 
+    /// As [`spans`](Self::spans), but cuts between groups of blocks only.
+    pub(super) fn spans_of_groups(&self, groups: &[Range<usize>]) -> Option<Vec<Span>> {
+        let of_blocks = |mut span: Span| {
+            let groups = &groups[span.blocks];
+            span.blocks = groups[0].start..groups[groups.len() - 1].end;
+            span
+        };
+        let spans = self.spans(groups.len())?.into_iter();
+        Some(spans.map(of_blocks).collect())
+    }
+
     /// Cuts a chain with the given costs and predicts the peak.
     ///
     /// # Errors
@@ -81,7 +92,14 @@ impl Policy {
     /// # Panics
     /// If the number of segments is zero.
     pub fn plan(&self, costs: &[BlockCost]) -> Result<Plan, BudgetError> {
-        if let Some(spans) = self.spans(costs.len()) {
+        let mut groups: Vec<Range<usize>> = Vec::new();
+        for (index, cost) in costs.iter().enumerate() {
+            match groups.last_mut() {
+                Some(group) if cost.joins_previous => group.end = index + 1,
+                _ => groups.push(index..index + 1),
+            }
+        }
+        if let Some(spans) = self.spans_of_groups(&groups) {
             return Ok(Plan::predict(spans, costs));
         }
         match self {

@@ -142,6 +142,7 @@ where
         let cost = BlockCost {
             output,
             last_use: self.walk.links.last_use(index),
+            joins_previous: !index.is_multiple_of(self.group_len),
             kept,
             forward_peak,
             recorded_peak,

@@ -46,7 +46,8 @@ impl UNet {
     }
 
     /// The network as a chain of `4 * depth + 2` blocks: a convolution each, the encoder fine to
-    /// coarse, the decoder coarse to fine, the head in the last one.
+    /// coarse, the decoder coarse to fine, the head in the last one. The two convolutions of a level
+    /// are a group: only a planned cut divides them.
     pub fn chain(
         &self,
     ) -> Chain<'static, Stage, Tensor<4>, impl Forward<Stage, Tensor<4>> + use<>> {
@@ -70,6 +71,7 @@ impl UNet {
         };
         Chain::with_skips(self.stages(), (0..depth).map(skip).collect(), forward)
             .with_segment(Segment::new().without_randomness())
+            .with_groups_of(2)
     }
 
     fn stages(&self) -> Vec<Stage> {

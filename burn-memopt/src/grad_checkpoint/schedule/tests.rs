@@ -18,6 +18,7 @@ fn cost() -> impl Strategy<Value = BlockCost> {
         |((output, inner, forward, recorded, backward, params, nodes), work)| BlockCost {
             output: Bytes::new(output),
             last_use: 0,
+            joins_previous: false,
             kept: Bytes::new(output + inner),
             forward_peak: Bytes::new(output + forward),
             recorded_peak: Bytes::new(output + inner + recorded),

@@ -20,6 +20,7 @@ pub struct BlockFit {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct BlockGrowth {
     last_use: usize,
+    joins_previous: bool,
     /// Output, kept, peaks of the unrecorded, recorded and backward pass, gradients and nodes in
     /// bytes; work.
     amounts: [Growth; 8],
@@ -47,6 +48,7 @@ impl BlockFit {
         };
         let block_growth = |block: usize| BlockGrowth {
             last_use: profiles[0].1[block].last_use,
+            joins_previous: profiles[0].1[block].joins_previous,
             amounts: AMOUNTS.map(|amount| growth(block, amount)),
         };
         Self {
@@ -74,6 +76,7 @@ impl BlockFit {
             BlockCost {
                 output: bytes(output),
                 last_use: block.last_use,
+                joins_previous: block.joins_previous,
                 kept: bytes(kept),
                 forward_peak: bytes(forward_peak),
                 recorded_peak: bytes(recorded_peak),
@@ -107,6 +110,7 @@ mod tests {
         let cost = |pixels: u64| BlockCost {
             output: Bytes::new(4 * pixels),
             last_use: 1,
+            joins_previous: true,
             kept: Bytes::new(12 * pixels),
             forward_peak: Bytes::new(1000 + 8 * pixels),
             recorded_peak: Bytes::new(1000 + 16 * pixels),

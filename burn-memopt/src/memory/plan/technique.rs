@@ -62,12 +62,9 @@ impl Technique {
     ) -> Self {
         let rest = |(workload, measured): (Workload, Bytes)| {
             let costs = blocks.at(workload);
-            let spans = Policy::EveryBlock.spans(costs.len());
-            let spans = spans.expect("invariant: every block is cut without costs");
-            (
-                workload,
-                measured - Plan::predict(spans, &costs).predicted_peak,
-            )
+            let chain = Policy::EveryBlock.plan(&costs);
+            let chain = chain.expect("invariant: only a budget may be too small");
+            (workload, measured - chain.predicted_peak)
         };
         let rest = PeakFit::new(every_block.into_iter().map(rest));
         Self {

@@ -29,6 +29,7 @@ fn cut(kept: &[u64], rest: u64) -> Technique {
         let cost = |(index, kept): (usize, &u64)| BlockCost {
             output: Bytes::new(4 * pixels),
             last_use: index + 1,
+            joins_previous: false,
             kept: Bytes::new((4 + kept) * pixels),
             forward_peak: Bytes::new(8 * pixels),
             backward_peak: Bytes::new(500 + 8 * pixels),
@@ -45,8 +46,7 @@ fn cut(kept: &[u64], rest: u64) -> Technique {
     let blocks = BlockFit::new(&workloads().map(costs));
     let every_block = workloads().map(|workload| {
         let costs = blocks.at(workload);
-        let spans = Policy::EveryBlock.spans(costs.len()).unwrap();
-        let chain = crate::grad_checkpoint::Plan::predict(spans, &costs).predicted_peak;
+        let chain = Policy::EveryBlock.plan(&costs).unwrap().predicted_peak;
         (workload, chain + Bytes::new(rest))
     });
     Technique::cut(Precision::F32, blocks.clone(), every_block)
