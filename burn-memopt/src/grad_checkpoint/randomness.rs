@@ -149,7 +149,7 @@ impl Drop for RandomStreamGuard {
 /// A segment with random numbers needs a seed from the device's random stream. On a
 /// GPU, reading it waits for everything that was queued before. Inside this function
 /// the first such segment reads one, and the others derive theirs from it.
-/// [`Policy::run`](super::Policy::run), [`run_chain`](super::run_chain),
+/// [`Policy::run`](super::Policy::run), [`Chain::run`](super::Chain::run),
 /// [`checkpoint_sequential`](super::checkpoint_sequential) and
 /// [`TrainStep`](crate::train::TrainStep) do this by themselves.
 ///
