@@ -59,7 +59,9 @@ mod tests {
             .with_precision(Precision::F32)
             .init(SgdConfig::new().init());
         let forward = |layer: &Linear, x: Tensor<2>| layer.forward(x);
-        let segment = Segment::new().with_boundary(Boundary::Device);
+        let segment = Segment::new()
+            .with_boundary(Boundary::Device)
+            .without_randomness();
         let meter = PeakMeter::start(&device);
         let x = Tensor::<2>::ones([3, 4], &device);
         let in_segment = segment.run(&layer, x.clone(), forward);

@@ -225,6 +225,7 @@ impl ModuleMapper for Step<'_> {
         let grad: Option<Tensor<D>> = self.0.get(param.id);
         let Some(grad) = grad else { return param };
         param.map(|value| {
+            let grad = grad.to_device(&value.device().without_autodiff());
             let value = value.without_autodiff() + grad * self.1;
             value.autodiff().require_grad()
         })
@@ -261,13 +262,16 @@ impl Judge {
         }
     }
 
-    /// f at the parameters, moved by some multiple of the gradients, from recorded draws.
+    /// f at the parameters, moved by some multiple of the gradients, from recorded draws. On
+    /// the CPU: a GPU may round what it multiplies to fewer bits than the step needs.
     fn loss_at(&self, grads: &GradientsParams, distance: f64, drawn: &[TensorData]) -> f64 {
         self.record.set(Mode::Read(drawn.to_vec().into()));
-        let blocks = self.blocks.clone().map(&mut Step(grads, distance));
-        let output = blocks.iter().fold(self.x.clone(), |x, block| {
-            block.oracle(self.case.nesting, x)
-        });
+        let blocks = self.blocks.clone().fork(&test_device());
+        let blocks = blocks.map(&mut Step(grads, distance));
+        let x = Tensor::from_data(self.x.to_data(), &test_device());
+        let output = blocks
+            .iter()
+            .fold(x, |x, block| block.oracle(self.case.nesting, x));
         let loss = output.square().mean().into_scalar::<f64>();
         self.record.set(Mode::Draw);
         loss

@@ -421,6 +421,34 @@ fn a_chain_of_no_blocks_returns_its_input() {
     assert_eq!(y.into_data(), x.into_data());
 }
 
+/// A GPU adds in an order of its own each time: recomputed gradients are as close to plain ones
+/// as those of two plain steps are to each other.
+#[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
+#[test]
+fn recomputed_gradients_on_a_gpu_are_as_close_as_those_of_two_plain_steps() {
+    let _stream = hold_random_stream();
+    let Some(device) = blocks::gpu_device() else {
+        return;
+    };
+    let blocks: Vec<_> = (0..6)
+        .map(|_| blocks::initialised(Block::new(16, false, 0.0, &device)))
+        .collect();
+    let x = Tensor::random([2, 16, 48, 48], Distribution::Default, &device);
+    let plain_step = |blocks: &Vec<Block>, x| plain(blocks, x);
+    let first = gradients_of(&blocks, &x, plain_step);
+    let second = gradients_of(&blocks, &x, plain_step);
+    let recomputed = gradients_of(&blocks, &x, |blocks, x| {
+        loss(Policy::EveryBlock.run(blocks, x, forward))
+    });
+    let between_plain = second.deviation(&first);
+    let deviation = recomputed.deviation(&first);
+    println!("two plain steps {between_plain:e}, recomputed {deviation:e}");
+    assert!(
+        deviation <= (4.0 * between_plain).max(1e-5),
+        "{deviation:e} is more than {between_plain:e} explains"
+    );
+}
+
 /// What a segment keeps on the host is what it was given, whatever is written to that
 /// memory of the device later, and it keeps no memory of the device.
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]

@@ -1,5 +1,7 @@
 //! Which layers of burn run in half precision in an unedited model, measured by running them all, and
 //! what `Autocast::check` says of them.
+//!
+//! Every test holds the random stream: segments whose draws another test disturbs are refused.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -30,6 +32,7 @@ use burn::nn::{
 };
 use burn::tensor::{Bool, DType, Device, Distribution, FloatDType, Int, Tensor};
 
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::precision::{
     Autocast, AutocastPolicy, Precision, batch_norm, full_precision, ops,
 };
@@ -86,6 +89,7 @@ fn assert_listed(trials: impl IntoIterator<Item = Trial>) {
 
 #[test]
 fn the_list_is_right_about_linear_layers_convolutions_and_what_reshapes() {
+    let _stream = hold_random_stream();
     let device = &device();
     let image = || half([2, 4, 6, 6]);
     assert_listed([
@@ -188,6 +192,7 @@ fn the_list_is_right_about_linear_layers_convolutions_and_what_reshapes() {
 
 #[test]
 fn the_list_is_right_about_interpolation() {
+    let _stream = hold_random_stream();
     let mode = |mode: InterpolateMode| {
         [
             trial(
@@ -218,6 +223,7 @@ fn the_list_is_right_about_interpolation() {
 
 #[test]
 fn the_list_is_right_about_normalization() {
+    let _stream = hold_random_stream();
     let device = &device();
     let image = || half([2, 4, 6, 6]);
     let norm = |config: NormalizationConfig| config.init(device);
@@ -269,6 +275,7 @@ fn the_list_is_right_about_normalization() {
 
 #[test]
 fn the_list_is_right_about_attention_and_positions() {
+    let _stream = hold_random_stream();
     let device = &device();
     let tokens = || half([2, 3, 8]);
     let mask = || Tensor::<3, Bool>::tril_mask([2, 3, 3], 0, device);
@@ -331,6 +338,7 @@ fn the_list_is_right_about_attention_and_positions() {
 
 #[test]
 fn the_list_is_right_about_recurrence_with_and_without_a_state() {
+    let _stream = hold_random_stream();
     let device = &device();
     let tokens = || half([2, 3, 4]);
     let state = || half([2, 5]);
@@ -392,6 +400,7 @@ fn the_list_is_right_about_recurrence_with_and_without_a_state() {
 
 #[test]
 fn the_list_is_right_about_activations() {
+    let _stream = hold_random_stream();
     use burn::nn::activation as a;
     let device = &device();
     let x = || half([2, 6]);
@@ -441,6 +450,7 @@ fn the_list_is_right_about_activations() {
 
 #[test]
 fn the_remedies_run_where_the_layers_do_not() {
+    let _stream = hold_random_stream();
     let device = &device();
     let tokens = half([2, 3, 4]);
 
@@ -498,6 +508,7 @@ fn net() -> Net {
 
 #[test]
 fn layers_are_named_by_path_and_a_layer_inside_another_once() {
+    let _stream = hold_random_stream();
     let error = Autocast::new(Precision::Bf16).check(&net()).unwrap_err();
     let found: Vec<_> = error
         .layers
@@ -524,6 +535,7 @@ fn layers_are_named_by_path_and_a_layer_inside_another_once() {
 
 #[test]
 fn what_the_policy_names_passes_by_type_by_path_and_by_what_is_around_it() {
+    let _stream = hold_random_stream();
     let check = |policy| {
         Autocast::new(Precision::F16)
             .with_policy(policy)
@@ -540,6 +552,7 @@ fn what_the_policy_names_passes_by_type_by_path_and_by_what_is_around_it() {
 
 #[test]
 fn a_layer_of_ones_own_with_the_name_of_one_of_burns_passes() {
+    let _stream = hold_random_stream();
     #[derive(Module, Debug)]
     struct Gru {
         mix: burn::nn::Linear,
@@ -552,6 +565,7 @@ fn a_layer_of_ones_own_with_the_name_of_one_of_burns_passes() {
 
 #[test]
 fn operations_of_listed_layers_run_in_f32() {
+    let _stream = hold_random_stream();
     for operation in ["lstm", "gru"] {
         assert_eq!(ops::run_in(operation), ops::RunIn::Full, "{operation}");
     }

@@ -157,6 +157,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The largest difference of a gradient, as a share of the largest value of its tensor.
+    pub fn deviation(&self, expected: &Self) -> f32 {
+        let pairs = self.params.iter().zip(&expected.params);
+        let pairs = pairs.filter_map(|(got, expected)| got.1.as_ref().zip(expected.1.as_ref()));
+        let shares = pairs.map(|(got, expected)| {
+            let largest = expected.iter::<f32>().map(f32::abs).fold(0.0, f32::max);
+            let differences = got.iter::<f32>().zip(expected.iter::<f32>());
+            let largest_difference = differences.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            largest_difference / largest.max(f32::MIN_POSITIVE)
+        });
+        shares.fold(0.0, f32::max)
+    }
+
     /// Compares with a tolerance relative to the largest magnitude of each tensor.
     #[track_caller]
     pub fn assert_close(&self, expected: &Self, tolerance: f32) {
