@@ -336,26 +336,32 @@ fn a_boundary_on_the_host_is_exact_and_a_rounded_one_close() {
     rounded.assert_close(&plain, 1e-2);
 }
 
-#[test]
-fn spans_with_plain_parts_equal_the_plain_path() {
-    let _stream = hold_random_stream();
+/// Checks that a chain of blocks cut into spans equals the plain path.
+#[track_caller]
+fn check_spans(num_blocks: usize, spans: &[Span]) {
     let device = test_device();
-    let blocks: Vec<_> = (0..6).map(|_| Block::new(4, true, 0.0, &device)).collect();
-    let mut spans = Policy::Segments(3).spans(6).unwrap();
-    spans[1].recompute = false;
+    let blocks: Vec<_> = (0..num_blocks)
+        .map(|_| Block::new(4, true, 0.0, &device))
+        .collect();
     check_same(
         &blocks,
         &image(4, &device),
         |b: &Vec<Block>, x| plain(b, x),
-        |blocks, x| loss(Chain::new(blocks, forward).run(&spans[..], x)),
+        |blocks, x| loss(Chain::new(blocks, forward).run(spans, x)),
     );
+}
+
+#[test]
+fn spans_with_plain_parts_equal_the_plain_path() {
+    let _stream = hold_random_stream();
+    let mut spans = Policy::Segments(3).spans(6).unwrap();
+    spans[1].recompute = false;
+    check_spans(6, &spans);
 }
 
 #[test]
 fn spans_cut_again_when_they_are_recomputed_equal_the_plain_path() {
     let _stream = hold_random_stream();
-    let device = test_device();
-    let blocks: Vec<_> = (0..7).map(|_| Block::new(4, true, 0.0, &device)).collect();
     let deepest = vec![Span::recomputed(0..2), Span::plain(2..3)];
     let inner = vec![
         Span::recomputed(0..3).with_inner(deepest),
@@ -363,12 +369,7 @@ fn spans_cut_again_when_they_are_recomputed_equal_the_plain_path() {
         Span::plain(4..5),
     ];
     let spans = [Span::recomputed(0..5).with_inner(inner), Span::plain(5..7)];
-    check_same(
-        &blocks,
-        &image(4, &device),
-        |b: &Vec<Block>, x| plain(b, x),
-        |blocks, x| loss(Chain::new(blocks, forward).run(&spans[..], x)),
-    );
+    check_spans(7, &spans);
 }
 
 #[test]

@@ -8,9 +8,11 @@ use burn::tensor::{DType, Device, DispatchTensor, Shape, Tensor};
 use burn_backend::TensorMetadata;
 use burn_dispatch::Dispatch;
 
-use super::randomness::inside_segment;
+use super::randomness::{hold_random_stream, inside_segment};
 use super::walk::Forward;
-use super::{BlockCost, BudgetError, Chain, Plan, PlanError, Policy, SegmentSeed, Span, Tensors};
+use super::{
+    BlockCost, BudgetError, Chain, Plan, PlanError, Policy, Segment, SegmentSeed, Span, Tensors,
+};
 use crate::memory::Bytes;
 
 /// Plans that are kept. A model needs one for each shape of its input.
@@ -27,7 +29,7 @@ static PLANS: Mutex<Vec<(Key, Vec<Span>)>> = Mutex::new(Vec::new());
 struct Key {
     policy: Policy,
     forward: TypeId,
-    segment: String,
+    segment: Segment,
     device: Device,
     inputs: Vec<(Shape, DType)>,
     params: Vec<(ParamId, DType, bool)>,
@@ -91,6 +93,8 @@ where
         if self.walk.segment.is_deterministic() {
             return self.plan(policy, x);
         }
+        // Measured blocks draw outside of any seeded run: segments of other threads wait.
+        let _stream = hold_random_stream();
         let seed = SegmentSeed::draw(device);
         let plan = self.plan(policy, x);
         seed.apply(device);
@@ -110,7 +114,7 @@ where
         Some(Key {
             policy,
             forward: TypeId::of::<(M, F)>(),
-            segment: format!("{:?}", self.walk.segment),
+            segment: self.walk.segment,
             device: device.or(params.device)?,
             inputs: parts
                 .iter()

@@ -58,7 +58,7 @@ impl Boundary {
 /// let grads = y.sum().backward();
 /// assert!(layer.weight.val().grad(&grads).is_some());
 /// ```
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Segment {
     boundary: Boundary,
     deterministic: bool,

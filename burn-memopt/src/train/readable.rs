@@ -1,6 +1,8 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{FloatDType, Tensor, TensorReadError};
 
+use crate::memory::to_host;
+
 /// Reads one number of each float tensor of `model`, so that a tensor which the device never wrote
 /// shows.
 ///
@@ -10,7 +12,7 @@ pub(super) fn try_read<M: Module>(model: &M) -> Result<(), TensorReadError> {
     let mut firsts = Firsts(Vec::new());
     model.visit(&mut firsts);
     if !firsts.0.is_empty() {
-        Tensor::cat(firsts.0, 0).try_into_data()?;
+        to_host(Tensor::cat(firsts.0, 0))?;
     }
     Ok(())
 }
