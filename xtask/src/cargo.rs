@@ -1,4 +1,4 @@
-//! Running cargo: the runner, the tests, the checks.
+//! Running cargo: the program, the tests, the checks.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,9 @@ use crate::tidy;
 
 /// The features that tests, lints and documentation are built with. One set for
 /// all of them, so that burn is compiled once.
-const FEATURES: &str = "xtask/flex,xtask/wgpu,burn-memopt-datasets/tokenizers";
-/// Those of the benchmarks: the runner's, so that burn is compiled once.
-const BENCH_FEATURES: &str = "xtask/flex";
+const FEATURES: &str = "burn-memopt-cli/wgpu,burn-memopt-datasets/tokenizers";
 /// [`FEATURES`] without a GPU backend.
-const FEATURES_WITHOUT_GPU: &str = "xtask/flex,burn-memopt-datasets/tokenizers";
+const FEATURES_WITHOUT_GPU: &str = "burn-memopt-datasets/tokenizers";
 
 /// The root of this workspace.
 pub fn workspace_root() -> PathBuf {
@@ -24,7 +22,7 @@ pub fn workspace_root() -> PathBuf {
         .to_path_buf()
 }
 
-/// Builds the runner in release mode for the chosen device, and becomes it.
+/// Builds the program in release mode for the chosen device, and becomes it.
 ///
 /// The arguments of this process are passed on unchanged. Where no flag names the
 /// device, `config` may: a settings file with a `device` of its own. `features`
@@ -32,7 +30,7 @@ pub fn workspace_root() -> PathBuf {
 ///
 /// # Errors
 /// If the device variable is wrong or cargo cannot be started.
-pub fn run_runner(
+pub fn run_program(
     device: Option<DeviceChoice>,
     config: Option<&Path>,
     features: &[String],
@@ -51,9 +49,8 @@ pub fn run_runner(
             "run",
             "--release",
             "-p",
-            "xtask",
-            "--bin",
-            "runner",
+            "burn-memopt-cli",
+            "--no-default-features",
             "--features",
         ])
         .arg(wanted.join(","))
@@ -79,9 +76,8 @@ pub fn test(no_gpu: bool, filter: Option<&str>) -> Result<ExitCode> {
 /// # Errors
 /// If cargo cannot be started or a benchmark fails.
 pub fn criterion() -> Result<()> {
-    let args = ["bench", "--workspace", "--features", BENCH_FEATURES];
-    let mut command = workspace_command(&args);
-    command.args(["--bench", "memory"]);
+    // The workspace, so that burn is compiled once.
+    let command = workspace_command(&["bench", "--workspace", "--bench", "memory"]);
     anyhow::ensure!(succeeds(command)?, "criterion's benchmarks failed");
     Ok(())
 }

@@ -33,19 +33,42 @@ pub use plan::{
 pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel};
 pub use weights::{ConvertFlags, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb};
 
+/// What the program is for.
+pub const ABOUT: &str = "Train and run models that do not fit, and measure what is saved";
+/// What the exit codes mean.
+pub const EXIT_CODES: &str = "Exit codes: 0 success, 1 failure, 2 wrong usage.";
+
 /// Train models that do not fit, measure what is saved, and check this repository.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
-#[command(after_help = "Exit codes: 0 success, 1 failure, 2 wrong usage.")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// The commands.
+/// The commands of `cargo xtask`: those of the program, and those of the repository.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// A command of the program.
+    #[command(flatten)]
+    Program(Program),
+    /// Run every test of the workspace, documentation examples included.
+    Test(TestArgs),
+    /// Run the tests that compare with the reference implementations.
+    Golden(TestArgs),
+    /// Run what must hold before a commit: fmt, tidy, clippy, test, doc.
+    Check(CheckArgs),
+    /// Build and run a crate outside this workspace with the README's dependencies, resolved
+    /// without a lock file: what a user gets. Compiles burn anew.
+    Downstream,
+    /// Check the house rules: file and function length, crate arrows, cited paths.
+    Tidy,
+}
+
+/// The commands of the program `burn-memopt`.
+#[derive(Debug, Subcommand)]
+pub enum Program {
     /// Train a model; with no arguments: a small UNet on generated data, on the CPU.
     Train(TrainArgs),
     /// Run a trained model on images, stacks and folders of any size, in windows.
@@ -62,17 +85,6 @@ pub enum Command {
     Weights(WeightsArgs),
     /// Measure memory and time, plain and with each technique, side by side.
     Bench(BenchArgs),
-    /// Run every test of the workspace, documentation examples included.
-    Test(TestArgs),
-    /// Run the tests that compare with the reference implementations.
-    Golden(TestArgs),
-    /// Run what must hold before a commit: fmt, tidy, clippy, test, doc.
-    Check(CheckArgs),
-    /// Build and run a crate outside this workspace with the README's dependencies, resolved
-    /// without a lock file: what a user gets. Compiles burn anew.
-    Downstream,
-    /// Check the house rules: file and function length, crate arrows, cited paths.
-    Tidy,
 }
 
 /// Flags of `bench`.

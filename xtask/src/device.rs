@@ -1,6 +1,6 @@
 //! `--device`: which backend computes, and which card.
 //!
-//! The front end reads it to know which backend to compile, the runner to open
+//! The front end reads it to know which backend to compile, the program to open
 //! the device, so both agree by construction.
 
 use std::fmt;
@@ -8,13 +8,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-#[cfg(feature = "run")]
-mod open;
-
 /// Names the device where no `--device` is given, as in `BURN_MEMOPT_DEVICE=cuda`.
 pub const DEVICE_VARIABLE: &str = "BURN_MEMOPT_DEVICE";
 
-/// A backend the runner can be compiled with; each is a cargo feature of that name.
+/// A backend the program can be compiled with; each is a cargo feature of that name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     /// Pure-Rust CPU; needs nothing installed.
@@ -31,7 +28,7 @@ impl Backend {
     /// Every backend, in the order `auto` prefers them among those compiled in.
     pub const ALL: [Self; 4] = [Self::Flex, Self::Cuda, Self::Vulkan, Self::Wgpu];
 
-    /// The cargo feature of `xtask` that compiles this backend in.
+    /// The cargo feature of the program that compiles this backend in.
     pub fn feature(self) -> &'static str {
         match self {
             Self::Flex => "flex",

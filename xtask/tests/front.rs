@@ -215,7 +215,7 @@ mod handing_over {
         let mut command = xtask_with_cargo("echo \"$@\"; exit 7", &args);
         let output = command.output().expect("the front end starts");
         assert_eq!(output.status.code(), Some(7));
-        let line = "run --release -p xtask --bin runner --features cuda,autotune -- \
+        let line = "run --release -p burn-memopt-cli --no-default-features --features cuda,autotune -- \
                     train unet --steps 3 --device cuda:1 --features autotune";
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), line);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -273,7 +273,7 @@ mod handing_over {
     fn tests_are_filtered_and_built_with_the_shared_features() {
         let mut command = xtask_with_cargo("echo \"$@\"", &["golden", "--no-gpu"]);
         let output = command.output().expect("the front end starts");
-        let line = "test --workspace --features xtask/flex,burn-memopt-datasets/tokenizers golden";
+        let line = "test --workspace --features burn-memopt-datasets/tokenizers golden";
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), line);
     }
 }

@@ -210,14 +210,14 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::cli::Command;
+    use crate::cli::{Command, Program};
 
     fn parse(line: &str) -> Result<InpaintArgs, clap::Error> {
         let words = ["xtask", "inpaint"]
             .into_iter()
             .chain(line.split_whitespace());
         match Cli::try_parse_from(words)?.command {
-            Command::Inpaint(args) => args.check().map(|()| *args),
+            Command::Program(Program::Inpaint(args)) => args.check().map(|()| *args),
             other => panic!("{other:?}"),
         }
     }

@@ -221,7 +221,7 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, Program};
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("xtask").chain(line.split_whitespace()))
@@ -229,7 +229,7 @@ mod tests {
 
     fn run(line: &str) -> RunFlags {
         match parse(line).unwrap().command {
-            Command::Train(args) => args.into_model().run().clone(),
+            Command::Program(Program::Train(args)) => args.into_model().run().clone(),
             other => panic!("{other:?}"),
         }
     }

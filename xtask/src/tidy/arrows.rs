@@ -12,15 +12,17 @@ use super::Finding;
 /// else is an error.
 const ARROWS: &[(&str, &[&str])] = &[
     ("burn-memopt", &[]),
-    ("burn-memopt-datasets", &[]),
+    ("burn-memopt-datasets", &["burn-memopt"]),
     ("burn-memopt-models", &["burn-memopt"]),
     (
         "burn-memopt-benches",
         &["burn-memopt", "burn-memopt-models", "burn-memopt-datasets"],
     ),
+    ("xtask", &[]),
     (
-        "xtask",
+        "burn-memopt-cli",
         &[
+            "xtask",
             "burn-memopt",
             "burn-memopt-models",
             "burn-memopt-datasets",

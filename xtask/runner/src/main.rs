@@ -1,0 +1,72 @@
+//! The program `burn-memopt`: every command that computes.
+//!
+//! `cargo xtask` parses the same flags, builds this binary in release mode with the backend that
+//! was asked for, and becomes it. Installed with `cargo install --path xtask/runner` it needs no
+//! clone of the repository.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use burn_memopt::memory::CountingAllocator;
+use clap::Parser;
+use xtask::{choices, cli};
+
+use crate::cli::Program;
+use crate::settings::UsageError;
+
+mod advise;
+mod bench;
+mod device;
+mod infer;
+mod inpaint;
+mod interrupt;
+mod monitor;
+mod plan;
+mod progress;
+mod run_dir;
+mod settings;
+mod train;
+mod weights;
+
+/// The flags of the program.
+#[derive(Debug, Parser)]
+#[command(name = "burn-memopt", version, about = cli::ABOUT, after_help = cli::EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    program: Program,
+}
+
+/// Counts live and peak bytes, for progress, summaries and artifacts.
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+fn main() -> ExitCode {
+    match run(Cli::parse().program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let is_usage = error.chain().any(|cause| cause.is::<UsageError>());
+            if is_usage {
+                ExitCode::from(2)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn run(program: Program) -> Result<()> {
+    match program {
+        Program::Train(args) => train::train(&args.into_model()),
+        Program::Infer(args) => infer::run(&args),
+        Program::Inpaint(args) => {
+            args.check().unwrap_or_else(|wrong| wrong.exit());
+            inpaint::run(&args)
+        }
+        Program::Advise(args) => advise::run(&args),
+        Program::Monitor(args) => monitor::run(&args),
+        Program::Plan(args) => plan::run(&args),
+        Program::Weights(args) => weights::run(&args),
+        Program::Bench(args) => bench::run(&args),
+    }
+}
