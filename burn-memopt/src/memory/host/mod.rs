@@ -4,6 +4,8 @@
 //! without which everything is unknown.
 
 #[cfg(target_os = "linux")]
+mod cgroup;
+#[cfg(target_os = "linux")]
 mod linux;
 #[cfg(all(feature = "tools", not(target_os = "linux")))]
 mod system;
