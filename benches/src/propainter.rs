@@ -4,7 +4,7 @@ use burn::{
 };
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt_models::propainter::{
-    Flows, GeneratorInput, InpaintGenerator, InpaintGeneratorConfig, loss::InpaintLoss,
+    Flows, GeneratorInput, InpaintGenerator, InpaintGeneratorConfig, training::InpaintLoss,
 };
 
 use crate::{Row, Variant, measure::compare};

@@ -6,7 +6,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt::train::{StepOutcome, TrainStepConfig};
-use burn_memopt_models::propainter::loss::{
+use burn_memopt_models::propainter::training::{
     FlowCompletionLoss, FlowCompletionTarget, InpaintTarget,
 };
 use burn_memopt_models::propainter::{

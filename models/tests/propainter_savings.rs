@@ -7,7 +7,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_memopt::memory::{CountingAllocator, PeakMeter};
-use burn_memopt_models::propainter::loss::{FlowCompletionLoss, FlowCompletionTarget};
+use burn_memopt_models::propainter::training::{FlowCompletionLoss, FlowCompletionTarget};
 use burn_memopt_models::propainter::{
     FlowCompletion, Flows, GeneratorInput, Holes, InpaintGenerator, InpaintGeneratorConfig,
     SparseTransformer,

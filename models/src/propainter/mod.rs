@@ -6,7 +6,7 @@
 //! | [`ImagePropagation`] | fills holes with pixels of other frames, along the completed flow |
 //! | [`InpaintGenerator`] | completes what is left, from features of neighbouring and far frames |
 //! | [`Discriminator`] | tells real clips from completed ones, for training |
-//! | [`loss`] | what they learn from |
+//! | [`training`] | what they learn from |
 //! | [`AdversarialStep`] | a training step of generator and discriminator |
 //! | [`ProPainter`] | the networks with their published weights |
 //! | [`inpaint`] | completes videos of any length in bounded memory |
@@ -28,67 +28,27 @@
 //! Zhou et al. 2023, "ProPainter: Improving Propagation and Transformer for Video Inpainting",
 //! arXiv:2309.03897; layers follow `sczhou/ProPainter`, whose code is not used here.
 
-mod adversarial;
-mod attention;
-mod decoder;
-mod deform_align;
-mod deformable;
-mod direction;
-mod discriminator;
-mod edge_detector;
-mod encoder;
-mod feature_propagation;
-mod flow_completion;
-mod flow_propagation;
-mod fusion;
+mod flow;
 mod generator;
-mod generator_input;
-mod guides;
-mod holes;
-mod image_propagation;
-mod in_parts;
 pub mod inpaint;
 mod layers;
-pub mod loss;
 mod model;
-mod p3d;
-mod patches;
-mod procedural;
-mod projection;
 mod published;
 pub mod raft;
-mod soft_split;
-mod spectral_norm;
-mod stage;
-mod transformer;
-mod upsampling_conv;
-mod warp;
+pub mod training;
 mod weights;
-mod windows;
 
-pub use adversarial::{AdversarialStep, Rivals};
-pub use attention::SparseWindowAttention;
-pub use decoder::Decoder;
-pub use deform_align::DeformAlign;
-pub use discriminator::{Discriminator, View};
-pub use edge_detector::EdgeDetector;
-pub use encoder::Encoder;
-pub use feature_propagation::{FeaturePass, FeaturePropagation, Flows};
-pub use flow_completion::{FlowCompletion, FlowPrediction, UpStage, combine, masks_of_pairs};
-pub use flow_propagation::{FlowPass, FlowPropagation};
-pub use fusion::FusionFeedForward;
-pub use generator::{InpaintGenerator, InpaintGeneratorConfig};
-pub use generator_input::GeneratorInput;
-pub use guides::Guides;
-pub use holes::Holes;
-pub use image_propagation::{Filled, ImagePropagation};
+pub use flow::{
+    DeformAlign, EdgeDetector, Filled, FlowCompletion, FlowPass, FlowPrediction, FlowPropagation,
+    Flows, ImagePropagation, PseudoConv3d, Sampling, UpStage, combine, consistency, masks_of_pairs,
+    sampling_grid, warp,
+};
+pub use generator::{
+    Decoder, Encoder, FeaturePass, FeaturePropagation, FusionFeedForward, GeneratorInput, Guides,
+    Holes, InpaintGenerator, InpaintGeneratorConfig, SoftComposition, SoftSplit, SparseTransformer,
+    SparseWindowAttention, TransformerBlock, fold, overlaps, unfold,
+};
+pub use layers::{Projection, UpsamplingConv};
 pub use model::ProPainter;
-pub use p3d::PseudoConv3d;
-pub use patches::{fold, overlaps, token_grid, unfold};
-pub use projection::Projection;
 pub use published::Published;
-pub use soft_split::{SoftComposition, SoftSplit};
-pub use spectral_norm::SpectralConv3d;
-pub use transformer::{SparseTransformer, TransformerBlock};
-pub use upsampling_conv::UpsamplingConv;
-pub use warp::{Sampling, consistency, sampling_grid, warp};
+pub use training::{AdversarialStep, Discriminator, Rivals, SpectralConv3d, View};

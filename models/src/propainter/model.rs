@@ -6,16 +6,12 @@ use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::ops::full;
 use burn_memopt::precision::{Autocast, Precision, PrecisionError};
 
-use super::feature_propagation::Flows;
-use super::flow_completion::{FlowCompletion, combine};
-use super::generator::InpaintGenerator;
-use super::guides::Guides;
-use super::image_propagation::ImagePropagation;
+use super::flow::{FlowCompletion, Flows, ImagePropagation, Sampling, combine, in_dtype};
+use super::generator::{Guides, InpaintGenerator};
 use super::inpaint::Networks;
 use super::layers::{as_batch, as_frames};
 use super::published::Published;
 use super::raft::{Correlation, Raft};
-use super::warp::{Sampling, in_dtype};
 use crate::weights::WeightsError;
 
 /// What is computed at a time beside the frames, unless told otherwise.

@@ -1,10 +1,10 @@
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::store::{ModuleSnapshot, bridge};
+use burn::tensor::{Device, TensorData};
 
-use super::flow_completion::FlowCompletion;
+use super::flow::FlowCompletion;
 use super::generator::{InpaintGenerator, InpaintGeneratorConfig};
-use super::procedural::procedural;
 use super::raft::{Raft, RaftConfig};
 use crate::weights::{StateDict, WeightsError};
 
@@ -97,5 +97,68 @@ impl Published for InpaintGenerator {
             name if name.starts_with("sc.") => 0.5,
             _ => 1.0,
         })
+    }
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Makes up every parameter of a network from its name in the state dict: weights uniform around
+/// zero, as wide as keeps the size of what passes through times `gain`; no bias; statistics that
+/// change nothing. Integers are constants and stay.
+pub(crate) fn procedural<M: StateDict>(network: M, gain: impl Fn(&str) -> f32) -> M {
+    let made_up = network.collect(None, None, true).into_iter().map(|tensor| {
+        let name = M::state_dict_name(&tensor.name);
+        let shape = tensor.shape.to_vec();
+        let data = match tensor.dtype.is_float() {
+            true => TensorData::new(values(&name, &shape, gain(&name)), shape),
+            false => bridge::to_data(&tensor).expect("invariant: a new network is at hand"),
+        };
+        (name, data)
+    });
+    let made_up: Vec<_> = made_up.collect();
+    network
+        .load_state_dict(made_up)
+        .expect("invariant: names and shapes are the network's own")
+}
+
+fn values(name: &str, shape: &[usize], gain: f32) -> Vec<f32> {
+    let len = shape.iter().product();
+    let is_one = name.ends_with(".running_var") || name.ends_with(".weight");
+    let Some((_, inputs)) = shape.split_first().filter(|(_, inputs)| !inputs.is_empty()) else {
+        return vec![f32::from(u8::from(is_one)); len];
+    };
+    let fan: usize = inputs.iter().product();
+    let reach = gain * (3.0 / fan as f32).sqrt();
+    let seed = name.bytes().fold(FNV_OFFSET, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+    });
+    (0..len as u64)
+        .map(|index| reach * (2.0 * uniform(seed, index) - 1.0))
+        .collect()
+}
+
+/// Output `index` of splitmix64 (Steele, Lea and Flood 2014) as a number from 0 to 1.
+fn uniform(seed: u64, index: u64) -> f32 {
+    let z = seed.wrapping_add((index + 1).wrapping_mul(GOLDEN_GAMMA));
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f32 / 16_777_216.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_follow_from_the_name_and_keep_the_size_of_what_passes() {
+        let weight = values("a.weight", &[64, 100], 1.0);
+        assert_eq!(weight, values("a.weight", &[64, 100], 1.0));
+        assert_ne!(weight, values("b.weight", &[64, 100], 1.0));
+        let variance = weight.iter().map(|value| value * value).sum::<f32>() / 6400.0;
+        assert!((variance * 100.0 - 1.0).abs() < 0.1, "{variance}");
+        assert_eq!(values("a.bias", &[2], 1.0), [0.0; 2]);
+        assert_eq!(values("a.running_var", &[2], 1.0), [1.0; 2]);
     }
 }

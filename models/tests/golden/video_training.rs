@@ -3,7 +3,7 @@
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use burn_memopt::train::{StepOutcome, TrainStepConfig};
-use burn_memopt_models::propainter::loss::{
+use burn_memopt_models::propainter::training::{
     FlowCompletionLoss, FlowCompletionTarget, HingeLoss, InpaintLoss, InpaintTarget, canny, crests,
     flow_edges, second_order_loss, smoothness_loss,
 };

@@ -8,26 +8,13 @@
 //! # References
 //! Teed and Deng 2020, arXiv:2003.12039, §3 and figure 3.
 
-mod clip;
-mod convex;
 mod correlation;
 mod encoder;
-mod gru;
 mod model;
-mod motion;
-mod norm;
-mod residual;
 mod update;
-mod weights;
-mod window;
 
-pub use convex::upsample_flow;
 pub(crate) use correlation::volume;
 pub use correlation::{Correlation, CorrelationField};
-pub use encoder::Encoder;
-pub use gru::SepConvGru;
+pub use encoder::{Downsample, Encoder, Norm, ResidualBlock};
 pub use model::{Raft, RaftConfig, RaftContext, RaftFlow, RaftSteps};
-pub use motion::MotionEncoder;
-pub use norm::Norm;
-pub use residual::{Downsample, ResidualBlock};
-pub use update::{FlowHead, MaskHead, UpdateBlock};
+pub use update::{FlowHead, MaskHead, MotionEncoder, SepConvGru, UpdateBlock, upsample_flow};

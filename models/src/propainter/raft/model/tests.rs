@@ -1,8 +1,8 @@
 use burn::tensor::{Distribution, Tolerance};
 use rstest::rstest;
 
-use super::super::norm::Norm;
 use super::*;
+use crate::propainter::raft::Norm;
 
 fn frames(num_frames: usize, [height, width]: [usize; 2]) -> Tensor<4> {
     let shape = [num_frames, 3, height, width];

@@ -10,8 +10,8 @@ use burn::tensor::Device;
 use burn_memopt::train::{MicroLoss, TrainStep};
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::video::Clip;
-use burn_memopt_models::propainter::loss::{FlowCompletionLoss, FlowCompletionTarget};
 use burn_memopt_models::propainter::raft::Raft;
+use burn_memopt_models::propainter::training::{FlowCompletionLoss, FlowCompletionTarget};
 use burn_memopt_models::propainter::{FlowCompletion, Published};
 
 use super::batch::ClipBatch;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_memopt_models::propainter::loss::InpaintTarget;
+use burn_memopt_models::propainter::training::InpaintTarget;
 use burn_memopt_models::propainter::{InpaintGenerator, Rivals};
 use image::RgbImage;
 

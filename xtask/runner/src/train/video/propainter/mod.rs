@@ -9,8 +9,8 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::video::Clip;
-use burn_memopt_models::propainter::loss::InpaintTarget;
 use burn_memopt_models::propainter::raft::Raft;
+use burn_memopt_models::propainter::training::InpaintTarget;
 use burn_memopt_models::propainter::{
     AdversarialStep, Discriminator, FlowCompletion, InpaintGeneratorConfig, Rivals, View,
 };
