@@ -64,6 +64,7 @@ pub mod accumulate;
 pub mod batch;
 pub mod chunked;
 pub mod clip;
+pub mod files;
 pub mod grad_checkpoint;
 pub mod gradients;
 pub mod memory;

@@ -5,7 +5,6 @@ mod leak;
 mod performance;
 mod plot;
 mod tracker;
-mod whole_file;
 
 pub use history::{MemoryMaxima, MemorySample};
 pub use leak::Leak;

@@ -8,8 +8,8 @@ use burn::prelude::Device;
 
 use super::history::History;
 use super::plot::{self, PhaseMark, PlotError};
-use super::whole_file::write_whole;
 use super::{Leak, MemoryMaxima, MemorySample};
+use crate::files;
 use crate::memory::allocator::PeakWindow;
 use crate::memory::{Bytes, MemoryMonitor, MemorySnapshot, PeakReading};
 
@@ -173,7 +173,7 @@ impl MemoryTracker {
                 .iter()
                 .try_for_each(|row| writeln!(out, "{}", csv_line(row)))
         };
-        write_whole(path, write).map_err(|source| TrackerError::Csv {
+        files::write(path, write).map_err(|source| TrackerError::Csv {
             path: path.into(),
             source,
         })
@@ -188,7 +188,7 @@ impl MemoryTracker {
     pub fn plot(&self, path: impl AsRef<Path>) -> Result<(), TrackerError> {
         let path = path.as_ref();
         plot::draw(self.history(), &self.marks)
-            .and_then(|png| write_whole(path, |out| out.write_all(&png)).map_err(PlotError::from))
+            .and_then(|png| files::write(path, |out| out.write_all(&png)).map_err(PlotError::from))
             .map_err(|source| TrackerError::Plot {
                 path: path.into(),
                 source,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use burn::lr_scheduler::LrSchedulerRecord;
 use burn::train::checkpoint::{Checkpointer, CheckpointerError, FileCheckpointer};
 
+use crate::files;
 use crate::train::TrainState;
 
 /// Epochs whose state is kept for a checkpointer: burn saves in a thread of its
@@ -83,11 +84,7 @@ impl StateCheckpointer {
 
     fn write(&self, path: &Path, state: &TrainState) -> Result<(), String> {
         let json = serde_json::to_vec_pretty(state).map_err(|error| error.to_string())?;
-        // A file is whole or not there: written beside, then renamed.
-        let beside = path.with_extension("json.part");
-        fs::write(&beside, json)
-            .and_then(|()| fs::rename(&beside, path))
-            .map_err(|error| error.to_string())
+        files::write(path, |out| out.write_all(&json)).map_err(|error| error.to_string())
     }
 
     fn read(&self, path: &Path) -> Result<TrainState, String> {
