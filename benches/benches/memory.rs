@@ -1,89 +1,56 @@
-//! Peak memory and time of plain and checkpointed chains, by criterion.
+//! Peak memory and time of every technique at small sizes, by criterion.
 //!
-//! Small enough for criterion's many samples; `cargo xtask bench` measures the
-//! full cases.
+//! `cargo bench` runs all groups; `cargo bench -- segments` those whose name contains it. With
+//! `-- --save-baseline NAME` and later `-- --baseline NAME`, criterion says what a change did to memory
+//! and to time. `cargo xtask bench` measures the full cases.
 
-use burn::tensor::{Device, Distribution, Tensor};
-use burn_memopt::{
-    grad_checkpoint::{Chain, Policy, Segment},
-    memory::{CountingAllocator, register_plot_font},
+use std::time::Duration;
+
+use burn::tensor::Device;
+use burn_memopt::memory::{CountingAllocator, PeakBytes, register_plot_font};
+use burn_memopt_benches::{Case, groups};
+use criterion::{
+    BatchSize, Criterion,
+    measurement::{Measurement, WallTime},
 };
-use burn_memopt_benches::{PeakBytes, ResidualBlock};
-use criterion::{Criterion, measurement::WallTime};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
-const NUM_BLOCKS: usize = 8;
+/// Criterion's smallest number of samples: peaks on the CPU are the same every time.
+const SAMPLES: usize = 10;
 
-/// A training step of a chain of blocks under a policy.
-struct Work {
-    blocks: Vec<ResidualBlock>,
-    x: Tensor<4>,
+fn criterion<M: Measurement + 'static>(measurement: M) -> Criterion<M> {
+    Criterion::default()
+        .sample_size(SAMPLES)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .with_measurement(measurement)
+        .configure_from_args()
 }
 
-impl Work {
-    fn new() -> Self {
-        let device = Device::flex().autodiff();
-        Self {
-            blocks: (0..NUM_BLOCKS)
-                .map(|_| ResidualBlock::new(&device))
-                .collect(),
-            x: Tensor::random([1, 16, 32, 32], Distribution::Default, &device),
-        }
-    }
-
-    fn step(&self, policy: Policy) -> burn::tensor::Gradients {
-        Chain::new(&self.blocks, ResidualBlock::forward)
-            .with_segment(Segment::new().without_randomness())
-            .run(policy, self.x.clone())
-            .mean()
-            .backward()
-    }
-}
-
-fn policies() -> [(&'static str, Policy); 3] {
-    [
-        ("plain", Policy::None),
-        ("segments=3", Policy::Segments(3)),
-        ("block", Policy::EveryBlock),
-    ]
-}
-
-fn time(criterion: &mut Criterion<WallTime>, work: &Work) {
-    let mut group = criterion.benchmark_group("chain8 time");
-    for (name, policy) in policies() {
-        group.bench_function(name, |bencher| bencher.iter(|| work.step(policy)));
-    }
-    group.finish();
-}
-
-fn memory(criterion: &mut Criterion<PeakBytes>, work: &Work) {
-    let meter = PeakBytes::new(Device::flex());
-    let mut group = criterion.benchmark_group("chain8 peak memory");
-    for (name, policy) in policies() {
-        group.bench_function(name, |bencher| {
-            bencher.iter_custom(|iterations| {
-                (0..iterations)
-                    .map(|_| meter.of(|| work.step(policy)))
-                    .sum()
-            });
+/// Measures the variants of a technique in a group that is named after it and `quantity`.
+fn bench<M: Measurement + 'static>(criterion: &mut Criterion<M>, technique: Case, quantity: &str) {
+    let mut group = criterion.benchmark_group(format!("{} {quantity}", technique.name));
+    let shown = technique.visit(&Device::flex(), &mut |variant, step| {
+        // A peak is that of one iteration, and so is the time.
+        group.bench_function(variant, |bencher| {
+            bencher.iter_batched(|| (), |()| step(), BatchSize::PerIteration);
         });
+    });
+    if let Err(why) = shown {
+        eprintln!("{}: left out: {why}", technique.name);
     }
     group.finish();
 }
 
 fn main() {
     register_plot_font();
-    let work = Work::new();
-    let criterion = || Criterion::default().sample_size(10);
-    time(&mut criterion().configure_from_args(), &work);
-    let measurement = PeakBytes::new(Device::flex());
-    memory(
-        &mut criterion()
-            .with_measurement(measurement)
-            .configure_from_args(),
-        &work,
-    );
-    criterion().configure_from_args().final_summary();
+    let mut memory = criterion(PeakBytes::new(&Device::flex()));
+    let mut time = criterion(WallTime);
+    for technique in groups() {
+        bench(&mut memory, technique, "memory");
+        bench(&mut time, technique, "time");
+    }
+    Criterion::default().configure_from_args().final_summary();
 }

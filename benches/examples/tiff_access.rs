@@ -14,7 +14,7 @@ const ROUNDS: usize = 7;
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [folder, "write"] => drop(TiffFiles::write(Path::new(folder))?),
+        [folder, "write"] => drop(TiffFiles::write(Path::new(folder), TiffFiles::NUM_FRAMES)?),
         [folder] => {
             let files = TiffFiles::in_folder(Path::new(folder));
             read("mapped", &files.contiguous)?;

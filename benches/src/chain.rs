@@ -12,14 +12,13 @@ use burn_memopt::{
     memory::{Bytes, PeakMeter},
 };
 
-use crate::{Row, Variant, measure::compare};
+use crate::bench::{Bench, Variant};
 
-const NUM_BLOCKS: usize = 32;
 const ROUNDS: usize = 5;
 
 /// Convolution 3×3, group normalisation, ReLU, convolution 3×3, around a residual.
 #[derive(Module, Debug)]
-pub struct ResidualBlock {
+struct ResidualBlock {
     first: Conv2d,
     norm: GroupNorm,
     second: Conv2d,
@@ -27,7 +26,7 @@ pub struct ResidualBlock {
 
 impl ResidualBlock {
     /// A block of 16 channels in 4 groups.
-    pub fn new(device: &Device) -> Self {
+    fn new(device: &Device) -> Self {
         let conv =
             Conv2dConfig::new([16, 16], [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
         Self {
@@ -41,7 +40,7 @@ impl ResidualBlock {
     ///
     /// # Shapes
     /// - x and output: `[batch_size, 16, height, width]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let y = relu(self.norm.forward(self.first.forward(x.clone())));
         x + self.second.forward(y)
     }
@@ -55,14 +54,15 @@ struct Workload {
 }
 
 impl Workload {
-    fn new(device: &Device) -> Self {
-        let device = device.clone().autodiff();
+    fn new(bench: &Bench) -> Self {
+        let device = bench.device.clone().autodiff();
         device.seed(0);
+        let (num_blocks, shape) = bench.pick((32, [2, 16, 96, 96]), (8, [1, 16, 32, 32]));
         Self {
-            blocks: (0..NUM_BLOCKS)
+            blocks: (0..num_blocks)
                 .map(|_| ResidualBlock::new(&device))
                 .collect(),
-            x: Tensor::random([2, 16, 96, 96], Distribution::Default, &device),
+            x: Tensor::random(shape, Distribution::Default, &device),
             device,
         }
     }
@@ -89,43 +89,49 @@ impl Workload {
         peak.ok_or_else(|| "the device does not report its memory".to_owned())
     }
 
-    fn compare(&self, technique: Variant) -> Vec<Row> {
+    /// Measures the plain step, and with a technique.
+    fn measure<'a>(&'a self, bench: &mut Bench, technique: Option<Variant<'a>>) {
         let plain = Policy::None.into();
-        let plain = Variant::new("plain", || self.step(&plain));
-        compare(&self.blocks, &self.device, ROUNDS, &[plain, technique])
+        let plain = Variant::new("plain", move || self.step(&plain));
+        let rounds = if technique.is_some() { ROUNDS } else { 1 };
+        let variants: Vec<_> = [plain].into_iter().chain(technique).collect();
+        bench.steps(&self.blocks, rounds, &variants);
     }
 
-    fn planned(&self, policy: Policy) -> Result<Vec<Row>, String> {
+    fn planned(&self, bench: &mut Bench, policy: Policy) -> Result<(), String> {
         let plan = match self.chain().plan(policy, self.x.clone()) {
             Err(PlanError::Budget(error)) => {
                 eprintln!("  refused: {error}");
-                let cut = Policy::None.into();
-                let plain = Variant::new("plain", || self.step(&cut));
-                return Ok(compare(&self.blocks, &self.device, 1, &[plain]));
+                self.measure(bench, None);
+                return Ok(());
             }
             plan => plan.map_err(|error| error.to_string())?,
         };
         let cut = Cut::from(&plan);
-        let technique = Variant::new("budget", || self.step(&cut));
-        Ok(self.compare(technique.with_prediction(plan.predicted_peak)))
+        let technique = Variant::new("budget", move || self.step(&cut));
+        self.measure(bench, Some(technique.with_prediction(plan.predicted_peak)));
+        Ok(())
     }
 }
 
-/// `segments=6` against plain.
-pub(crate) fn segments(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(device);
-    let cut = Policy::Segments(6).into();
-    Ok(work.compare(Variant::new("segments=6", || work.step(&cut))))
+/// Six segments (three, in the small chain) against plain.
+pub(crate) fn segments(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(bench);
+    let (name, segments) = bench.pick(("segments=6", 6), ("segments=3", 3));
+    let cut = Policy::Segments(segments).into();
+    let technique = Variant::new(name, || work.step(&cut));
+    work.measure(bench, Some(technique));
+    Ok(())
 }
 
 /// The least memory that a plan finds.
-pub(crate) fn least(device: &Device) -> Result<Vec<Row>, String> {
-    Workload::new(device).planned(Policy::Least)
+pub(crate) fn least(bench: &mut Bench) -> Result<(), String> {
+    Workload::new(bench).planned(bench, Policy::Least)
 }
 
 /// A budget of some percent of the plain peak.
-pub(crate) fn budget<const PERCENT: u64>(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(device);
+pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(bench);
     let budget = Bytes::new(work.plain_peak()?.get() * PERCENT / 100);
-    work.planned(Policy::Budget(budget))
+    work.planned(bench, Policy::Budget(budget))
 }

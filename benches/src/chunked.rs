@@ -1,32 +1,24 @@
 //! Chunked inference: memory that does not grow with the image, and what windows cost beside the model.
 
-use std::{fs, hint::black_box, ops::ControlFlow, path::Path, time::Instant};
+use std::{fs, hint::black_box, ops::ControlFlow, path::Path};
 
 use burn::{
     module::Module,
     tensor::{Device, Distribution, Tensor},
 };
-use burn_memopt::{
-    chunked::{
-        Accumulator, Blend, ChunkedError, HostImage, NpySink, NpySource, RowSink, SlidingWindow,
-        TensorSink,
-    },
-    memory::{Bytes, PeakMeter},
+use burn_memopt::chunked::{
+    Accumulator, Blend, ChunkedError, ExactReport, ExactTiles, HostImage, NpySink, NpySource,
+    Reach, RowSink, SlidingWindow, TensorSink,
 };
 use burn_memopt_models::unet::{UNet, UNetConfig};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use crate::{
-    Row,
-    measure::{backend_name, compare_epochs},
-};
+use crate::bench::{Bench, Runs};
 
 /// Height and width of a window in pixels.
 const WINDOW: usize = 256;
 /// Height and width of the image that is copied window by window.
 const COPIED: usize = 2048;
-/// Height and width of the image that windows of a U-Net are cut from.
-const SEGMENTED: usize = 640;
 /// Rows that are made at once when an image is written.
 const ROWS: usize = 64;
 
@@ -43,7 +35,8 @@ fn unet(base_channels: usize, depth: usize, device: &Device) -> UNet {
 }
 
 /// A small U-Net from file to file over a square image.
-pub(crate) fn flat(side: usize, device: &Device) -> Result<Vec<Row>, String> {
+pub(crate) fn flat<const SIDE: usize>(bench: &mut Bench) -> Result<(), String> {
+    let (side, device) = (SIDE, &bench.device.clone());
     let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
     let [image, result] = ["image.npy", "result.npy"].map(|name| folder.path().join(name));
     write_image(&image, side).map_err(|error| error.to_string())?;
@@ -66,26 +59,19 @@ pub(crate) fn flat(side: usize, device: &Device) -> Result<Vec<Row>, String> {
     let small = folder.path().join("small.npy");
     write_image(&small, WINDOW).map_err(|error| error.to_string())?;
     run(&small)?;
-    let meter = PeakMeter::start(device);
-    let start = Instant::now();
-    run(&image)?;
-    let seconds = start.elapsed().as_secs_f64();
-    let peak = meter.finish().peak;
+    let num_windows = windows.grid(side, side).num_windows();
+    let runs = Runs {
+        rounds: 1,
+        ..Runs::on(device, &["chunked"], num_windows)
+    };
+    bench.runs(&runs, |_| run(&image))?;
     let len = fs::metadata(&result)
         .map_err(|error| error.to_string())?
         .len();
-    let written = len >= (side * side * size_of::<f32>()) as u64;
-    Ok(vec![Row {
-        case: String::new(),
-        variant: "chunked".to_owned(),
-        backend: backend_name(device),
-        peak_bytes: peak.map(Bytes::get),
-        predicted_bytes: None,
-        seconds,
-        network_seconds: None,
-        items_per_second: Some(windows.grid(side, side).num_windows() as f64 / seconds),
-        exact: written.then_some(true),
-    }])
+    match len >= (side * side * size_of::<f32>()) as u64 {
+        true => Ok(()),
+        false => Err(format!("the result must have all pixels, got {len} bytes")),
+    }
 }
 
 /// Writes noise, a few rows at a time.
@@ -102,20 +88,18 @@ fn write_image(path: &Path, side: usize) -> Result<(), Box<dyn std::error::Error
 }
 
 /// Windows that no model changes, against a copy of the image.
-pub(crate) fn identity() -> Result<Vec<Row>, String> {
+pub(crate) fn identity(bench: &mut Bench) -> Result<(), String> {
     let image = CopiedImage::new(3);
-    let rows = compare_epochs(["plain", "chunked"], image.num_windows(), |variant| {
-        match variant {
-            0 => image.copy(),
-            _ => drop(
-                image
-                    .window_by_window(&Blend::Constant)
-                    .map_err(|error| error.to_string())?,
-            ),
+    let runs = Runs::on_host(&["plain", "chunked"], image.num_windows());
+    bench.runs(&runs, |variant| {
+        if variant == 0 {
+            image.copy();
+        } else {
+            let copy = image.window_by_window(&Blend::Constant);
+            drop(copy.map_err(|error| error.to_string())?);
         }
         Ok(())
-    })?;
-    Ok(rows.into())
+    })
 }
 
 /// A square image in host memory, and ways to copy it.
@@ -175,30 +159,57 @@ impl CopiedImage {
 }
 
 /// A U-Net on windows that were cut beforehand, on windows of an image, and windows without it.
-pub(crate) fn overhead(device: &Device) -> Result<Vec<Row>, String> {
-    let unet = unet(16, 3, device);
-    let shape = [1, 1, SEGMENTED, SEGMENTED];
-    let image = Tensor::<4>::random(shape, Distribution::Default, device);
-    let windows = windows();
+pub(crate) fn overhead(bench: &mut Bench) -> Result<(), String> {
+    let (channels, depth, side, window) = bench.pick((16, 3, 640, WINDOW), (4, 2, 160, 64));
+    let device = bench.device.clone();
+    let unet = unet(channels, depth, &device);
+    let image = Tensor::<4>::random([1, 1, side, side], Distribution::Default, &device);
+    let windows = SlidingWindow::new([window; 2]);
     let mut cut = Vec::new();
     windows.infer(image.clone(), |window| {
         cut.push(window.clone());
         window
     });
-    let variants = ["plain", "chunked", "identity"];
-    let rows = compare_epochs(variants, cut.len(), |variant| {
+    let runs = Runs::on_host(&["plain", "chunked", "identity"], cut.len());
+    bench.runs(&runs, |variant| {
+        let in_windows = |run: &dyn Fn(Tensor<4>) -> Tensor<4>| {
+            black_box(windows.infer(image.clone(), run).into_data());
+        };
         match variant {
             0 => cut.iter().for_each(|window| {
                 black_box(unet.forward(window.clone()).into_data());
             }),
-            1 => drop(
-                windows
-                    .infer(image.clone(), |window| unet.forward(window))
-                    .into_data(),
-            ),
-            _ => drop(windows.infer(image.clone(), |window| window).into_data()),
+            1 => in_windows(&|window| unet.forward(window)),
+            _ => in_windows(&|window| window),
         }
         Ok(())
-    })?;
-    Ok(rows.into())
+    })
+}
+
+/// A U-Net on the whole image, on windows of it, and on exact tiles.
+pub(crate) fn exact_tiles(bench: &mut Bench) -> Result<(), String> {
+    let (side, tile) = bench.pick((1024, 256), (256, 64));
+    let device = bench.device.clone();
+    let unet = unet(4, 2, &device);
+    let image = Tensor::<4>::random([1, 1, side, side], Distribution::Default, &device);
+    let windows = SlidingWindow::new([tile; 2]);
+    let reach = Reach::measure([1, 96, 96], 4, &device, |x| unet.forward(x));
+    let tiles = ExactTiles::new([tile; 2], &reach);
+    let report = ExactReport::measure(&tiles, &unet, image.clone(), |unet, tile| {
+        unet.forward_tile(tile)
+    });
+    let runs = Runs {
+        exact: Some(report.is_exact()),
+        ..Runs::on(&device, &["plain", "exact", "windows"], 1)
+    };
+    bench.runs(&runs, |variant| {
+        let image = image.clone();
+        let result = match variant {
+            0 => unet.forward(image),
+            1 => tiles.infer_placed(image, |tile| unet.forward_tile(tile)),
+            _ => windows.infer(image, |window| unet.forward(window)),
+        };
+        black_box(result.into_data());
+        Ok(())
+    })
 }

@@ -13,7 +13,7 @@ use burn::{
 };
 use burn_memopt::grad_checkpoint::Policy;
 
-use crate::{Row, Variant, measure::compare};
+use crate::bench::{Bench, Variant};
 
 const NUM_BLOCKS: usize = 12;
 const D_MODEL: usize = 128;
@@ -121,8 +121,8 @@ struct Workload {
 }
 
 impl Workload {
-    fn new(dropout: f64, device: &Device) -> Self {
-        let device = device.clone().autodiff();
+    fn new(dropout: f64, bench: &Bench) -> Self {
+        let device = bench.device.clone().autodiff();
         device.seed(0);
         let bytes = Distribution::Uniform(0.0, VOCABULARY as f64);
         Self {
@@ -148,28 +148,28 @@ impl Workload {
         }
         GradientsParams::new()
     }
-
-    fn compare(&self, variants: &[Variant]) -> Vec<Row> {
-        compare(&self.gpt, &self.device, ROUNDS, variants)
-    }
 }
 
-/// Every block recomputed, dropout and all.
-pub(crate) fn block(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(0.1, device);
-    Ok(work.compare(&[
+/// Every block recomputed, with dropout.
+pub(crate) fn block(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(0.1, bench);
+    let variants = [
         Variant::new("plain", || work.step(Policy::None)),
         // Each run draws masks of its own.
         Variant::new("block", || work.step(Policy::EveryBlock)).with_other_gradients(),
         Variant::new("masks", || work.draw_masks()).with_other_gradients(),
-    ]))
+    ];
+    bench.steps(&work.gpt, ROUNDS, &variants);
+    Ok(())
 }
 
 /// The same without dropout.
-pub(crate) fn block_without_dropout(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(0.0, device);
-    Ok(work.compare(&[
+pub(crate) fn block_without_dropout(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(0.0, bench);
+    let variants = [
         Variant::new("plain", || work.step(Policy::None)),
         Variant::new("block", || work.step(Policy::EveryBlock)),
-    ]))
+    ];
+    bench.steps(&work.gpt, ROUNDS, &variants);
+    Ok(())
 }

@@ -1,250 +1,198 @@
-//! What every technique saves and costs: memory beside time, plain beside the
-//! technique, in one run on the same inputs.
+//! What every technique saves and costs: memory and time, plain and with the technique, in one run on
+//! the same inputs.
 //!
-//! [`cases`] lists the cases, [`Case::run`] measures one. Peaks are the highest live
-//! bytes of a training step (forward and backward pass) above those live before
-//! it, so parameters do not count and gradients do. On the CPU they are exact in
-//! a program that installs [`burn_memopt::memory::CountingAllocator`]; on a GPU
-//! they are sampled from its memory pools. Cases about loading measure an epoch on the
-//! host, those about inference a run.
+//! [`cases`] are rows of the table that `cargo xtask bench` prints: [`Case::run`] measures one. [`groups`]
+//! are small workloads of the same kind, one group a technique, for criterion: `cargo bench`.
+//!
+//! Peaks are the highest live bytes of a training step (forward and backward pass) above those live
+//! before it, so parameters do not count and gradients do. On the CPU they are exact in a program that
+//! installs [`burn_memopt::memory::CountingAllocator`]; on a GPU they are sampled from its memory pools.
+//! Cases about loading measure an epoch on the host, those about inference a run.
 
+mod bench;
 mod chain;
 mod chunked;
+mod data;
 mod gpt;
-mod gradients;
-mod inpaint;
-mod loader;
-mod measure;
-mod peak_bytes;
 mod planning;
-mod propainter;
-mod raft;
 mod row;
-mod tiff;
 mod unet;
+mod video;
 
-pub use chain::ResidualBlock;
+pub use bench::Visit;
 pub use chunked::CopiedImage;
-pub use measure::Variant;
-pub use peak_bytes::PeakBytes;
+pub use data::{Order, TiffFiles, sum_of, visit_frames};
 pub use row::{Row, table};
-pub use tiff::{Order, TiffFiles, sum_of, visit_frames};
 
+use bench::Bench;
 use burn::tensor::Device;
 
-/// A comparison: the plain path and one technique on the same inputs.
+/// A comparison: the plain path and a technique on the same inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// Name of the case.
     pub name: &'static str,
     /// What is compared, in a few words.
     pub about: &'static str,
-    measure: fn(&Device) -> Result<Vec<Row>, String>,
-}
-
-/// Every case: data first, then inference, then training steps, quick ones first.
-pub fn cases() -> Vec<Case> {
-    let mut cases = loading();
-    cases.extend(inference());
-    cases.extend(training());
-    cases.extend(budgets_of_a_chain());
-    cases.extend(training_of_models());
-    cases.extend(budgets_of_a_unet());
-    cases
-}
-
-/// Data that is loaded, lazily or by threads.
-fn loading() -> Vec<Case> {
-    let case = Case::new;
-    vec![
-        case(
-            "loader_workers",
-            "192 deflated pages of 512×512, two loader threads against one",
-            loader::workers,
-        ),
-        case(
-            "tiff_mapped_sequential",
-            "400 uncompressed frames of 256×256 in order, mapped against read into memory first",
-            |_| tiff::mapped(Order::Sequential),
-        ),
-        case("tiff_mapped_random", "the same shuffled", |_| {
-            tiff::mapped(Order::Random)
-        }),
-        case(
-            "tiff_deflate_sequential",
-            "the frames deflated, inflated when asked for against read into memory first",
-            |_| tiff::deflate(Order::Sequential),
-        ),
-        case("tiff_deflate_random", "the same shuffled", |_| {
-            tiff::deflate(Order::Random)
-        }),
-    ]
-}
-
-/// Images that are worked through window by window, and frames that are compared.
-fn inference() -> Vec<Case> {
-    let case = Case::new;
-    vec![
-        case(
-            "chunked_identity",
-            "windows of 256×256 of 3×2048×2048 without a model, against a copy of the image",
-            |_| chunked::identity(),
-        ),
-        case(
-            "chunked_unet",
-            "U-Net on 9 windows of 256×256 cut beforehand, cut and blended, and windows without it",
-            chunked::overhead,
-        ),
-        case(
-            "chunked_2048",
-            "small U-Net on 2048×2048 pixels from file to file, windows of 256×256",
-            |device| chunked::flat(2048, device),
-        ),
-        case("chunked_8192", "the same on 8192×8192 pixels", |device| {
-            chunked::flat(8192, device)
-        }),
-        case(
-            "raft_lookup256",
-            "features of two frames of 256×256, compared on demand against all pairs at once",
-            |_| raft::on_demand(256),
-        ),
-        case("raft_lookup512", "the same of 512×512", |_| {
-            raft::on_demand(512)
-        }),
-        case(
-            "inpaint_80",
-            "80 frames of 64×64 completed in sub-videos of 20, and where the time goes",
-            |device| inpaint::streamed(80, device),
-        ),
-        case("inpaint_160", "the same with 160 frames", |device| {
-            inpaint::streamed(160, device)
-        }),
-    ]
-}
-
-/// Steps of training of a chain of blocks, and in planned memory.
-fn training() -> Vec<Case> {
-    let case = Case::new;
-    vec![
-        case(
-            "chain32",
-            "32 residual blocks on 2×16×96×96, 6 segments",
-            chain::segments,
-        ),
-        case(
-            "chain32_least",
-            "the same in the least memory",
-            chain::least,
-        ),
-        case(
-            "plan_unet30",
-            "U-Net on 2×3×256×256 by the memory planner, in 30 % of the plain peak",
-            |device| planning::budget(30, device),
-        ),
-        case(
-            "plan_unet50",
-            "the same in 50 % of the plain peak",
-            |device| planning::budget(50, device),
-        ),
-        case(
-            "plan_unet80",
-            "the same in 80 % of the plain peak",
-            |device| planning::budget(80, device),
-        ),
-    ]
-}
-
-/// A case for each share of the plain peak.
-macro_rules! budgets {
-    ($work:ident: $($name:literal $percent:literal),*) => {
-        vec![$(Case::new(
-            $name,
-            concat!("the same in ", $percent, " % of the plain peak"),
-            $work::budget::<$percent>,
-        )),*]
-    };
-}
-/// `chain32` in shares of its plain peak. A share below the least is refused, which names the least.
-fn budgets_of_a_chain() -> Vec<Case> {
-    budgets!(chain: "chain32_budget10" 10, "chain32_budget20" 20, "chain32_budget30" 30,
-        "chain32_budget40" 40, "chain32_budget50" 50, "chain32_budget60" 60,
-        "chain32_budget70" 70, "chain32_budget80" 80, "chain32_budget90" 90,
-        "chain32_budget100" 100)
-}
-
-/// `unet256` in shares of its plain peak.
-fn budgets_of_a_unet() -> Vec<Case> {
-    budgets!(unet: "unet256_budget10" 10, "unet256_budget20" 20, "unet256_budget30" 30,
-        "unet256_budget40" 40, "unet256_budget50" 50, "unet256_budget60" 60,
-        "unet256_budget70" 70, "unet256_budget80" 80, "unet256_budget90" 90,
-        "unet256_budget100" 100)
-}
-
-/// Steps of training of the models.
-fn training_of_models() -> Vec<Case> {
-    let case = Case::new;
-    vec![
-        case(
-            "unet256",
-            "U-Net on 1×3×256×256, every block recomputed",
-            unet::block,
-        ),
-        case("unet256_least", "the same in the least memory", unet::least),
-        case(
-            "unet256_autocast",
-            "U-Net on 2×3×256×256 in f16",
-            unet::autocast,
-        ),
-        case(
-            "unet256_accumulate",
-            "U-Net on 8×3×256×256 as 8 micro-batches",
-            unet::accumulate,
-        ),
-        case(
-            "unet256_all",
-            "all three against f32 on the batch of 8",
-            unet::all,
-        ),
-        case(
-            "gpt12",
-            "GPT of 12 blocks on 4 texts of 128 bytes, dropout 0.1, every block recomputed; its masks alone",
-            gpt::block,
-        ),
-        case(
-            "gpt12_no_dropout",
-            "the same without dropout",
-            gpt::block_without_dropout,
-        ),
-        case(
-            "propainter_step",
-            "ProPainter's generator on 10 + 6 frames of 128×128, recomputed, then in f16 too",
-            propainter::step,
-        ),
-    ]
+    measure: fn(&mut Bench) -> Result<(), String>,
 }
 
 impl Case {
-    fn new(
-        name: &'static str,
-        about: &'static str,
-        measure: fn(&Device) -> Result<Vec<Row>, String>,
-    ) -> Self {
-        Self {
-            name,
-            about,
-            measure,
-        }
-    }
-
     /// Measures the case on a device without autodiff.
     ///
     /// # Errors
     /// A sentence that says why the case cannot run there.
     pub fn run(&self, device: &Device) -> Result<Vec<Row>, String> {
-        let mut rows = (self.measure)(device)?;
+        self.rows(Bench::full(device))
+    }
+
+    /// Shows every variant of the small workload to `visit`, in order, the plain one first.
+    ///
+    /// # Errors
+    /// A sentence that says why the case cannot run on the device.
+    pub fn visit(&self, device: &Device, visit: &mut Visit) -> Result<(), String> {
+        (self.measure)(&mut Bench::visiting(device, visit))
+    }
+
+    fn rows(&self, mut bench: Bench) -> Result<Vec<Row>, String> {
+        (self.measure)(&mut bench)?;
+        let mut rows = bench.into_rows();
         for row in &mut rows {
             row.case = self.name.to_owned();
         }
         Ok(rows)
+    }
+}
+
+macro_rules! cases {
+    ($($name:literal $about:expr, $measure:expr;)*) => {
+        vec![$(Case { name: $name, about: $about, measure: $measure }),*]
+    };
+}
+
+/// A case for each share of the plain peak in percent. A share below the least is refused with an error
+/// that names the least.
+macro_rules! budgets {
+    ($module:ident: $($name:literal $percent:literal),*) => {
+        cases! {$(
+            $name concat!("the same in ", $percent, " % of the plain peak"), $module::budget::<$percent>;
+        )*}
+    };
+}
+
+/// Every case of the table: data first, then inference, then training steps, quick ones first.
+pub fn cases() -> Vec<Case> {
+    let single = cases! {
+        "loader_workers" "192 deflated pages of 512×512, two loader threads against one", data::workers;
+        "tiff_mapped_sequential" "400 uncompressed frames of 256×256 in order, mapped against read into memory first",
+            data::mapped_sequential;
+        "tiff_mapped_random" "the same shuffled", data::mapped_random;
+        "tiff_deflate_sequential" "the frames deflated, inflated when asked for against read into memory first",
+            data::deflate_sequential;
+        "tiff_deflate_random" "the same shuffled", data::deflate_random;
+        "chunked_identity" "windows of 256×256 of 3×2048×2048 without a model, against a copy of the image",
+            chunked::identity;
+        "chunked_unet" "U-Net on 9 windows of 256×256 cut beforehand, cut and blended, and windows without it",
+            chunked::overhead;
+        "exact_tiles" "small U-Net on 1024×1024 pixels whole, on exact tiles, and on windows that blend",
+            chunked::exact_tiles;
+        "chunked_2048" "small U-Net on 2048×2048 pixels from file to file, windows of 256×256",
+            chunked::flat::<2048>;
+        "chunked_8192" "the same on 8192×8192 pixels", chunked::flat::<8192>;
+        "raft_lookup256" "features of two frames of 256×256, compared on demand against all pairs at once",
+            video::raft_lookup::<256>;
+        "raft_lookup512" "the same of 512×512", video::raft_lookup::<512>;
+        "inpaint_80" "80 frames of 64×64 completed in sub-videos of 20, and where the time goes",
+            video::streamed::<80>;
+        "inpaint_160" "the same with 160 frames", video::streamed::<160>;
+        "chain32" "32 residual blocks on 2×16×96×96, 6 segments", chain::segments;
+        "chain32_least" "the same in the least memory", chain::least;
+        "plan_unet30" "U-Net on 2×3×256×256 by the memory planner, in 30 % of the plain peak",
+            planning::budget::<30>;
+        "plan_unet50" "the same in 50 % of the plain peak", planning::budget::<50>;
+        "plan_unet80" "the same in 80 % of the plain peak", planning::budget::<80>;
+    };
+    let chains = budgets!(chain: "chain32_budget10" 10, "chain32_budget20" 20, "chain32_budget30" 30,
+        "chain32_budget40" 40, "chain32_budget50" 50, "chain32_budget60" 60, "chain32_budget70" 70,
+        "chain32_budget80" 80, "chain32_budget90" 90, "chain32_budget100" 100);
+    let models = cases! {
+        "unet256" "U-Net on 1×3×256×256, every block recomputed", unet::block;
+        "unet256_least" "the same in the least memory", unet::least;
+        "unet256_autocast" "U-Net on 2×3×256×256 in f16", unet::autocast;
+        "unet256_accumulate" "U-Net on 8×3×256×256 as 8 micro-batches", unet::accumulate;
+        "unet256_all" "all three against f32 on the batch of 8", unet::all;
+        "gpt12" "GPT of 12 blocks on 4 texts of 128 bytes, dropout 0.1, every block recomputed; its masks alone",
+            gpt::block;
+        "gpt12_no_dropout" "the same without dropout", gpt::block_without_dropout;
+        "propainter_step" "ProPainter's generator on 10 + 6 frames of 128×128, recomputed, then in f16 too",
+            video::generator_step;
+    };
+    let unets = budgets!(unet: "unet256_budget10" 10, "unet256_budget20" 20, "unet256_budget30" 30,
+        "unet256_budget40" 40, "unet256_budget50" 50, "unet256_budget60" 60, "unet256_budget70" 70,
+        "unet256_budget80" 80, "unet256_budget90" 90, "unet256_budget100" 100);
+    [single, chains, models, unets].concat()
+}
+
+/// The groups of `cargo bench`, one a technique. Show their variants by [`Case::visit`].
+pub fn groups() -> Vec<Case> {
+    cases! {
+        "segments" "8 residual blocks on 1×16×32×32, 3 segments", chain::segments;
+        "budget" "the same in 50 % of the plain peak", chain::budget::<50>;
+        "accumulation" "U-Net on 4×3×64×64 as 4 micro-batches", unet::accumulate;
+        "autocast" "U-Net on 2×3×64×64 in f16", unet::autocast;
+        "windows" "U-Net on windows of 64×64 cut beforehand, cut and blended, and windows without it",
+            chunked::overhead;
+        "exact tiles" "U-Net on 256×256 pixels whole, on exact tiles, and on windows that blend",
+            chunked::exact_tiles;
+        "loader" "16 deflated pages of 512×512, two loader threads against one", data::workers;
+        "tiff mapped" "40 uncompressed frames of 256×256, mapped against read into memory first",
+            data::mapped_random;
+        "tiff deflate" "the frames deflated, inflated when asked for against read into memory first",
+            data::deflate_random;
+        "generator step" "ProPainter's generator on 3 + 1 frames of 64×64, recomputed, then in f16 too",
+            video::generator_step;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_memopt::memory::CountingAllocator;
+
+    use super::*;
+
+    #[global_allocator]
+    static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+
+    /// What saves nothing is a bug, and so is a technique that computes something else.
+    #[test]
+    fn every_group_compares_a_technique_that_saves_memory_or_time_and_computes_the_same() {
+        for group in groups() {
+            let rows = group.rows(Bench::small(&Device::flex())).unwrap();
+            assert_eq!(rows[0].variant, "plain", "{}", group.name);
+            assert!(rows.len() > 1, "{}", group.name);
+            for row in &rows {
+                assert_ne!(row.exact, Some(false), "{} {}", row.case, row.variant);
+            }
+            let peak = |row: usize| rows[row].peak_bytes.expect("the allocator counts");
+            let is_faster_instead = ["loader", "windows"].contains(&group.name);
+            assert!(
+                is_faster_instead || peak(1) < peak(0),
+                "{} must save memory\n{}",
+                group.name,
+                table(&rows)
+            );
+        }
+    }
+
+    #[test]
+    fn every_variant_of_a_group_is_shown_once() {
+        let mut names = Vec::new();
+        let mut visit = |name: &str, step: &mut dyn FnMut()| {
+            step();
+            names.push(name.to_owned());
+        };
+        let segments = groups()[0];
+        segments.visit(&Device::flex(), &mut visit).unwrap();
+        assert_eq!(names, ["plain", "segments=3"]);
     }
 }

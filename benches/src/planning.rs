@@ -15,7 +15,7 @@ use burn_memopt::{
 };
 use burn_memopt_models::unet::{UNet, UNetConfig};
 
-use crate::{Row, Variant, gradients, measure::compare};
+use crate::bench::{Bench, Variant, initialise};
 
 /// Images of the batch.
 const BATCH_SIZE: usize = 2;
@@ -43,7 +43,7 @@ impl Work {
         let shape = [BATCH_SIZE, 3, side, side];
         let unet = UNetConfig::new(3, 1).with_base_channels(channels);
         let unet = unet.init(&device);
-        gradients::initialise(&unet);
+        initialise(&unet);
         Self {
             unet,
             images: Tensor::random(shape, Distribution::Default, &device),
@@ -139,14 +139,14 @@ impl Work {
 }
 
 /// A budget of some percent of the plain peak.
-pub(crate) fn budget(percent: u64, device: &Device) -> Result<Vec<Row>, String> {
-    let work = Work::new(device);
+pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), String> {
+    let work = Work::new(&bench.device);
     let plain_peak = peak_of_step(&work.device, |meter| {
         drop(work.step(&work.unet, BATCH_SIZE, || meter.sample()));
         Ok(())
     });
     let plain_peak = plain_peak.map_err(|error| error.to_string())?;
-    let planned = work.plan(Bytes::new(plain_peak.get() * percent / 100))?;
+    let planned = work.plan(Bytes::new(plain_peak.get() * PERCENT / 100))?;
     let choice = &planned.choice;
     eprintln!("{choice}");
     let unet = work.cut(choice);
@@ -158,5 +158,6 @@ pub(crate) fn budget(percent: u64, device: &Device) -> Result<Vec<Row>, String> 
         // Batch statistics are those of a micro-batch.
         _ => plan.with_other_gradients(),
     };
-    Ok(compare(&work.unet, &work.device, 3, &[plain, plan]))
+    bench.steps(&work.unet, 3, &[plain, plan]);
+    Ok(())
 }

@@ -1,3 +1,4 @@
+use burn::tensor::Device;
 use burn_memopt::memory::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,26 @@ pub struct Row {
     /// to (half precision; batch statistics of micro-batches). Where loading is measured,
     /// whether the items and their order do.
     pub exact: Option<bool>,
+}
+
+impl Row {
+    /// A variant on a device, of which only the time in seconds is known so far.
+    pub(crate) fn new(variant: &str, device: &Device, seconds: f64) -> Self {
+        let name = format!("{device:?}").to_lowercase();
+        let known = ["flex", "cuda", "vulkan", "wgpu"];
+        let known = known.into_iter().find(|known| name.contains(known));
+        Self {
+            case: String::new(),
+            variant: variant.to_owned(),
+            backend: known.map_or(name.clone(), str::to_owned),
+            peak_bytes: None,
+            predicted_bytes: None,
+            seconds,
+            network_seconds: None,
+            items_per_second: None,
+            exact: None,
+        }
+    }
 }
 
 /// Rows as a table for people, with the ratios to the plain variant and the share of the time that
@@ -92,14 +113,9 @@ mod tests {
     fn row(variant: &str, peak: Option<u64>, seconds: f64) -> Row {
         Row {
             case: "chain32".to_owned(),
-            variant: variant.to_owned(),
-            backend: "flex".to_owned(),
             peak_bytes: peak,
-            predicted_bytes: None,
-            seconds,
-            network_seconds: None,
-            items_per_second: None,
             exact: Some(true),
+            ..Row::new(variant, &Device::flex(), seconds)
         }
     }
 

@@ -10,11 +10,14 @@ use burn_memopt::{
 };
 use burn_memopt_models::unet::{UNet, UNetConfig};
 
-use crate::{Row, Variant, measure::compare};
+use crate::bench::{Bench, Variant};
 
 /// Scale of the loss in half precision: gradients of a mean over 65,536 pixels
 /// are below the smallest f16 number.
 const LOSS_SCALE: f32 = 65536.0;
+
+/// Steps of each variant that are measured, after one to warm up.
+const ROUNDS: usize = 3;
 
 /// The network of the well-known PyTorch weights and a batch of images.
 struct Workload {
@@ -24,12 +27,16 @@ struct Workload {
 }
 
 impl Workload {
-    fn new(batch_size: usize, device: &Device) -> Self {
-        let device = device.clone().autodiff();
+    fn new(batch_size: usize, bench: &Bench) -> Self {
+        let device = bench.device.clone().autodiff();
         device.seed(0);
+        let (channels, side) = bench.pick((64, 256), (8, 64));
+        let shape = [batch_size, 3, side, side];
         Self {
-            unet: UNetConfig::new(3, 1).init(&device),
-            images: Tensor::random([batch_size, 3, 256, 256], Distribution::Default, &device),
+            unet: UNetConfig::new(3, 1)
+                .with_base_channels(channels)
+                .init(&device),
+            images: Tensor::random(shape, Distribution::Default, &device),
             device,
         }
     }
@@ -43,8 +50,13 @@ impl Workload {
 
     /// A plain step on the whole batch.
     fn plain(&self) -> GradientsParams {
-        let loss = self.unet.forward(self.images.clone()).mean();
-        GradientsParams::from_grads(loss.backward(), &self.unet)
+        self.step(&self.unet)
+    }
+
+    /// A step on the whole batch, with the network recomputed as `unet` says.
+    fn step(&self, unet: &UNet) -> GradientsParams {
+        let loss = unet.forward(self.images.clone()).mean();
+        GradientsParams::from_grads(loss.backward(), unet)
     }
 
     /// The highest bytes of a plain step above those before it.
@@ -57,22 +69,25 @@ impl Workload {
         peak.map_err(|error| error.to_string())
     }
 
-    /// A plan against plain.
-    fn planned(&self, policy: Policy) -> Result<Vec<Row>, String> {
+    /// Measures a plan against plain.
+    fn planned(&self, bench: &mut Bench, policy: Policy) -> Result<(), String> {
         let plan = match self.unet.plan(policy, self.images.clone()) {
             Err(PlanError::Budget(error)) => {
                 eprintln!("  refused: {error}");
                 let plain = Variant::new("plain", || self.plain());
-                return Ok(compare(&self.unet, &self.device, 1, &[plain]));
+                bench.steps(&self.unet, 1, &[plain]);
+                return Ok(());
             }
             plan => plan.map_err(|error| error.to_string())?,
         };
         let unet = self.unet.clone().with_grad_checkpoint(&plan);
-        let technique = Variant::new("budget", || {
-            let loss = unet.forward(self.images.clone()).mean();
-            GradientsParams::from_grads(loss.backward(), &unet)
-        });
-        Ok(self.compare(3, technique.with_prediction(plan.predicted_peak)))
+        let technique = Variant::new("budget", || self.step(&unet));
+        self.measure(
+            bench,
+            ROUNDS,
+            technique.with_prediction(plan.predicted_peak),
+        );
+        Ok(())
     }
 
     /// One image at a time.
@@ -87,9 +102,9 @@ impl Workload {
         grads.expect("invariant: a batch has images")
     }
 
-    fn compare(&self, rounds: usize, technique: Variant) -> Vec<Row> {
+    fn measure(&self, bench: &mut Bench, rounds: usize, technique: Variant) {
         let plain = Variant::new("plain", || self.plain());
-        compare(&self.unet, &self.device, rounds, &[plain, technique])
+        bench.steps(&self.unet, rounds, &[plain, technique]);
     }
 }
 
@@ -98,56 +113,56 @@ fn scaled(logits: Tensor<4>) -> Tensor<1> {
 }
 
 /// Every block recomputed.
-pub(crate) fn block(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(1, device);
+pub(crate) fn block(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(1, bench);
     let unet = work.unet.clone().with_grad_checkpoint(Policy::EveryBlock);
-    let technique = Variant::new("block", || {
-        let loss = unet.forward(work.images.clone()).mean();
-        GradientsParams::from_grads(loss.backward(), &unet)
-    });
-    Ok(work.compare(3, technique))
+    work.measure(bench, ROUNDS, Variant::new("block", || work.step(&unet)));
+    Ok(())
 }
 
 /// The least memory that a plan finds.
-pub(crate) fn least(device: &Device) -> Result<Vec<Row>, String> {
-    Workload::new(1, device).planned(Policy::Least)
+pub(crate) fn least(bench: &mut Bench) -> Result<(), String> {
+    Workload::new(1, bench).planned(bench, Policy::Least)
 }
 
 /// A budget of some percent of the plain peak.
-pub(crate) fn budget<const PERCENT: u64>(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(1, device);
+pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(1, bench);
     let budget = Bytes::new(work.plain_peak()?.get() * PERCENT / 100);
-    work.planned(Policy::Budget(budget))
+    work.planned(bench, Policy::Budget(budget))
 }
 
 /// Half precision with f32 master weights.
-pub(crate) fn autocast(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(2, device);
+pub(crate) fn autocast(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(2, bench);
     let autocast = work.autocast()?;
     let technique = Variant::new("autocast", || {
         let images = work.images.clone();
         let logits = autocast.run(&work.unet, images, |half, x| half.forward(x));
         GradientsParams::from_grads(scaled(logits).backward(), &work.unet)
     });
-    Ok(work.compare(1, technique.with_other_gradients()))
+    work.measure(bench, 1, technique.with_other_gradients());
+    Ok(())
 }
 
-/// Eight micro-batches of one image.
-pub(crate) fn accumulate(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(8, device);
+/// Micro-batches of one image, eight of them (four, in the small batch).
+pub(crate) fn accumulate(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(bench.pick(8, 4), bench);
     let technique = Variant::new("accumulate", || {
         work.micro_batches(|image| work.unet.forward(image).mean())
     });
-    Ok(work.compare(0, technique.with_other_gradients()))
+    work.measure(bench, 0, technique.with_other_gradients());
+    Ok(())
 }
 
-/// Half precision, every block recomputed, eight micro-batches.
-pub(crate) fn all(device: &Device) -> Result<Vec<Row>, String> {
-    let work = Workload::new(8, device);
+/// Half precision, every block recomputed, micro-batches of one image.
+pub(crate) fn all(bench: &mut Bench) -> Result<(), String> {
+    let work = Workload::new(bench.pick(8, 4), bench);
     let autocast = work.autocast()?;
     let unet = work.unet.clone().with_grad_checkpoint(Policy::EveryBlock);
     let technique = Variant::new("all", || {
         work.micro_batches(|image| scaled(autocast.run(&unet, image, |half, x| half.forward(x))))
     });
-    Ok(work.compare(0, technique.with_other_gradients()))
+    work.measure(bench, 0, technique.with_other_gradients());
+    Ok(())
 }

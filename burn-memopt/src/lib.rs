@@ -12,7 +12,7 @@
 //! | all of them in one step | the above together | the above together | as its parts | [`train`] |
 //! | measuring | nothing; it tells | nearly nothing on the CPU; readings on a GPU | on the CPU; sampled on GPUs | [`memory`] |
 //!
-//! Each stands alone, and they combine:
+//! The [`guide`] shows each technique with examples that run. They combine:
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
@@ -56,6 +56,7 @@
 //! | `autotune` | burn's choice of kernels by trying them |
 //! | `train` | `train::MicroBatchStrategy`, for burn-train's `SupervisedTraining` |
 //! | `tui` | burn-train's dashboard, with `train` |
+//! | `criterion` | [`memory`]`::PeakBytes`: peak memory as a measurement of criterion's benchmarks |
 //! | `tools` | in [`memory`]: the course of a run as a table and a picture, what batches take, cards by NVML, advice on data |
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -67,6 +68,7 @@ pub mod clip;
 pub mod files;
 pub mod grad_checkpoint;
 pub mod gradients;
+pub mod guide;
 pub mod memory;
 pub mod precision;
 pub mod prelude;

@@ -5,6 +5,7 @@
 //! | an amount, read from and shown to people | [`Bytes`] | yes |
 //! | live and peak bytes of the process (host backends) | [`CountingAllocator`], [`live`], [`peak`] | yes |
 //! | the peak of a piece of code on any device | [`PeakMeter`] | on the host; sampled on GPUs |
+//! | the same in benchmarks with criterion | `PeakBytes` (`criterion`) | on the host; sampled on GPUs |
 //! | what host, process and devices hold now | [`MemoryMonitor`] | as they report it |
 //! | whether an allocation fits | [`check_available`] | as they report it |
 //! | what batches take, and the best size | `PerformanceMonitor` (`tools`) | time; memory as it is reported |
@@ -31,6 +32,8 @@ mod host_copy;
 mod manager;
 mod meter;
 mod monitor;
+#[cfg(feature = "criterion")]
+mod peak_bytes;
 pub mod plan;
 mod pool_sampler;
 mod pressure;
@@ -46,6 +49,9 @@ pub use host_copy::to_host;
 pub use manager::{Cleanup, CleanupTotals, MemoryManager, PressureReading};
 pub use meter::{PeakMeter, PeakMethod, PeakReading, live_on};
 pub use monitor::{DeviceMemory, MemoryMonitor, MemorySnapshot};
+#[cfg(feature = "criterion")]
+#[cfg_attr(docsrs, doc(cfg(feature = "criterion")))]
+pub use peak_bytes::PeakBytes;
 pub use pressure::PressureConfig;
 #[cfg(feature = "tools")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tools")))]

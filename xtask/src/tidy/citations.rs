@@ -36,17 +36,22 @@ pub fn check(root: &Path, file: &Path, name: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// What stands between `](` and `)`.
+/// The targets of a line's links, between `](` and `)`.
 fn link_targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](")
         .skip(1)
         .filter_map(|rest| Some(rest.split_once(')')?.0))
 }
 
-/// A link's target without its anchor, if it points into this repository.
+/// A link's target without its anchor, if it points to a file of this repository: not to another site, to
+/// an item of Rust (rustdoc checks those) or to a page that rustdoc writes.
 fn local_target(target: &str) -> Option<&str> {
     let path = target.split('#').next().unwrap_or_default();
-    let is_elsewhere = path.is_empty() || path.contains("://") || path.starts_with("mailto:");
+    let is_elsewhere = path.is_empty()
+        || path.contains("::")
+        || path.contains("://")
+        || path.starts_with("mailto:")
+        || path.ends_with(".html");
     (!is_elsewhere).then_some(path)
 }
 
@@ -92,7 +97,8 @@ mod tests {
     #[test]
     fn what_is_no_path_of_ours_is_left_alone() {
         let text = "`and/or`, `burn-nn/src/lib.rs`, `f16/bf16`, `a b/c`, `models/{a,b}.rs`, \
-                    `target/x`, `/etc/x`, [a](https://x.org/y), `config.json`\n```\n`models/gone.rs`\n```";
+                    `target/x`, `/etc/x`, [a](https://x.org/y), `config.json`, \
+                    [b](crate::a::B), [c](../x/index.html)\n```\n`models/gone.rs`\n```";
         assert_eq!(missing(text), [""; 0]);
     }
 

@@ -1,12 +1,13 @@
 //! The house rules a machine can check.
 //!
-//! Errors: production files over 400 lines, crates that depend against the arrows,
-//! documentation examples marked `ignore`, paths cited in Markdown that do not exist.
-//! Warnings: files over 300 lines, functions over 60. All findings are reported
-//! before the command fails.
+//! Errors: production files over 400 lines, crates that depend against the arrows, documentation
+//! examples marked `ignore`, paths cited in Markdown that do not exist, files marked as pure that name a
+//! tensor, a device or a file, and `unsafe` in a file that is not in the list. Warnings: files over 350
+//! lines, functions over 60. All findings are reported before the command fails.
 
 mod arrows;
 mod citations;
+mod promises;
 mod rust_source;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use rust_source::RustSource;
 /// Production lines of a file above which it is an error.
 const MAX_FILE_LINES: usize = 400;
 /// Production lines of a file above which it is a warning.
-const LONG_FILE_LINES: usize = 300;
+const LONG_FILE_LINES: usize = 350;
 /// Lines of a function above which it is a warning.
 const LONG_FUNCTION_LINES: usize = 60;
 /// Folders that hold nothing of ours.
@@ -67,6 +68,7 @@ impl fmt::Display for Finding {
 /// If a file or the workspace's manifest cannot be read.
 pub fn run(root: &Path) -> Result<ExitCode> {
     let mut findings = check_files(root)?;
+    findings.extend(promises::check_list(root, &promises::UNSAFE));
     findings.extend(arrows::check(root)?);
     for finding in &findings {
         eprintln!("{finding}");
@@ -97,7 +99,11 @@ fn check_files(root: &Path) -> Result<Vec<Finding>> {
             .replace('\\', "/");
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("rs") => findings.extend(check_rust(&name, &read(&file)?)),
-            Some("md") => findings.extend(citations::check(root, &file, &name, &read(&file)?)),
+            Some("md") => {
+                let text = read(&file)?;
+                findings.extend(ignored_examples(&name, &text));
+                findings.extend(citations::check(root, &file, &name, &text));
+            }
             _ => {}
         }
     }
@@ -128,26 +134,22 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Checks one Rust file; lengths only where it is not itself a test.
+/// Checks one Rust file. Lengths count only where it is not itself a test.
 fn check_rust(name: &str, text: &str) -> Vec<Finding> {
-    let mut findings: Vec<_> = ignored_examples(text)
-        .map(|line| {
-            let message = "a documentation example is marked `ignore`; make it run";
-            Finding::error(format!("{name}:{line}"), message)
-        })
-        .collect();
+    let mut findings: Vec<_> = ignored_examples(name, text).collect();
+    let source = RustSource::new(text);
+    findings.extend(promises::check_unsafe(name, &source, &promises::UNSAFE));
+    findings.extend(promises::check_pure(name, text, &source));
     if name
         .split('/')
         .any(|part| part == "tests" || part == "tests.rs")
     {
         return findings;
     }
-    let source = RustSource::new(text);
     let lines = source.production_lines();
     if lines > MAX_FILE_LINES {
-        let message = format!(
-            "{lines} lines without tests, at most {MAX_FILE_LINES} are allowed; split it by noun"
-        );
+        let message =
+            format!("{lines} lines without tests, at most {MAX_FILE_LINES} are allowed; split it");
         findings.push(Finding::error(name, message));
     } else if lines > LONG_FILE_LINES {
         findings.push(Finding::warning(
@@ -170,18 +172,24 @@ fn check_rust(name: &str, text: &str) -> Vec<Finding> {
     findings
 }
 
-/// The lines that open a documentation example nobody compiles.
-fn ignored_examples(text: &str) -> impl Iterator<Item = usize> {
-    text.lines().enumerate().filter_map(|(index, line)| {
+/// Reports the documentation examples that nobody compiles: in comments of Rust, and in Markdown that
+/// documentation includes.
+fn ignored_examples<'a>(name: &'a str, text: &'a str) -> impl Iterator<Item = Finding> + 'a {
+    let is_markdown = name.ends_with(".md");
+    text.lines().enumerate().filter_map(move |(index, line)| {
         let line = line.trim_start();
-        let doc = line
-            .strip_prefix("///")
-            .or_else(|| line.strip_prefix("//!"))?;
+        let doc = if is_markdown {
+            line
+        } else {
+            line.strip_prefix("///")
+                .or_else(|| line.strip_prefix("//!"))?
+        };
         let info = doc.trim_start().strip_prefix("```")?;
-        let ignored = info
+        let is_ignored = info
             .split(',')
             .any(|word| word.trim().starts_with("ignore"));
-        ignored.then_some(index + 1)
+        let message = "a documentation example is marked `ignore`; make it run";
+        is_ignored.then(|| Finding::error(format!("{name}:{}", index + 1), message))
     })
 }
 
@@ -192,15 +200,20 @@ mod tests {
     #[test]
     fn ignored_examples_are_errors_wherever_they_are() {
         let text = "/// ```ignore\n/// x\n/// ```\n//! ```rust,ignore\n/// ```\n/// ```no_run\n";
-        assert_eq!(ignored_examples(text).collect::<Vec<_>>(), [1, 4]);
+        let places = |name, text| -> Vec<String> {
+            let places = ignored_examples(name, text).map(|finding| finding.place);
+            places.collect()
+        };
+        assert_eq!(places("a.rs", text), ["a.rs:1", "a.rs:4"]);
         assert_eq!(check_rust("a/tests/b.rs", text).len(), 2);
+        assert_eq!(places("a.md", "```\n```\n```ignore\n"), ["a.md:3"]);
     }
 
     #[test]
     fn long_files_are_warned_about_then_refused() {
         let lines = |count| "const X: u8 = 0;\n".repeat(count);
-        assert_eq!(check_rust("a.rs", &lines(300)), []);
-        assert!(!check_rust("a.rs", &lines(301))[0].is_error);
+        assert_eq!(check_rust("a.rs", &lines(350)), []);
+        assert!(!check_rust("a.rs", &lines(351))[0].is_error);
         assert!(!check_rust("a.rs", &lines(400))[0].is_error);
         assert!(check_rust("a.rs", &lines(401))[0].is_error);
         assert_eq!(check_rust("a/tests.rs", &lines(401)), []);
@@ -225,6 +238,8 @@ mod tests {
         std::fs::create_dir_all(root.path().join("target")).unwrap();
         std::fs::write(source.join("lib.rs"), "x\n".repeat(500)).unwrap();
         std::fs::write(source.join("doc.rs"), "/// ```ignore\n").unwrap();
+        std::fs::write(source.join("pure.rs"), "//! Pure.\nuse burn::Tensor;\n").unwrap();
+        std::fs::write(source.join("raw.rs"), "unsafe fn a() {}\n").unwrap();
         std::fs::write(root.path().join("target/generated.rs"), "x\n".repeat(500)).unwrap();
         std::fs::write(root.path().join("README.md"), "See `crate/src/gone.rs`.").unwrap();
         let findings = check_files(root.path()).unwrap();
@@ -234,7 +249,13 @@ mod tests {
             .collect();
         assert_eq!(
             places,
-            ["README.md:1", "crate/src/doc.rs:1", "crate/src/lib.rs"]
+            [
+                "README.md:1",
+                "crate/src/doc.rs:1",
+                "crate/src/lib.rs",
+                "crate/src/pure.rs:2",
+                "crate/src/raw.rs:1",
+            ]
         );
     }
 }

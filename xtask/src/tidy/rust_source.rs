@@ -60,6 +60,31 @@ impl RustSource {
             .collect()
     }
 
+    /// Those of `names` that are words outside `#[cfg(test)]` items, with their lines, in order.
+    pub fn named<'a>(&'a self, names: &'a [&str]) -> impl Iterator<Item = (usize, String)> + 'a {
+        let tests = self.test_items();
+        self.words()
+            .filter(|(_, word)| names.contains(&word.as_str()))
+            .filter(move |(at, _)| !tests.iter().any(|item| item.contains(at)))
+            .map(|(at, word)| (self.line_of(at), word))
+    }
+
+    /// The line of the first `unsafe`, in tests too.
+    pub fn unsafe_line(&self) -> Option<usize> {
+        let (at, _) = self.words().find(|(_, word)| word == "unsafe")?;
+        Some(self.line_of(at))
+    }
+
+    /// Every word with its position: names, keywords and numbers.
+    fn words(&self) -> impl Iterator<Item = (usize, String)> {
+        let starts = (0..self.chars.len())
+            .filter(|&at| is_name(self.chars[at]) && (at == 0 || !is_name(self.chars[at - 1])));
+        starts.map(|at| {
+            let word = self.chars[at..].iter().take_while(|&&c| is_name(c));
+            (at, word.collect())
+        })
+    }
+
     fn function_at(&self, at: usize) -> Option<Function> {
         let follows_name = at > 0 && is_name(self.chars[at - 1]);
         if follows_name || !self.starts_with(at, "fn ") {
@@ -79,15 +104,17 @@ impl RustSource {
         })
     }
 
-    /// The items behind `#[cfg(test)]`, from the attribute to the last character.
+    /// The items behind `#[cfg(test)]` or `#[cfg(all(test, …))]`, from the attribute to the last character.
     fn test_items(&self) -> Vec<Range<usize>> {
-        const ATTRIBUTE: &str = "#[cfg(test)]";
         let mut items: Vec<Range<usize>> = Vec::new();
         for at in 0..self.chars.len() {
             let inside = items.last().is_some_and(|item| item.contains(&at));
-            if !inside && self.starts_with(at, ATTRIBUTE) {
-                let end = self.item_end(at + ATTRIBUTE.len());
-                items.push(at..end.unwrap_or(self.chars.len() - 1));
+            let is_test = ["#[cfg(test)]", "#[cfg(all(test,"]
+                .iter()
+                .any(|attribute| self.starts_with(at, attribute));
+            if !inside && is_test {
+                let item = self.item_end(find(&self.chars, at, |rest| rest[0] == ']') + 1);
+                items.push(at..item.unwrap_or(self.chars.len() - 1));
             }
         }
         items
@@ -96,7 +123,7 @@ impl RustSource {
     /// Where the item that begins at `at` ends: its closing brace, or its semicolon.
     fn item_end(&self, at: usize) -> Option<usize> {
         let mut depth = 0;
-        for (offset, &c) in self.chars[at..].iter().enumerate() {
+        for (offset, &c) in self.chars.get(at..)?.iter().enumerate() {
             match c {
                 '(' | '[' | '{' => depth += 1,
                 ')' | ']' | '}' => depth -= 1,
@@ -190,6 +217,8 @@ mod tests {
         assert_eq!(source.production_lines(), 4);
         let names: Vec<_> = source.functions().into_iter().map(|f| f.name).collect();
         assert_eq!(names, ["a", "c"]);
+        let with_feature = text.replace("cfg(test)", "cfg(all(test, feature = \"x\"))");
+        assert_eq!(RustSource::new(&with_feature).production_lines(), 4);
         assert_eq!(
             RustSource::new("#[cfg(test)]\nmod tests;\nfn c() {}").production_lines(),
             1
