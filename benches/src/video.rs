@@ -15,8 +15,8 @@ use burn_memopt::{
 use burn_memopt_models::propainter::{
     Flows, GeneratorInput, InpaintGenerator, InpaintGeneratorConfig, ProPainter,
     inpaint::{Footage, FrameSink, InpaintConfig, InpaintProgress, Inpainter, Stage, StageTime},
-    training::InpaintLoss,
     raft::{Correlation, CorrelationField},
+    training::InpaintLoss,
 };
 
 use crate::{

@@ -26,6 +26,45 @@
 //!
 //! [`loader`] makes batches of any of them, [`augment`] flips and rotates frames by a
 //! seed, [`normalization`] measures how to scale their pixels.
+//!
+//! # Example
+//! Frames of a TIFF stack in shuffled batches, loaded by two threads within 64 MiB, and continued in the
+//! middle of the epoch by another loader:
+//!
+//! ```
+//! use burn::{data::dataloader::batcher::Batcher, prelude::*};
+//! use burn_memopt_datasets::loader::{Loader, LoaderConfig};
+//! use burn_memopt_datasets::tiff::{Frame, TiffStack, TiffStackWriter};
+//!
+//! struct Images;
+//! impl Batcher<Frame, Tensor<3>> for Images {
+//!     fn batch(&self, frames: Vec<Frame>, device: &Device) -> Tensor<3> {
+//!         let shape = [frames.len(), frames[0].height, frames[0].width];
+//!         let pixels: Vec<f32> = frames.into_iter().flat_map(|frame| frame.pixels).collect();
+//!         Tensor::from_data(TensorData::new(pixels, shape), device)
+//!     }
+//! }
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let movie = folder.path().join("movie.tif");
+//! # let mut writer = TiffStackWriter::create(&movie, 8, 8)?;
+//! # for frame in 0..20 {
+//! #     writer.write_frame(&[frame; 64])?;
+//! # }
+//! # writer.finish()?;
+//! let config = LoaderConfig::new(4).with_shuffle(7).with_workers(2).with_prefetch_bytes(64 << 20);
+//! let make = || -> Result<Loader<_, _>, Box<dyn std::error::Error>> {
+//!     Ok(Loader::new(TiffStack::open(&movie)?, Images, config, &Device::flex())?)
+//! };
+//! let loader = make()?;
+//! let first = loader.batches().next().expect("a batch")?;
+//! assert_eq!(first.dims(), [4, 8, 8]);
+//!
+//! let continued = make()?;
+//! continued.resume(&loader.state())?;
+//! assert_eq!(continued.batches().count(), 4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod augment;
 pub mod cache;
