@@ -12,6 +12,8 @@ use crate::tidy;
 /// The features that tests, lints and documentation are built with. One set for
 /// all of them, so that burn is compiled once.
 const FEATURES: &str = "burn-memopt-cli/wgpu,burn-memopt-datasets/tokenizers";
+/// The variable that gives the program the name it was started by.
+pub const PROGRAM_VARIABLE: &str = "BURN_MEMOPT_PROGRAM";
 /// [`FEATURES`] without a GPU backend.
 const FEATURES_WITHOUT_GPU: &str = "burn-memopt-datasets/tokenizers";
 
@@ -55,9 +57,23 @@ pub fn run_program(
         ])
         .arg(wanted.join(","))
         .arg("--")
-        .args(std::env::args_os().skip(1));
+        .args(std::env::args_os().skip(1))
+        .env(PROGRAM_VARIABLE, "cargo xtask");
     announce(&command);
+    if !program_file().exists() {
+        eprintln!(
+            "the program is compiled for the first time, which takes about ten minutes on two cores"
+        );
+    }
     become_process(command)
+}
+
+/// Where cargo puts the program.
+fn program_file() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target = target.unwrap_or_else(|| workspace_root().join("target"));
+    let name = format!("burn-memopt{}", std::env::consts::EXE_SUFFIX);
+    target.join("release").join(name)
 }
 
 /// Runs the tests whose name contains `filter`, or all, documentation examples included.

@@ -1,10 +1,12 @@
 //! The front end as a user meets it: one process a test, nothing heavy built.
 
+mod process;
+
 use std::process::{Command, Output};
 
 fn xtask(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
-    command.args(args).output().expect("the front end starts")
+    process::output(command.args(args))
 }
 
 fn stderr(output: &Output) -> String {
@@ -186,6 +188,8 @@ mod handing_over {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 
+    use super::process;
+
     /// The front end with `script` in place of cargo.
     fn xtask_with_cargo(script: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -213,7 +217,7 @@ mod handing_over {
             "autotune",
         ];
         let mut command = xtask_with_cargo("echo \"$@\"; exit 7", &args);
-        let output = command.output().expect("the front end starts");
+        let output = process::output(&mut command);
         assert_eq!(output.status.code(), Some(7));
         let line = "run --release -p burn-memopt-cli --no-default-features --features cuda,autotune -- \
                     train unet --steps 3 --device cuda:1 --features autotune";
@@ -223,13 +227,29 @@ mod handing_over {
     }
 
     #[test]
+    fn the_first_compilation_is_announced_and_the_program_learns_what_it_is_called() {
+        let target = tempfile::tempdir().expect("a folder for the program");
+        let mut command = xtask_with_cargo("echo \"$BURN_MEMOPT_PROGRAM\"", &["train"]);
+        command.env("CARGO_TARGET_DIR", target.path());
+        let first = process::output(&mut command);
+        assert_eq!(String::from_utf8_lossy(&first.stdout), "cargo xtask\n");
+        let says_so =
+            |stderr: &[u8]| String::from_utf8_lossy(stderr).contains("compiled for the first time");
+        assert!(says_so(&first.stderr));
+        fs::create_dir(target.path().join("release")).expect("a folder");
+        let program = format!("release/burn-memopt{}", std::env::consts::EXE_SUFFIX);
+        fs::write(target.path().join(program), "").expect("a program");
+        assert!(!says_so(&process::output(&mut command).stderr));
+    }
+
+    #[test]
     fn the_device_of_a_settings_file_decides_what_is_compiled() {
         let dir = tempfile::tempdir().expect("a folder for the settings");
         let file = dir.path().join("run.yaml");
         fs::write(&file, "device: vulkan\n").expect("the settings are written");
         let file = file.to_str().expect("a plain path");
-        let mut command = xtask_with_cargo("echo \"$8\"", &["train", "--config", file]);
-        let output = command.output().expect("the front end starts");
+        let mut command = xtask_with_cargo("echo \"$7\"", &["train", "--config", file]);
+        let output = process::output(&mut command);
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "vulkan");
     }
 
@@ -237,7 +257,7 @@ mod handing_over {
     fn a_downstream_crate_is_resolved_run_and_checked_with_burn_train() {
         let script = "echo \"$1\" | tee /dev/stderr; case \"$*\" in *train*) exit 3;; esac";
         let mut command = xtask_with_cargo(script, &["downstream"]);
-        let output = command.output().expect("the front end starts");
+        let output = process::output(&mut command);
         assert_eq!(output.status.code(), Some(1), "the last step failed");
         assert_eq!(String::from_utf8_lossy(&output.stdout), "run\ncheck\n");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -251,10 +271,7 @@ mod handing_over {
     fn an_interruption_is_answered_by_the_runner() {
         let script = "trap 'exit 5' INT; echo ready; while :; do sleep 0.05; done";
         let mut command = xtask_with_cargo(script, &["train"]);
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the front end starts");
+        let (mut child, _watchdog) = process::spawn(command.stdout(Stdio::piped()));
         let mut line = String::new();
         let stdout = child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout)
@@ -272,7 +289,7 @@ mod handing_over {
     #[test]
     fn tests_are_filtered_and_built_with_the_shared_features() {
         let mut command = xtask_with_cargo("echo \"$@\"", &["golden", "--no-gpu"]);
-        let output = command.output().expect("the front end starts");
+        let output = process::output(&mut command);
         let line = "test --workspace --features burn-memopt-datasets/tokenizers golden";
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), line);
     }

@@ -39,8 +39,8 @@ pub fn resolve(mut choice: DeviceChoice) -> Result<DeviceChoice> {
         Some(backend) if !is_compiled_in(backend) => {
             let names: Vec<_> = compiled.map(Backend::feature).collect();
             bail!(UsageError(format!(
-                "this program was compiled for {}; give --device {choice} on the command line \
-                 of cargo xtask, which then compiles {backend}",
+                "this program was compiled for {}; to use --device {choice}, install it with \
+                 --features {backend}, or give the flag to cargo xtask, which compiles it so",
                 names.join(" and "),
             )));
         }

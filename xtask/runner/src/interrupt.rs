@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
+use xtask::cargo::PROGRAM_VARIABLE;
 
 /// What a shell reports of a program that Ctrl-C ended.
 const ABORTED: i32 = 130;
@@ -58,11 +59,16 @@ impl Interrupt {
 /// Everything else, the device too, is read from the folder.
 pub fn resume_command(model: &str, artifact_dir: &Path, features: &[String]) -> String {
     let dir = quoted(&artifact_dir.display().to_string());
-    let mut command = format!("cargo xtask train {model} --resume {dir}");
+    let mut command = format!("{} train {model} --resume {dir}", program());
     if !features.is_empty() {
         command += &format!(" --features {}", features.join(","));
     }
     command
+}
+
+/// What the user calls this program: `burn-memopt`, unless `cargo xtask` started it.
+pub fn program() -> String {
+    std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "burn-memopt".into())
 }
 
 /// A word of a command line, in quotes if a shell needs them.
@@ -94,11 +100,11 @@ mod tests {
             |dir: &str, features: &[String]| resume_command("unet", Path::new(dir), features);
         assert_eq!(
             command("artifacts/a-1", &[]),
-            "cargo xtask train unet --resume artifacts/a-1"
+            "burn-memopt train unet --resume artifacts/a-1"
         );
         assert_eq!(
             command("it's", &[]),
-            r"cargo xtask train unet --resume 'it'\''s'"
+            r"burn-memopt train unet --resume 'it'\''s'"
         );
         assert!(command("a", &["autotune".into()]).ends_with("--resume a --features autotune"));
     }

@@ -112,7 +112,7 @@ impl RunDir {
         let path = root.join(CONFIG_FILE);
         let text = fs::read_to_string(&path).with_context(|| {
             format!(
-                "{} is no artifact folder of cargo xtask train: cannot read {CONFIG_FILE}",
+                "{} is no artifact folder of train: cannot read {CONFIG_FILE}",
                 root.display()
             )
         })?;

@@ -1,5 +1,8 @@
 //! `advise` as a user meets it: the real runner, one process a test.
 
+#[path = "../../tests/process/mod.rs"]
+mod process;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -18,7 +21,7 @@ fn advise(data: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_burn-memopt"));
     command.arg("advise").arg("--data").arg(data).args(args);
     command.args(["--memory", "1MiB", "--device", "flex"]);
-    command.output().expect("the runner starts")
+    process::output(&mut command)
 }
 
 fn stderr(output: &Output) -> String {
@@ -262,7 +265,7 @@ fn a_video_without_ffmpeg_is_told_what_to_install() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_burn-memopt"));
     command.args(["advise", "--data"]).arg(&video);
     command.env("BURN_MEMOPT_FFMPEG", dir.path().join("ffmpeg"));
-    let output = command.output().expect("the runner starts");
+    let output = process::output(&mut command);
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stderr(&output).contains("install ffmpeg"),
@@ -354,7 +357,7 @@ fn an_item_that_does_not_fit_is_told_with_both_amounts() {
     command
         .args(["advise", "--memory", "1KB", "--data"])
         .arg(&stack);
-    let output = command.output().expect("the runner starts");
+    let output = process::output(&mut command);
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(
@@ -390,7 +393,7 @@ fn flags_that_do_not_belong_to_the_data_are_wrong_usage() {
     command
         .args(["advise", "--memory", "6XB", "--data"])
         .arg(&stack);
-    let output = command.output().expect("the runner starts");
+    let output = process::output(&mut command);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--memory") && stderr(&output).contains("GiB"));
 }

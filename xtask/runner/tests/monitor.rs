@@ -1,5 +1,8 @@
 //! `monitor` as a user meets it: the real runner, one process a test.
 
+#[path = "../../tests/process/mod.rs"]
+mod process;
+
 use std::fs;
 use std::process::{Command, Output};
 
@@ -16,7 +19,7 @@ fn command(args: &[&str]) -> Command {
 }
 
 fn monitor(args: &[&str]) -> Output {
-    command(args).output().expect("the runner starts")
+    process::output(&mut command(args))
 }
 
 fn stdout(output: &Output) -> String {
@@ -105,10 +108,7 @@ mod watching {
         let csv = dir.path().join("memory.csv");
         let csv_arg = csv.to_str().expect("UTF-8");
         let args = ["--watch", "--interval", "0.02", "--json", "--csv", csv_arg];
-        let mut child = command(&args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the runner starts");
+        let (mut child, _watchdog) = process::spawn(command(&args).stdout(Stdio::piped()));
         let mut looks = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         for _ in 0..3 {
             let look = looks.next().expect("a look").expect("text");
@@ -137,11 +137,9 @@ mod watching {
             .expect("sleep starts");
         let id = watched.id().to_string();
         let args = ["--watch", "--interval", "0.02", "--json", "--pid", &id];
-        let mut child = command(&args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the runner starts");
+        let mut command = command(&args);
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let (mut child, _watchdog) = process::spawn(command);
         let mut looks = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut first = String::new();
         looks.read_line(&mut first).expect("a look");
@@ -166,10 +164,7 @@ mod watching {
     #[test]
     fn it_ends_when_nobody_reads_any_more() {
         let args = ["--watch", "--interval", "0.02", "--json"];
-        let mut child = command(&args)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the runner starts");
+        let (mut child, _watchdog) = process::spawn(command(&args).stdout(Stdio::piped()));
         let mut looks = BufReader::new(child.stdout.take().expect("a pipe"));
         looks.read_line(&mut String::new()).expect("a look");
         drop(looks);

@@ -1,5 +1,8 @@
 //! `plan` as a user meets it: the real runner, one process a test.
 
+#[path = "../../tests/process/mod.rs"]
+mod process;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -14,7 +17,7 @@ fn runner(args: &[&str]) -> Output {
         // Where burn loads first; tests are built with a GPU backend too.
         .env("BURN_DEVICE", "flex")
         .env_remove("BURN_MEMOPT_DEVICE");
-    command.output().expect("the runner starts")
+    process::output(&mut command)
 }
 
 fn plan(model: &str, args: &[&str]) -> Output {
@@ -116,7 +119,7 @@ fn the_table_gives_every_choice_its_reason() {
         "micro-batch      2 × 1",
         "predicted peak",
         "measured peak",
-        "cargo xtask train watermark --precision f32",
+        "burn-memopt train watermark --precision f32",
         "--base-channels 8",
     ] {
         assert!(table.contains(words), "{words:?} is missing in\n{table}");

@@ -28,7 +28,7 @@ fn checkpoint(folder: &TempDir, golden: &str, name: &str) -> PathBuf {
 fn weights(args: &[&str]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_burn-memopt"));
     command.arg("weights").args(args);
-    Run::of(command.output().expect("the runner starts"))
+    Run::new(&mut command)
 }
 
 fn text(path: &Path) -> &str {

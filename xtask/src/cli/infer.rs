@@ -33,7 +33,7 @@ pub enum InferModel {
 /// Serialized they are flat, as settings files are.
 #[derive(Clone, Debug, Args, Serialize)]
 pub struct InferFlags {
-    /// Artifact folder of `cargo xtask train unet` or `train watermark`; its last save is used.
+    /// Artifact folder of `train unet` or `train watermark`; its last save is used.
     #[arg(long, value_name = "DIR", help_heading = "Files")]
     #[serde(skip)]
     pub model: PathBuf,

@@ -22,7 +22,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::cli::{InferArgs, InferFlags, InferModel};
-use crate::interrupt::{Interrupt, quoted};
+use crate::interrupt::{Interrupt, program, quoted};
 use crate::settings::InferSettings;
 use crate::train::precision;
 use cut::Cutter;
@@ -122,5 +122,6 @@ fn many(mut session: Session, folder: &Path, targets: &[Target], flags: &InferFl
 fn interrupted() -> String {
     let words: Vec<_> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
     let command = words.join(" ");
-    format!("interrupted; what is done is kept, go on with\n  cargo xtask {command}")
+    let program = program();
+    format!("interrupted; what is done is kept, resume with\n  {program} {command}")
 }

@@ -14,6 +14,7 @@ use burn_memopt_models::unet::UNet;
 
 use super::identity::FileIdentity;
 use crate::choices::LossChoice;
+use crate::interrupt::program;
 use crate::run_dir::{RunDir, SavedState};
 use crate::settings::{
     ModelSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError, WatermarkSettings,
@@ -163,9 +164,10 @@ fn read_normalization(root: &Path) -> Result<Normalization> {
     let path: PathBuf = root.join(NORMALIZATION_FILE);
     if fs::exists(&path).is_ok_and(|exists| !exists) {
         bail!(
-            "{} does not say how its frames were normalised, as it was trained by an earlier build; go \
-             on with it for one step, with cargo xtask train unet --resume, and it will",
-            root.display()
+            "{} does not say how its frames were normalised, as it was trained by an earlier build; \
+             train it for one more step, with {} train unet --resume, and it will",
+            root.display(),
+            program()
         );
     }
     Ok(Normalization::load(path)?)

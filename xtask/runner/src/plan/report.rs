@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::WorkFlags;
+use crate::interrupt::program;
 
 /// A plan that was verified. Serialised, it is the object that `--json` prints.
 #[derive(Debug, Serialize)]
@@ -118,7 +119,7 @@ impl Report {
         } else {
             "infer"
         };
-        self.command = format!("cargo xtask {verb} {} {}", self.model, flags.join(" "));
+        self.command = format!("{} {verb} {} {}", program(), self.model, flags.join(" "));
         Ok(self)
     }
 }

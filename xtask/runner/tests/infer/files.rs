@@ -7,6 +7,7 @@ use burn_memopt_models::unet::NormKind;
 use image::{DynamicImage, GrayImage, ImageFormat};
 
 use crate::plain::{by_default, densities, probabilities};
+use crate::runner::process;
 use crate::{
     assert_close, counting, event, infer, masking, plain_command, read_stack, write_stack,
 };
@@ -193,7 +194,7 @@ fn people_get_a_table() {
     write_stack(&place.path("in.tif"), 2, 16, 16);
     let [model, input, output] = ["model", "in.tif", "out.tif"].map(|name| place.arg(name));
     let files = ["--model", &model, "--input", &input, "--output", &output];
-    let run = plain_command(&files).output().expect("the runner starts");
+    let run = process::output(&mut plain_command(&files));
     assert!(run.status.success());
     let [table, said] =
         [run.stdout, run.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rstest::rstest;
 use serde_json::Value;
 
-use crate::runner::Workplace;
+use crate::runner::{Workplace, process};
 use crate::{command, counting, event, infer, write_stack};
 
 /// Windows of 64 pixels, a quarter of which is shared: 48 apart, over 1000 by 600 pixels.
@@ -26,8 +26,9 @@ fn run_until_stopped(place: &Workplace, output: &str, signal: &str) -> (Option<i
     let [model, input, output] = ["model", "in.tif", output].map(|name| place.arg(name));
     let files = ["--model", &model, "--input", &input, "--output", &output];
     let mut command = command(&[&files[..], &WINDOWS].concat());
+    command.env("BURN_MEMOPT_PROGRAM", "cargo xtask");
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the runner starts");
+    let (mut child, _watchdog) = process::spawn(command);
     let mut lines = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
     loop {
         let line = lines.next().expect("a run that lasts").expect("UTF-8");

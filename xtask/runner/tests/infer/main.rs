@@ -38,8 +38,7 @@ fn plain_command(args: &[&str]) -> Command {
 fn infer(place: &Workplace, model: &str, input: &str, output: &str, args: &[&str]) -> Run {
     let [model, input, output] = [model, input, output].map(|name| place.arg(name));
     let files = ["--model", &model, "--input", &input, "--output", &output];
-    let output = command(&[&files, args].concat()).output();
-    Run::of(output.expect("the runner starts"))
+    Run::new(&mut command(&[&files, args].concat()))
 }
 
 /// A network that counts in frames, trained for two steps, in the folder `model`.

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
-use crate::runner::{Run, Workplace, command, frames};
+use crate::runner::{Run, Workplace, command, frames, process};
 
 #[test]
 fn an_interrupted_run_goes_on_to_the_frames_of_one_that_was_not() {
@@ -13,11 +13,8 @@ fn an_interrupted_run_goes_on_to_the_frames_of_one_that_was_not() {
 
     let args = place.args("a", "cut");
     let mut command = command(args.iter().map(String::as_str));
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let (mut child, _watchdog) = process::spawn(command);
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut said = String::new();
     // Some frames are finished, and others are not.

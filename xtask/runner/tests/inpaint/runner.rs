@@ -13,7 +13,7 @@ use burn_memopt_datasets::video::{FrameFolder, FrameFormat, VideoFrame};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use run_output::Run;
+pub use run_output::{Run, process};
 
 /// What keeps a run short: one step of optical flow, and few frames at once.
 pub const SHORT: [&str; 8] = [
@@ -90,7 +90,7 @@ pub fn command<'a>(args: impl IntoIterator<Item = &'a str>) -> Command {
 
 /// Runs the runner to its end.
 pub fn run<'a>(args: impl IntoIterator<Item = &'a str>) -> Run {
-    Run::of(command(args).output().expect("the runner starts"))
+    Run::new(&mut command(args))
 }
 
 impl Run {

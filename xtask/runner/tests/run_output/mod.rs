@@ -1,6 +1,9 @@
 //! What a run of the real runner left behind, shared by the tests of its commands.
 
-use std::process::Output;
+#[path = "../../../tests/process/mod.rs"]
+pub mod process;
+
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -12,6 +15,11 @@ pub struct Run {
 }
 
 impl Run {
+    /// Runs a process to its end.
+    pub fn new(command: &mut Command) -> Self {
+        Self::of(process::output(command))
+    }
+
     pub fn of(output: Output) -> Self {
         let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
         let parse = |line| serde_json::from_str(line).expect("a JSON object a line");

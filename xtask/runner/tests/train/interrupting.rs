@@ -6,12 +6,12 @@ use std::process::{Child, Command, Stdio};
 
 use rstest::rstest;
 
+use crate::runner::process::{self, Watchdog};
 use crate::runner::{Run, TINY, Workplace, command};
 
-fn start(args: &[&str]) -> Child {
+fn start(args: &[&str]) -> (Child, Watchdog) {
     let mut command = command(args);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.spawn().expect("the runner starts")
+    process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
 fn send(signal: &str, child: &Child) {
@@ -37,7 +37,7 @@ fn an_interrupted_run_saves_and_goes_on_as_if_nothing_had_been(#[case] signal: &
     let place = Workplace::new();
     let dir = place.arg("cut");
     let args = [&TINY[..], &["--steps", "100000", "--artifact-dir", &dir]].concat();
-    let mut child = start(&args);
+    let (mut child, _watchdog) = start(&args);
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     let mut said = wait_for("\"step\":3,", &mut stdout);
     send(signal, &child);
@@ -47,7 +47,7 @@ fn an_interrupted_run_saves_and_goes_on_as_if_nothing_had_been(#[case] signal: &
     let cut = Run::of(output).succeeded();
     assert!(
         cut.stderr
-            .contains(&format!("cargo xtask train unet --resume {dir}")),
+            .contains(&format!("burn-memopt train unet --resume {dir}")),
         "{}",
         cut.stderr
     );
@@ -76,7 +76,7 @@ fn a_second_interruption_ends_at_once() {
         "--batch-size",
         "64",
     ];
-    let mut child = start(&[&slow[..], &["--artifact-dir", &dir]].concat());
+    let (mut child, _watchdog) = start(&[&slow[..], &["--artifact-dir", &dir]].concat());
     let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
     wait_for("\"start\"", &mut stdout);
     let mut stderr = BufReader::new(child.stderr.take().expect("stderr is piped"));

@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub use run_output::Run;
+pub use run_output::{Run, process};
 
 /// A network and batches so small that a step takes milliseconds.
 pub const TINY: [&str; 6] = ["--base-channels", "4", "--depth", "1", "--batch-size", "2"];
@@ -109,8 +109,7 @@ pub fn run(args: &[&str]) -> Run {
 }
 
 fn run_model(model: &str, args: &[&str]) -> Run {
-    let output = command_of(model, args).output();
-    Run::of(output.expect("the runner starts"))
+    Run::new(&mut command_of(model, args))
 }
 
 impl Run {

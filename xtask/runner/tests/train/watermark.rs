@@ -116,7 +116,7 @@ fn only_the_same_images_and_the_same_model_are_gone_on_with() {
         .failed(2, &["keeps its image_size", "32", "48"]);
     place
         .resume("a", &["--steps", "9", "--lr", "1e30"])
-        .failed(1, &["cargo xtask train watermark --resume"]);
+        .failed(1, &["burn-memopt train watermark --resume"]);
     let unet = Workplace::new();
     unet.resume(&place.arg("a"), &["--steps", "2"])
         .failed(1, &["the model watermark", "the model unet"]);
