@@ -4,12 +4,12 @@ use burn::{
 };
 use burn_memopt::{
     accumulate::GradientAccumulator,
+    budget::{Request, Settings, Technique, Verified, verify},
     grad_checkpoint::Policy,
     memory::{
         Bytes, PeakMeter,
         estimate::{BlockFit, CalibrateError, ModelBytes, Workload, calibrate, peak_of_step},
         on_host,
-        plan::{Choice, Request, Technique, Verified, verified},
     },
     precision::Precision,
 };
@@ -97,25 +97,25 @@ impl Work {
     fn plan(&self, budget: Bytes) -> Result<Verified, String> {
         let bytes = ModelBytes::of(&self.unet);
         let workload = self.workload();
-        let request = Request::training(budget, workload.batch_size, workload.size)
-            .with_gradients(bytes.gradients)
-            .with_batch_statistics(bytes.has_batch_statistics);
+        let request = Request {
+            gradients: bytes.gradients,
+            has_batch_statistics: bytes.has_batch_statistics,
+            ..Request::training(budget, workload.batch_size, workload.size)
+        };
         let techniques = self.techniques().map_err(|error| error.to_string())?;
-        let run = |choice: &Choice| {
-            let unet = self.cut(choice);
+        let run = |settings: &Settings| {
+            let unet = self.cut(settings);
             peak_of_step(&self.device, |meter| {
-                drop(self.step(&unet, choice.micro_batch_size, || meter.sample()));
+                drop(self.step(&unet, settings.micro_batch_size, || meter.sample()));
                 Ok(())
             })
         };
-        verified(&request, techniques, run).map_err(|error| error.to_string())
+        verify(&request, techniques, run).map_err(|error| error.to_string())
     }
 
-    fn cut(&self, choice: &Choice) -> UNet {
-        match &choice.cut {
-            Some(cut) => self.unet.clone().with_grad_checkpoint(cut),
-            None => self.unet.clone().with_grad_checkpoint(choice.policy),
-        }
+    fn cut(&self, settings: &Settings) -> UNet {
+        let cut = settings.cut_or_policy();
+        self.unet.clone().with_grad_checkpoint(cut)
     }
 
     /// The gradients of the batch; `between` runs after every forward pass.
@@ -149,11 +149,14 @@ pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), String
     let planned = work.plan(Bytes::new(plain_peak.get() * PERCENT / 100))?;
     let choice = &planned.choice;
     eprintln!("{choice}");
-    let unet = work.cut(choice);
+    let settings = &choice.settings;
+    let unet = work.cut(settings);
     let plain = Variant::new("plain", || work.step(&work.unet, BATCH_SIZE, || ()));
-    let plan = Variant::new("plan", || work.step(&unet, choice.micro_batch_size, || ()));
+    let plan = Variant::new("plan", || {
+        work.step(&unet, settings.micro_batch_size, || ())
+    });
     let plan = plan.with_prediction(choice.predicted_peak);
-    let plan = match choice.accumulation_steps {
+    let plan = match settings.accumulation_steps {
         1 => plan,
         // Batch statistics are those of a micro-batch.
         _ => plan.with_other_gradients(),

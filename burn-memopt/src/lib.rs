@@ -10,6 +10,7 @@
 //! | adaptive batches | a batch to what memory allows | batches that failed, again | yes | [`batch`] |
 //! | sub-videos | a video to a few frames at a time | frames that are read twice | by the stage | [`clip`] |
 //! | all of them in one step | the above together | the above together | as its parts | [`train`] |
+//! | planning | what runs, to a budget | small runs before | predicted, then checked by running | [`budget`] |
 //! | measuring | nothing; it tells | nearly nothing on the CPU; readings on a GPU | on the CPU; sampled on GPUs | [`memory`] |
 //!
 //! The [`guide`] shows each technique with examples that run. They combine:
@@ -63,6 +64,7 @@
 
 pub mod accumulate;
 pub mod batch;
+pub mod budget;
 pub mod chunked;
 pub mod clip;
 pub mod files;

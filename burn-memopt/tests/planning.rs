@@ -66,7 +66,7 @@ fn budgets_of_ten_to_a_hundred_percent_are_kept_and_peaks_never_rise() {
         let plan = match chain(&blocks).plan(Policy::Budget(budget), x.clone()) {
             Ok(plan) => plan,
             Err(PlanError::Budget(error)) => {
-                assert!(error.minimum > budget, "{error}");
+                assert!(error.least > budget, "{error}");
                 continue;
             }
             Err(error) => panic!("{error}"),
@@ -187,7 +187,7 @@ fn an_impossible_budget_says_the_least_that_would_do() {
         panic!("a budget of 1 KiB must be refused");
     };
     // Following the advice, as it reads, is enough.
-    let shown = error.minimum.to_string();
+    let shown = error.least.to_string();
     assert!(error.to_string().contains(&format!("allow {shown}")));
     assert!(try_budget(shown.parse().unwrap()).is_ok());
 

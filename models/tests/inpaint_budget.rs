@@ -9,7 +9,7 @@ use burn_memopt::chunked::BoxError;
 use burn_memopt::memory::{Bytes, CountingAllocator, live, peak, reset_peak};
 use burn_memopt_models::propainter::ProPainter;
 use burn_memopt_models::propainter::inpaint::{
-    BudgetRequest, Footage, FrameSink, InpaintConfig, InpaintProgress, Inpainter, Ladder, Stage,
+    BudgetRequest, Footage, FrameSink, InpaintConfig, InpaintProgress, Inpainter, Stage, Values,
     Workload, choose,
 };
 
@@ -126,15 +126,15 @@ fn what_stages_take_is_estimated_from_above_and_budgets_are_kept() {
     for mib in [4096, 512, 400] {
         let request = BudgetRequest {
             config: config(80),
-            subvideo_lengths: Ladder::of([80, 5]),
+            subvideo_lengths: Values::new([80, 5]),
             ..BudgetRequest::new(Bytes::mib(mib), [64, 96], 6)
         };
         let choice = choose(&request).expect("it is enough");
-        let highest = measured(&choice.workload)
+        let highest = measured(&choice.settings)
             .into_iter()
             .max()
             .unwrap_or_default();
-        let all = choice.workload.weights() + Bytes::new(highest);
+        let all = choice.settings.weights() + Bytes::new(highest);
         println!("{mib} MiB: {all} of {} predicted", choice.predicted_peak);
         assert!(all <= choice.predicted_peak && choice.predicted_peak <= request.budget);
     }

@@ -10,11 +10,11 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::accumulate::GradientAccumulator;
+use burn_memopt::budget::{Request, Settings, Technique, Verified, VerifyError, verify};
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{
     BlockFit, ModelBytes, OptimizerKind, Workload, calibrate, peak_of_step,
 };
-use burn_memopt::memory::plan::{Choice, Request, Technique, Verified, VerifyError, verified};
 use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter, live, on_host};
 use burn_memopt::precision::Precision;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
@@ -113,11 +113,9 @@ impl Work {
         peak_of_step(&self.device, step).unwrap()
     }
 
-    fn cut(&self, choice: &Choice) -> UNet {
-        match &choice.cut {
-            Some(cut) => self.unet.clone().with_grad_checkpoint(cut),
-            None => self.unet.clone().with_grad_checkpoint(choice.policy),
-        }
+    fn cut(&self, settings: &Settings) -> UNet {
+        let cut = settings.cut_or_policy();
+        self.unet.clone().with_grad_checkpoint(cut)
     }
 
     fn plan(
@@ -127,13 +125,15 @@ impl Work {
     ) -> Result<Verified, VerifyError<std::io::Error>> {
         let bytes = ModelBytes::of(&self.unet);
         let workload = self.workload();
-        let request = Request::training(budget, workload.batch_size, workload.size)
-            .with_trial_limit(Bytes::mib(64))
-            .with_gradients(bytes.gradients)
+        let request = Request {
+            trial_limit: Bytes::mib(64),
+            gradients: bytes.gradients,
             // Recomputation first, so that cuts are put to the test.
-            .with_batch_statistics(true);
-        verified(&request, techniques, |choice| {
-            Ok(self.peak(&self.cut(choice), choice.micro_batch_size))
+            has_batch_statistics: true,
+            ..Request::training(budget, workload.batch_size, workload.size)
+        };
+        verify(&request, techniques, |settings| {
+            Ok(self.peak(&self.cut(settings), settings.micro_batch_size))
         })
     }
 
@@ -150,7 +150,8 @@ impl Work {
         let planned = planned.map_err(|error| format!("{percent} % of {plain}: {error}"))?;
         assert!(planned.measured_peak <= budget, "{planned:?}");
         let choice = &planned.choice;
-        let measured = self.peak(&self.cut(choice), choice.micro_batch_size);
+        let settings = &choice.settings;
+        let measured = self.peak(&self.cut(settings), settings.micro_batch_size);
         let report = format!(
             "{percent} % of {plain}: {measured} measured, {} runs\n{choice}",
             planned.rounds.len()
@@ -214,7 +215,7 @@ fn budgets_of_a_tenth_to_all_of_the_plain_peak_are_kept_and_peaks_never_rise() {
         let plan = match work.unet.plan(Policy::Budget(budget), work.images.clone()) {
             Ok(plan) => plan,
             Err(PlanError::Budget(error)) => {
-                assert!(error.minimum > budget, "{error}");
+                assert!(error.least > budget, "{error}");
                 continue;
             }
             Err(error) => panic!("{error}"),

@@ -16,9 +16,9 @@ pub enum BatchError {
         item: usize,
         /// Sizes that did not fit, in the order in which they were tried.
         tried: Vec<usize>,
-        /// How the last one failed; `None` if its estimate did not fit.
+        /// How the last one failed.
         #[source]
-        source: Option<BoxError>,
+        source: BoxError,
     },
     /// The device answers nothing any more: the process has to be started again.
     #[error("the device is lost at item {item}: start again from there in a new process")]

@@ -1,10 +1,12 @@
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use burn::tensor::Device;
 
 use super::{BatchError, BatchReport, BatchSize, BatchSizeConfig, Failure, HostEstimate};
+use crate::budget::{Attempt, catch_out_of_memory, retry};
 use crate::chunked::BoxError;
 use crate::memory::{MemoryManager, PeakMeter, PressureConfig, on_host};
+
+/// Why a batch was not run.
+const TOO_LARGE: &str = "it is estimated to need more memory than is free";
 
 /// Runs batches, each as large as memory allows, and learns from each how large that is.
 ///
@@ -109,43 +111,40 @@ impl BatchRunner {
     }
 
     /// Runs the first of `items`, as many as [`next_size`](Self::next_size) says, fewer if these do
-    /// not fit, and answers their results, one an item. `run` must read them from the device, so that
+    /// not fit, and returns their results, one for each item. `run` must read them from the device, so that
     /// lack of memory shows.
     ///
     /// # Errors
     /// If not even the smallest batch fits, or anything else fails.
     ///
     /// # Panics
-    /// As `run` does, unless it panics for lack of memory; and if it answers another number of
-    /// results than it was given items.
+    /// As `run` does, unless it panics for lack of memory; and if it returns another number of
+    /// results than it got items.
     pub fn run<I, O, E: Into<BoxError>>(
         &mut self,
         items: &[I],
         mut run: impl FnMut(&[I]) -> Result<Vec<O>, E>,
     ) -> Result<Vec<O>, BatchError> {
         let mut tried = Vec::new();
-        loop {
-            let size = self.next_size().min(items.len());
-            let source = match self.is_estimated_to_fit(size) {
-                true => match self.attempt(&items[..size], &mut run)? {
-                    Ok(results) => return Ok(results),
-                    Err(source) => Some(source),
-                },
-                false => None,
-            };
-            if let Some(device) = &self.device {
-                device.memory_cleanup();
-            }
-            tried.push(size);
-            self.report.failed_sizes.push(size);
-            if !self.shrink_below(size) {
-                return Err(BatchError::OutOfMemory {
+        let devices: Vec<_> = self.device.iter().cloned().collect();
+        retry(
+            self,
+            &devices,
+            |runner| runner.attempt(items, &mut run),
+            |runner, source| {
+                let size = runner.next_size().min(items.len());
+                tried.push(size);
+                runner.report.failed_sizes.push(size);
+                if runner.shrink_below(size) {
+                    return Ok(());
+                }
+                Err(BatchError::OutOfMemory {
                     item: 0,
-                    tried,
+                    tried: std::mem::take(&mut tried),
                     source,
-                });
-            }
-        }
+                })
+            },
+        )
     }
 
     fn is_estimated_to_fit(&mut self, size: usize) -> bool {
@@ -153,45 +152,44 @@ impl BatchRunner {
         fits && (self.fits)(size)
     }
 
-    /// Runs a batch; the inner error is lack of memory.
+    /// Runs one batch, unless it is estimated not to fit.
     fn attempt<I, O, E: Into<BoxError>>(
         &mut self,
-        batch: &[I],
+        items: &[I],
         run: &mut impl FnMut(&[I]) -> Result<Vec<O>, E>,
-    ) -> Result<Result<Vec<O>, BoxError>, BatchError> {
-        let size = batch.len();
+    ) -> Result<Vec<O>, Attempt<BatchError>> {
+        let size = self.next_size().min(items.len());
+        if !self.is_estimated_to_fit(size) {
+            return Err(Attempt::OutOfMemory(TOO_LARGE.into()));
+        }
         let device = self.device.as_ref().filter(|_| self.estimate.is_some());
         let meter = device.map(PeakMeter::start);
-        match catch_unwind(AssertUnwindSafe(|| run(batch))) {
-            Ok(Ok(results)) => {
-                let num_results = results.len();
-                assert_eq!(
-                    num_results, size,
-                    "a batch must have one result for each of its items"
-                );
-                if let (Some(estimate), Some(meter)) = (&mut self.estimate, meter) {
-                    estimate.measured(meter.finish(), size);
-                }
-                self.succeed(size);
-                Ok(Ok(results))
-            }
-            Ok(Err(error)) => {
+        let results = catch_out_of_memory(|| {
+            run(&items[..size]).map_err(|error| {
                 let source = error.into();
                 match Failure::of(&*source) {
-                    Failure::OutOfMemory { .. } => Ok(Err(source)),
-                    Failure::DevicePoisoned => Err(BatchError::DevicePoisoned { item: 0, source }),
-                    Failure::Other => Err(BatchError::Failed {
+                    Failure::OutOfMemory { .. } => Attempt::OutOfMemory(source),
+                    Failure::DevicePoisoned => {
+                        Attempt::Failed(BatchError::DevicePoisoned { item: 0, source })
+                    }
+                    Failure::Other => Attempt::Failed(BatchError::Failed {
                         item: 0,
                         size,
                         source,
                     }),
                 }
-            }
-            Err(panic) => match Failure::of_panic(&*panic) {
-                Failure::OutOfMemory { .. } => Ok(Err(Failure::panic_text(&*panic).into())),
-                _ => resume_unwind(panic),
-            },
+            })
+        })?;
+        assert_eq!(
+            results.len(),
+            size,
+            "a batch must have one result for each of its items"
+        );
+        if let (Some(estimate), Some(meter)) = (&mut self.estimate, meter) {
+            estimate.measured(meter.finish(), size);
         }
+        self.succeed(size);
+        Ok(results)
     }
 
     fn succeed(&mut self, size: usize) {

@@ -96,7 +96,7 @@ mod walk;
 
 pub use chain::{Chain, checkpoint_sequential};
 pub use own_gradient::own_gradient;
-pub use plan::{BlockCost, BudgetError, Plan};
+pub use plan::{BlockCost, Plan};
 pub use policy::{Cut, ParsePolicyError, Policy};
 pub use profile::{PlanError, UnmeasuredError};
 pub use randomness::{RandomStreamGuard, SegmentSeed, hold_random_stream, share_seed};

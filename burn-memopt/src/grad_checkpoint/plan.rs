@@ -3,6 +3,7 @@ use serde::{Deserialize, Serialize};
 use super::Span;
 use super::boundaries::Boundaries;
 use super::schedule::Schedules;
+use crate::budget::{BudgetError, Ladder};
 use crate::memory::Bytes;
 
 /// Extra work that [`Policy::Least`](super::Policy::Least) accepts, in forward passes of the chain.
@@ -51,19 +52,6 @@ pub struct Plan {
     pub recomputed: f64,
 }
 
-/// No cut of the chain fits the budget.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a budget of {budget} for activations and gradients is below the least that any cut of the \
-     model needs, {minimum}: allow {minimum}, or make the batch or the input smaller"
-)]
-pub struct BudgetError {
-    /// The budget asked for.
-    pub budget: Bytes,
-    /// The lowest peak of any cut.
-    pub minimum: Bytes,
-}
-
 impl Plan {
     /// Predicts the peak of a given cut.
     ///
@@ -99,29 +87,27 @@ impl Plan {
     /// Beaumont et al. 2019, *Optimal checkpointing for heterogeneous chains*,
     /// arXiv:1911.13214, section 4.
     pub fn within(budget: Bytes, costs: &[BlockCost]) -> Result<Self, BudgetError> {
-        let schedules = Schedules::new(costs);
-        let plans = schedules.worth_having();
-        let fitting = plans.iter().find(|choice| choice.peak <= budget.get());
-        match fitting {
-            Some(choice) => Ok(Self::predict(schedules.spans_of(choice), costs)),
-            None => Err(BudgetError {
-                budget,
-                minimum: Bytes::new(plans.last().map_or(0, |least| least.peak)),
-            }),
-        }
+        let plans = Ladder::new(Self::worth_having(costs), |plan| plan.predicted_peak);
+        plans.within(budget).map(|(plan, _)| plan.clone())
     }
 
     /// The cut with the lowest predicted peak that recomputes no more than two
     /// forward passes of the chain. Some chains can go a little lower for much
     /// more time: [`within`](Self::within) a budget does.
     pub fn least(costs: &[BlockCost]) -> Self {
-        let forward: u64 = costs.iter().map(|cost| cost.work).sum();
-        let most = (forward as f64 * MOST_RECOMPUTED) as u64;
+        let mut plans = Self::worth_having(costs);
+        plans.retain(|plan| plan.recomputed <= MOST_RECOMPUTED);
+        plans
+            .pop()
+            .unwrap_or_else(|| Self::predict(Vec::new(), costs))
+    }
+
+    /// The cuts from the least recomputation to the lowest peak, without those that
+    /// save next to nothing over a faster one.
+    pub(crate) fn worth_having(costs: &[BlockCost]) -> Vec<Self> {
         let schedules = Schedules::new(costs);
-        let mut plans = schedules.worth_having();
-        plans.retain(|choice| choice.work <= most);
-        let least = plans.last().map(|choice| schedules.spans_of(choice));
-        Self::predict(least.unwrap_or_default(), costs)
+        let plan = |point| Self::predict(schedules.spans_of(point), costs);
+        schedules.worth_having().iter().map(plan).collect()
     }
 }
 
@@ -149,9 +135,9 @@ mod tests {
     fn an_impossible_budget_says_the_least_that_would_do() {
         let costs = equal_blocks(4);
         let error = Plan::within(Bytes::new(1), &costs).unwrap_err();
-        assert!(error.minimum > Bytes::new(100));
-        assert!(Plan::within(error.minimum, &costs).is_ok());
-        assert!(Plan::within(Bytes::new(error.minimum.get() - 1), &costs).is_err());
+        assert!(error.least > Bytes::new(100));
+        assert!(Plan::within(error.least, &costs).is_ok());
+        assert!(Plan::within(Bytes::new(error.least.get() - 1), &costs).is_err());
     }
 
     #[test]

@@ -10,9 +10,8 @@ use burn_dispatch::Dispatch;
 
 use super::randomness::{hold_random_stream, inside_segment};
 use super::walk::Forward;
-use super::{
-    BlockCost, BudgetError, Chain, Plan, PlanError, Policy, Segment, SegmentSeed, Span, Tensors,
-};
+use super::{BlockCost, Chain, Plan, PlanError, Policy, Segment, SegmentSeed, Span, Tensors};
+use crate::budget::{BudgetError, budget_for, usable};
 use crate::memory::Bytes;
 
 /// Plans that are kept. A model needs one for each shape of its input.
@@ -54,10 +53,10 @@ where
         let Policy::Budget(budget) = policy else {
             return Ok(policy.plan(&costs)?);
         };
-        let usable = Bytes::new(budget.get() - budget.get() / 100);
-        let plan = Plan::within(usable, &costs).map_err(|error| BudgetError {
+        let plan = Plan::within(usable(budget), &costs).map_err(|error| BudgetError {
             budget,
-            minimum: advised(error.minimum),
+            least: advised(error.least),
+            ..error
         })?;
         Ok(plan)
     }
@@ -152,10 +151,10 @@ fn rounded(costs: Vec<BlockCost>) -> Vec<BlockCost> {
     costs.iter().map(round_all).collect()
 }
 
-/// The least amount that can be shown with few digits and surely does: two
-/// percent more, for what is left free and for the next profile, rounded up.
-fn advised(minimum: Bytes) -> Bytes {
-    (minimum + Bytes::new(minimum.get() / 50)).to_advise()
+/// The least amount that can be shown with few digits and surely does: one percent
+/// more for what is left free, and one for the next profile.
+fn advised(least: Bytes) -> Bytes {
+    budget_for(budget_for(least)).to_advise()
 }
 
 /// Floating-point parameters: which they are, and which of them are tracked.

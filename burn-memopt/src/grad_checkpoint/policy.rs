@@ -2,7 +2,8 @@ use core::{fmt, ops::Range, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{BlockCost, BudgetError, Plan, Span};
+use super::{BlockCost, Plan, Span};
+use crate::budget::BudgetError;
 use crate::memory::Bytes;
 
 /// Where a chain of blocks is cut into segments that are recomputed.

@@ -8,10 +8,11 @@ use burn_dispatch::Dispatch;
 use super::links::Waiting;
 use super::walk::Forward;
 use super::{
-    BlockCost, BudgetError, Chain, Span, Tensors,
+    BlockCost, Chain, Span, Tensors,
     segment::untape,
     tape::{self, is_autodiff_float},
 };
+use crate::budget::BudgetError;
 use crate::memory::{Bytes, PeakMeter, live_on};
 
 /// Runs of a block that count; one before them warms up.

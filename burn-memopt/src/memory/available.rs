@@ -1,17 +1,6 @@
 use burn::prelude::Device;
-use serde::Serialize;
 
-use super::{Bytes, MemoryMonitor, MemorySnapshot};
-
-/// What is free for an allocation that fits, or is not known not to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Available {
-    /// So much is free, which is enough.
-    Enough(Bytes),
-    /// The device does not report what is free: nothing was checked.
-    Unknown,
-}
+use super::{Bytes, DeviceMemory, MemoryMonitor, MemorySnapshot};
 
 /// An allocation is larger than what is free.
 #[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
@@ -29,16 +18,21 @@ pub struct NotAvailable {
     pub free: Bytes,
 }
 
-/// Compares `needed` with what is free where the tensors of `device` live.
-///
-/// Ask before a large allocation: a host does not refuse it but ends the process later, and a GPU
-/// fails only when a result is read.
+/// What is free for the tensors of `device`; `None` if it is not reported.
 ///
 /// # Exactness
 /// As exact as what host and card report at this moment; other processes may take it the next.
 /// Pages that this process keeps on the device for reuse count as free, although a single large
-/// allocation may not fit into them. Where nothing is reported the answer is
-/// [`Available::Unknown`], not an error.
+/// allocation may not fit into them.
+pub fn free_on(device: &Device) -> Option<Bytes> {
+    MemoryMonitor::new([device.clone()]).snapshot().free()
+}
+
+/// Compares `needed` with what is [free](free_on) for the tensors of `device`, and returns that; `None`
+/// if it is not reported, so that nothing was checked.
+///
+/// Ask before a large allocation: a host does not refuse it but ends the process later, and a GPU
+/// fails only when a result is read.
 ///
 /// # Errors
 /// If less is free than needed, with both amounts.
@@ -52,54 +46,49 @@ pub struct NotAvailable {
 /// let error = check_available(Bytes::MAX, &Device::flex()).unwrap_err();
 /// assert_eq!(error.place, "the host");
 /// ```
-pub fn check_available(needed: Bytes, device: &Device) -> Result<Available, NotAvailable> {
+pub fn check_available(needed: Bytes, device: &Device) -> Result<Option<Bytes>, NotAvailable> {
     MemoryMonitor::new([device.clone()])
         .snapshot()
         .check_available(needed)
 }
 
 impl MemorySnapshot {
-    /// Compares `needed` with what was free on the monitored devices, each of them, or on the host
-    /// if none has memory of its own; as [`check_available`] does.
-    ///
-    /// # Errors
-    /// If less was free than needed.
-    pub fn check_available(&self, needed: Bytes) -> Result<Available, NotAvailable> {
-        let mut places = self.devices.iter().map(|device| {
-            let kept = device.bytes_reserved.zip(device.bytes_in_use);
-            let kept = kept.map_or(Bytes::ZERO, |(reserved, in_use)| reserved - in_use);
-            (device.name.as_str(), device.free.map(|free| free + kept))
-        });
-        let Some(first) = places.next() else {
-            return compare("the host", self.host_available, needed);
-        };
-        places.try_fold(compare(first.0, first.1, needed)?, |known, (name, free)| {
-            Ok(match (known, compare(name, free, needed)?) {
-                (Available::Enough(one), Available::Enough(other)) => {
-                    Available::Enough(one.min(other))
-                }
-                _ => Available::Unknown,
-            })
-        })
+    /// What is free on the first monitored device that has memory of its own, on the host if there is
+    /// none; `None` is unknown.
+    pub(crate) fn free(&self) -> Option<Bytes> {
+        match self.devices.first() {
+            Some(device) => device.free.map(|free| free + device.kept_for_reuse()),
+            None => self.host_available,
+        }
+    }
+
+    fn check_available(&self, needed: Bytes) -> Result<Option<Bytes>, NotAvailable> {
+        match self.free() {
+            Some(free) if free < needed => Err(NotAvailable {
+                place: match self.devices.first() {
+                    Some(device) => device.name.clone(),
+                    None => "the host".into(),
+                },
+                needed,
+                free,
+            }),
+            free => Ok(free),
+        }
     }
 }
 
-fn compare(place: &str, free: Option<Bytes>, needed: Bytes) -> Result<Available, NotAvailable> {
-    match free {
-        None => Ok(Available::Unknown),
-        Some(free) if needed <= free => Ok(Available::Enough(free)),
-        Some(free) => Err(NotAvailable {
-            place: place.into(),
-            needed,
-            free,
-        }),
+impl DeviceMemory {
+    fn kept_for_reuse(&self) -> Bytes {
+        match (self.bytes_reserved, self.bytes_in_use) {
+            (Some(reserved), Some(in_use)) => reserved - in_use,
+            _ => Bytes::ZERO,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::DeviceMemory;
 
     fn snapshot(host_available: Option<Bytes>, devices: Vec<DeviceMemory>) -> MemorySnapshot {
         MemorySnapshot {
@@ -125,11 +114,9 @@ mod tests {
 
     #[test]
     fn the_last_byte_fits_and_one_more_does_not() {
-        let host = snapshot(Some(Bytes::new(1000)), vec![]);
-        assert_eq!(
-            host.check_available(Bytes::new(1000)),
-            Ok(Available::Enough(Bytes::new(1000)))
-        );
+        let free = Bytes::new(1000);
+        let host = snapshot(Some(free), vec![]);
+        assert_eq!(host.check_available(free), Ok(Some(free)));
         let error = host.check_available(Bytes::new(1001)).unwrap_err();
         assert_eq!((error.needed.get(), error.free.get()), (1001, 1000));
         let text = error.to_string();
@@ -142,20 +129,17 @@ mod tests {
     #[test]
     fn a_device_with_memory_of_its_own_is_what_counts() {
         let both = snapshot(Some(Bytes::gib(64)), vec![card(Some(Bytes::mib(10)))]);
-        let enough = Available::Enough(Bytes::mib(12)); // pages kept for reuse are free
-        assert_eq!(both.check_available(Bytes::mib(12)), Ok(enough));
+        let free = Bytes::mib(12); // pages kept for reuse are free
+        assert_eq!(both.free(), Some(free));
+        assert_eq!(both.check_available(free), Ok(Some(free)));
         let error = both.check_available(Bytes::mib(13)).unwrap_err();
         assert_eq!(error.place, "a card");
     }
 
     #[test]
-    fn unknown_passes_and_says_so_unless_another_device_is_known_to_be_full() {
-        let unknown = Ok(Available::Unknown);
-        assert_eq!(snapshot(None, vec![]).check_available(Bytes::MAX), unknown);
+    fn unknown_passes_and_says_so() {
+        assert_eq!(snapshot(None, vec![]).check_available(Bytes::MAX), Ok(None));
         let silent = snapshot(Some(Bytes::kib(1)), vec![card(None)]);
-        assert_eq!(silent.check_available(Bytes::gib(1)), unknown);
-        let mixed = snapshot(None, vec![card(Some(Bytes::mib(1))), card(None)]);
-        assert_eq!(mixed.check_available(Bytes::mib(1)), unknown);
-        assert!(mixed.check_available(Bytes::gib(1)).is_err());
+        assert_eq!(silent.check_available(Bytes::gib(1)), Ok(None));
     }
 }

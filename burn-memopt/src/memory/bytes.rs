@@ -119,6 +119,15 @@ impl Bytes {
         }
     }
 
+    /// This amount times `factor`, rounded down.
+    ///
+    /// # Panics
+    /// If `factor` is negative or not a number.
+    pub fn scale(self, factor: f64) -> Self {
+        assert!(factor >= 0.0, "factor must be at least 0, got {factor}");
+        Self((self.0 as f64 * factor) as u64)
+    }
+
     /// This amount as a share of `whole`: 0.25 for a quarter, `None` if `whole` is zero.
     ///
     /// ```

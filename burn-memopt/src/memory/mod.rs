@@ -7,12 +7,12 @@
 //! | the peak of a piece of code on any device | [`PeakMeter`] | on the host; sampled on GPUs |
 //! | the same in benchmarks with criterion | `PeakBytes` (`criterion`) | on the host; sampled on GPUs |
 //! | what host, process and devices hold now | [`MemoryMonitor`] | as they report it |
-//! | whether an allocation fits | [`check_available`] | as they report it |
+//! | what is free, and whether an allocation fits | [`free_on`], [`check_available`] | as they report it |
 //! | what batches take, and the best size | `PerformanceMonitor` (`tools`) | time; memory as it is reported |
 //! | the course of a run: CSV, PNG, maxima, leaks | `MemoryTracker` (`tools`) | at its samples |
 //! | what data takes before it is loaded | [`estimate`] | for plain data; samples of the rest |
 //! | what a model takes at any batch and size | [`estimate`] | parameters; fitted activations |
-//! | the settings that keep a budget | [`plan`] | verified by running |
+//! | the settings that keep a budget | [`budget`](crate::budget) | verified by running |
 //! | how to load data in the memory there is | `advise` (`tools`) | borders to the byte |
 //!
 //! [`MemoryManager`] gives memory back when it becomes scarce.
@@ -34,7 +34,6 @@ mod meter;
 mod monitor;
 #[cfg(feature = "criterion")]
 mod peak_bytes;
-pub mod plan;
 mod pool_sampler;
 mod pressure;
 #[cfg(feature = "tools")]
@@ -43,7 +42,7 @@ mod tools;
 use burn::prelude::Device;
 
 pub use allocator::{CountingAllocator, live, peak, reset_peak};
-pub use available::{Available, NotAvailable, check_available};
+pub use available::{NotAvailable, check_available, free_on};
 pub use bytes::{Bytes, ParseBytesError};
 pub use host_copy::to_host;
 pub use manager::{Cleanup, CleanupTotals, MemoryManager, PressureReading};

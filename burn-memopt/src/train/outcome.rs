@@ -2,6 +2,7 @@ use burn::tensor::TensorReadError;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::list;
+use crate::chunked::BoxError;
 use crate::precision::{LossScaler, UnsupportedLayersError};
 
 /// The state of a [`TrainStep`](super::TrainStep) between two groups.
@@ -130,7 +131,7 @@ pub enum StepError {
         /// Sizes that did not fit, in the order in which they were tried.
         tried: Vec<usize>,
         /// What the device says of the last.
-        source: TensorReadError,
+        source: BoxError,
     },
     /// The model has layers that cannot run in the precision of the run.
     #[error("the training did not begin, since {0}")]

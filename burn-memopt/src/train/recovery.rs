@@ -1,17 +1,15 @@
 //! Steps that are undone when memory runs out.
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, TensorReadError};
+use burn::tensor::TensorReadError;
 use burn_backend::ExecutionError;
 
 use super::readable::try_read;
 use super::{MicroBatches, StepError, StepOutcome, TrainStep};
 use crate::batch::Failure;
+use crate::budget::{Attempt, catch_out_of_memory, retry};
 
 impl TrainStep {
     /// Steps the optimizer; if updates are undone, and this one cannot be read, model and optimizer
@@ -26,13 +24,15 @@ impl TrainStep {
             return (self.optimizer.step(lr, model, grads), Ok(()));
         }
         let before = (model.clone(), self.optimizer.clone());
-        let update = AssertUnwindSafe(|| self.optimizer.step(lr, model, grads));
-        let failed = match catch_unwind(update) {
-            Ok(updated) => match try_read(&updated) {
-                Ok(()) => return (updated, Ok(())),
-                Err(error) => error,
-            },
-            Err(panic) => error_of(panic),
+        let updated = catch_out_of_memory(|| {
+            let updated = self.optimizer.step(lr, model, grads);
+            try_read(&updated).map_err(Attempt::Failed)?;
+            Ok(updated)
+        });
+        let failed = match updated {
+            Ok(updated) => return (updated, Ok(())),
+            Err(Attempt::Failed(error)) => error,
+            Err(Attempt::OutOfMemory(why)) => ExecutionError::with_context(why.to_string()).into(),
         };
         let model;
         (model, self.optimizer) = before;
@@ -41,11 +41,11 @@ impl TrainStep {
 
     /// Makes one optimizer step of an effective batch, in micro-batches as large as memory allows.
     ///
-    /// `run` runs all of its micro-batches, of a size that it is given, through
-    /// [`micro_batch`](Self::micro_batch). If memory runs out, what it did is undone and it is asked
-    /// again, for the same items in smaller micro-batches: `parts` goes on with these. Set
-    /// [`undo_updates`](super::TrainStepConfig::undo_updates), lest an update that runs out of memory be
-    /// taken for one that was made.
+    /// `run` runs all of its micro-batches, of the size that it gets, through
+    /// [`micro_batch`](Self::micro_batch). If memory runs out, what it did is undone and it is
+    /// [called again](retry), for the same items in smaller micro-batches, which `parts` keeps. Set
+    /// [`undo_updates`](super::TrainStepConfig::undo_updates), so that an update that runs out of memory
+    /// is noticed.
     ///
     /// # Exactness
     /// The step is the one that a run makes which has this size from the beginning.
@@ -86,56 +86,53 @@ impl TrainStep {
     /// ```
     pub fn step_in_parts<M: Module, E: From<StepError>>(
         &mut self,
-        mut model: M,
+        model: M,
         lr: impl Into<ModuleLearningRate>,
         parts: &mut MicroBatches,
         mut run: impl FnMut(&mut Self, &M, usize) -> Result<(), E>,
     ) -> (M, Result<StepOutcome, E>) {
         let lr = lr.into();
-        loop {
-            let attempt = AssertUnwindSafe(|| run(self, &model, parts.size()));
-            let source = match catch_unwind(attempt) {
-                Ok(Ok(())) => {
-                    let (next, outcome) = self.flush(model, lr.clone());
-                    model = next;
-                    match outcome {
-                        Err(StepError::Device { source, .. }) if is_out_of_memory(&source) => {
-                            source
-                        }
-                        outcome => return (model, outcome.map_err(E::from)),
+        let devices = model.devices();
+        // A model that is updated moves through the optimizer.
+        let mut state = (self, Some(model), parts);
+        let outcome = retry(
+            &mut state,
+            &devices,
+            |(train, model, parts)| {
+                let current = model.take().expect(HELD);
+                let ran = catch_out_of_memory(|| {
+                    run(train, &current, parts.size()).map_err(Attempt::Failed)
+                });
+                let (next, outcome) = match ran {
+                    Ok(()) => train.flush(current, lr.clone()),
+                    Err(failed) => {
+                        train.group.undo(&current);
+                        *model = Some(current);
+                        return Err(failed);
                     }
+                };
+                *model = Some(next);
+                outcome.map_err(|error| match error {
+                    StepError::Device { source, .. } if Failure::of(&source).is_out_of_memory() => {
+                        Attempt::OutOfMemory(source.into())
+                    }
+                    error => Attempt::Failed(error.into()),
+                })
+            },
+            |(train, _, parts), source| {
+                if parts.shrink() {
+                    return Ok(());
                 }
-                Ok(Err(error)) => {
-                    self.group.undo(&model);
-                    return (model, Err(error));
-                }
-                Err(panic) => {
-                    self.group.undo(&model);
-                    error_of(panic)
-                }
-            };
-            model.devices().iter().for_each(Device::memory_cleanup);
-            if !parts.shrink() {
-                let (step, tried) = (self.state().steps + 1, parts.tried().to_vec());
                 let error = StepError::OutOfMemory {
-                    step,
-                    tried,
+                    step: train.state().steps + 1,
+                    tried: parts.tried().to_vec(),
                     source,
                 };
-                return (model, Err(error.into()));
-            }
-        }
+                Err(error.into())
+            },
+        );
+        (state.1.expect(HELD), outcome)
     }
 }
 
-fn is_out_of_memory(error: &TensorReadError) -> bool {
-    Failure::of(error).is_out_of_memory()
-}
-
-/// The lack of memory that a panic tells of; any other goes on.
-fn error_of(panic: Box<dyn Any + Send>) -> TensorReadError {
-    match Failure::of_panic(&*panic).is_out_of_memory() {
-        true => ExecutionError::with_context(Failure::panic_text(&*panic)).into(),
-        false => resume_unwind(panic),
-    }
-}
+const HELD: &str = "invariant: every attempt gives the model back";

@@ -114,7 +114,7 @@ proptest! {
             }
             Err(error) => {
                 let least = plans.iter().map(|p| p.predicted_peak).min().unwrap();
-                prop_assert_eq!(error.minimum, least);
+                prop_assert_eq!(error.least, least);
                 prop_assert!(least > budget);
             }
         }

@@ -17,7 +17,7 @@ use crate::memory::Bytes;
 /// Exact where the peak is affine in the pixels, or quadratic in the length, between the runs and
 /// beyond. A peak is the highest of many moments:
 /// beyond the runs the fit may be too low by what another moment overtakes it, hence
-/// [`plan`](crate::memory::plan) runs what it chose.
+/// [`budget::verify`](crate::budget::verify) runs what was chosen.
 ///
 /// # Example
 /// ```

@@ -1,72 +1,167 @@
 //! From a budget of memory to the settings that keep it, each with its reason; pure.
 
-mod request;
-
-use std::fmt;
-
+use burn_memopt::budget::{BudgetError, Choice, Ladder, Reason};
 use burn_memopt::memory::Bytes;
-use serde::Serialize;
+use burn_memopt::precision::Precision;
 
-pub use self::request::{BudgetRequest, Ladder};
-use self::request::{ORDER, Places, place};
-use super::{Setting, Workload};
+use super::{
+    InpaintConfig, NEIGHBOR_LENGTHS, REF_STRIDES, SUBVIDEO_LENGTHS, Setting, WORKING_MEMORY,
+    Workload,
+};
 
-/// A setting and why it was chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reason {
-    /// What was chosen.
-    pub setting: Setting,
-    /// The choice.
-    pub value: String,
-    /// Why not another.
-    pub why: String,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<16} {:<18} {}", self.setting, self.value, self.why)
-    }
-}
-
-/// Settings that keep a budget, and why each was chosen.
+/// Values that a setting may have, the best first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BudgetChoice {
-    /// What is to be computed, and how.
-    pub workload: Workload,
-    /// Highest live bytes.
-    pub predicted_peak: Bytes,
-    /// Why every setting is what it is.
-    pub reasons: Vec<Reason>,
+pub struct Values<T> {
+    values: Vec<T>,
+    /// Why there is only one.
+    why_only: &'static str,
 }
 
-impl fmt::Display for BudgetChoice {
-    /// A setting a line with its reason, then the predicted peak.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for reason in &self.reasons {
-            writeln!(f, "{reason}")?;
+impl<T: Copy> Values<T> {
+    /// These values.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn new(values: impl Into<Vec<T>>) -> Self {
+        let values = values.into();
+        assert!(!values.is_empty(), "a setting must have a value, got none");
+        Self {
+            values,
+            why_only: "nothing smaller is possible",
         }
-        write!(f, "{:<16} {}", "predicted peak", self.predicted_peak)
+    }
+
+    /// The value that was given, which stays.
+    pub fn given(value: T) -> Self {
+        Self::only(value, "as given")
+    }
+
+    /// This value, and why no other.
+    pub fn only(value: T, why: &'static str) -> Self {
+        Self {
+            values: vec![value],
+            why_only: why,
+        }
     }
 }
 
-/// No settings keep a budget.
-#[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
-#[error(
-    "{budget} are too little to complete this video: it needs at least {least}, with {with}; give \
-     that much, or leave out flags that ask for more"
-)]
-pub struct BudgetError {
-    /// What was given.
+/// What is to be completed, within which budget, and which settings may be chosen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BudgetRequest {
+    /// The most bytes that may be live, weights included.
     pub budget: Bytes,
-    /// The least that would do.
-    pub least: Bytes,
-    /// The settings that need so little.
-    pub with: String,
+    /// Frames of the video.
+    pub num_frames: usize,
+    /// What else is live, such as frames that are read.
+    pub beside: Bytes,
+    /// Videos that are worked on at a time, with the same weights.
+    pub side_by_side: usize,
+    /// Whether the networks compute in the memory of the host.
+    pub on_host: bool,
+    /// What is not chosen, such as the iterations of the flow.
+    pub config: InpaintConfig,
+    /// Height and width.
+    pub sizes: Values<[usize; 2]>,
+    /// Frames from one reference to the next.
+    pub ref_strides: Values<usize>,
+    /// Frames of a neighbourhood.
+    pub neighbor_lengths: Values<usize>,
+    /// Frames of a sub-video.
+    pub subvideo_lengths: Values<usize>,
+    /// What flow completion and the generator compute in.
+    pub precisions: Values<Precision>,
+    /// What is computed at a time where work can be divided.
+    pub working: Values<Bytes>,
+}
+
+/// The settings that are chosen. Those that are lowered last come first.
+const SETTINGS: [Setting; 6] = [
+    Setting::Size,
+    Setting::RefStride,
+    Setting::NeighborLength,
+    Setting::SubvideoLength,
+    Setting::Precision,
+    Setting::WorkingMemory,
+];
+
+/// For each of [`SETTINGS`], the index of its value.
+type Indices = [usize; SETTINGS.len()];
+
+impl BudgetRequest {
+    /// A video of `num_frames` frames of `size` on the host, in f32; every length may be chosen.
+    pub fn new(budget: Bytes, size: [usize; 2], num_frames: usize) -> Self {
+        Self {
+            budget,
+            num_frames,
+            beside: Bytes::ZERO,
+            side_by_side: 1,
+            on_host: true,
+            config: InpaintConfig::default(),
+            sizes: Values::given(size),
+            ref_strides: Values::new(REF_STRIDES),
+            neighbor_lengths: Values::new(NEIGHBOR_LENGTHS),
+            subvideo_lengths: Values::new(SUBVIDEO_LENGTHS),
+            precisions: Values::given(Precision::F32),
+            working: Values::new(WORKING_MEMORY),
+        }
+    }
+
+    /// What completes the video with these values.
+    fn workload(
+        &self,
+        [size, stride, neighbors, subvideo, precision, working]: Indices,
+    ) -> Workload {
+        Workload {
+            size: self.sizes.values[size],
+            num_frames: self.num_frames,
+            precision: self.precisions.values[precision],
+            on_host: self.on_host,
+            working: self.working.values[working],
+            config: InpaintConfig {
+                ref_stride: self.ref_strides.values[stride],
+                neighbor_length: self.neighbor_lengths.values[neighbors],
+                subvideo_length: self.subvideo_lengths.values[subvideo],
+                ..self.config.clone()
+            },
+        }
+        .divided()
+    }
+
+    /// How many values each setting has, and why it is only one.
+    fn counts(&self) -> [(usize, &'static str); SETTINGS.len()] {
+        fn count<T>(values: &Values<T>) -> (usize, &'static str) {
+            (values.values.len(), values.why_only)
+        }
+        [
+            count(&self.sizes),
+            count(&self.ref_strides),
+            count(&self.neighbor_lengths),
+            count(&self.subvideo_lengths),
+            count(&self.precisions),
+            count(&self.working),
+        ]
+    }
+
+    /// Every combination of values, with the peak of each. The last setting is lowered first.
+    fn ladder(&self) -> Ladder<Indices> {
+        let lens = self.counts().map(|(len, _)| len);
+        let combinations = (0..lens.iter().product()).map(|mut number: usize| {
+            // The digits of a number whose places have these many values each.
+            let mut indices = [0; SETTINGS.len()];
+            for (index, len) in indices.iter_mut().zip(lens).rev() {
+                (*index, number) = (number % len, number / len);
+            }
+            indices
+        });
+        Ladder::new(combinations, |indices| {
+            self.workload(*indices).peak(self.side_by_side) + self.beside
+        })
+    }
 }
 
 /// Chooses the settings that keep a budget and come closest to those of ProPainter.
 ///
-/// What costs time alone goes first: less is computed at a time. Then, one after the other, the
+/// What costs only time is lowered first: less is computed at a time. Then, one after the other, the
 /// precision, the length of sub-videos and of neighbourhoods, the references and, last, the size
 /// get smaller, each no more than needed.
 ///
@@ -80,59 +175,45 @@ pub struct BudgetError {
 ///
 /// let request = |mib| BudgetRequest::new(Bytes::mib(mib), [240, 432], 80);
 /// let ample = choose(&request(1 << 20))?;
-/// assert_eq!(ample.workload.config.subvideo_length, 80);
+/// assert_eq!(ample.settings.config.subvideo_length, 80);
 /// let tight = choose(&request(1024))?;
-/// assert!(tight.workload.config.subvideo_length < 80);
+/// assert!(tight.settings.config.subvideo_length < 80);
 /// assert!(tight.predicted_peak <= Bytes::mib(1024));
 /// assert!(choose(&request(1)).unwrap_err().least > Bytes::mib(1));
-/// # Ok::<(), burn_memopt_models::propainter::inpaint::BudgetError>(())
+/// # Ok::<(), burn_memopt::budget::BudgetError>(())
 /// ```
-pub fn choose(request: &BudgetRequest) -> Result<BudgetChoice, BudgetError> {
-    let mut places = Places(ORDER.map(|setting| request.ladder(setting).0 - 1));
-    let mut reasons = Vec::new();
-    for setting in ORDER {
-        let (len, why_only) = request.ladder(setting);
-        let with = |step: usize| {
-            let mut places = places;
-            places.0[place(setting)] = step;
-            places
-        };
-        let fitting = (0..len).find(|&step| request.peak(&with(step)) <= request.budget);
-        let Some(step) = fitting else {
-            return Err(BudgetError {
-                budget: request.budget,
-                least: whole_mebibytes(request.peak(&places)),
-                with: described(&request.workload(&places)),
-            });
-        };
-        let why = match step.checked_sub(1) {
+pub fn choose(request: &BudgetRequest) -> Result<Choice<Workload, Setting>, BudgetError> {
+    let ladder = request.ladder();
+    let (&chosen, predicted_peak) = ladder.within(request.budget).map_err(|error| {
+        let lowest = request.workload(*ladder.lowest().0);
+        let named = SETTINGS.map(|setting| format!("{setting} {}", value(setting, &lowest)));
+        BudgetError {
+            with: Some(named.join(", ")),
+            ..error
+        }
+    })?;
+    let settings = request.workload(chosen);
+    let counts = request.counts().into_iter();
+    let reasons = SETTINGS.into_iter().zip(counts).enumerate().rev();
+    let reasons = reasons.map(|(place, (setting, (len, why_only)))| Reason {
+        setting,
+        value: value(setting, &settings),
+        why: match chosen[place].checked_sub(1) {
             None if len == 1 => why_only.into(),
             None => best(setting).into(),
             Some(better) => {
-                let better = with(better);
-                let value = value(setting, &request.workload(&better));
-                format!("{value} would need at least {}", request.peak(&better))
+                let mut with_better = chosen;
+                with_better[place] = better;
+                let what = value(setting, &request.workload(with_better));
+                ladder.why_not(what, |other| other[..=place] == with_better[..=place])
             }
-        };
-        places = with(step);
-        reasons.push((setting, why));
-    }
-    let workload = request.workload(&places);
-    let reasons = reasons.into_iter().rev().map(|(setting, why)| Reason {
-        setting,
-        value: value(setting, &workload),
-        why,
+        },
     });
-    Ok(BudgetChoice {
+    Ok(Choice {
         reasons: reasons.collect(),
-        predicted_peak: request.peak(&places),
-        workload,
+        predicted_peak,
+        settings,
     })
-}
-
-/// As it is shown, so that what is shown is enough.
-fn whole_mebibytes(bytes: Bytes) -> Bytes {
-    Bytes::mib(bytes.get().div_ceil(1 << 20))
 }
 
 fn best(setting: Setting) -> &'static str {
@@ -158,14 +239,8 @@ fn value(setting: Setting, workload: &Workload) -> String {
     }
 }
 
-fn described(workload: &Workload) -> String {
-    let named = ORDER.map(|setting| format!("{setting} {}", value(setting, workload)));
-    named.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
-    use burn_memopt::precision::Precision;
     use proptest::prelude::*;
 
     use super::*;
@@ -179,15 +254,15 @@ mod tests {
             let size = [8 * height, 8 * width];
             let halves = [size, size.map(|side| (side / 16 * 8).max(64))];
             let request = |mib| BudgetRequest {
-                sizes: Ladder::of(halves),
-                precisions: Ladder::of([Precision::F32, Precision::F16]),
+                sizes: Values::new(halves),
+                precisions: Values::new([Precision::F32, Precision::F16]),
                 ..BudgetRequest::new(Bytes::mib(mib), size, num_frames)
             };
             match (choose(&request(mib)), choose(&request(mib + more))) {
                 (Ok(choice), Ok(larger)) => {
                     prop_assert!(choice.predicted_peak <= Bytes::mib(mib));
-                    prop_assert!(larger.workload.size >= choice.workload.size);
-                    prop_assert_eq!(choice.reasons.len(), ORDER.len());
+                    prop_assert!(larger.settings.size >= choice.settings.size);
+                    prop_assert_eq!(choice.reasons.len(), SETTINGS.len());
                 }
                 (Ok(_), Err(error)) => panic!("{error}"),
                 (Err(error), _) => {
@@ -203,12 +278,12 @@ mod tests {
     #[test]
     fn what_is_given_stays_and_everything_says_why() {
         let request = BudgetRequest {
-            neighbor_lengths: Ladder::given(7),
-            precisions: Ladder::only(Precision::F32, "the device has no other"),
+            neighbor_lengths: Values::given(7),
+            precisions: Values::only(Precision::F32, "the device has no other"),
             ..BudgetRequest::new(Bytes::mib(1024), [240, 432], 80)
         };
         let choice = choose(&request).unwrap();
-        assert_eq!(choice.workload.config.neighbor_length, 7);
+        assert_eq!(choice.settings.config.neighbor_length, 7);
         let text = choice.to_string();
         for line in [
             "neighbour length 7                  as given",
@@ -225,9 +300,9 @@ mod tests {
     fn an_impossible_budget_says_the_least_that_would_do() {
         let error = choose(&BudgetRequest::new(Bytes::mib(10), [64, 64], 8)).unwrap_err();
         let text = error.to_string();
-        let least = error.least.to_string();
+        let least = format!("allow {}", error.least.to_advise());
         for part in [
-            "10.0 MiB are too little",
+            "a budget of 10.0 MiB is below the least",
             &least,
             "64×64",
             "sub-video length 5",

@@ -2,19 +2,18 @@
 
 use anyhow::Result;
 use burn::tensor::Device;
-use burn_memopt::memory::{Bytes, MemoryMonitor, on_host};
+use burn_memopt::budget::{Choice, SHARE_OF_FREE};
+use burn_memopt::memory::{Bytes, free_on, on_host};
 use burn_memopt::precision::Precision;
 use burn_memopt_models::propainter::inpaint::{
-    BudgetChoice, BudgetRequest, InpaintConfig, Ladder, NEIGHBOR_LENGTHS, REF_STRIDES,
-    SUBVIDEO_LENGTHS, choose,
+    BudgetRequest, InpaintConfig, NEIGHBOR_LENGTHS, REF_STRIDES, SUBVIDEO_LENGTHS, Setting, Values,
+    Workload, choose,
 };
 
 use super::geometry::Geometry;
 use crate::cli::InpaintArgs;
 use crate::settings::UsageError;
 
-/// Share of what is free that a run may use unless flags say how much.
-const SHARE_PERCENT: u64 = 80;
 /// Bytes that are held for each pixel of a frame as it is given: decoded, resized and written.
 const BYTES_BESIDE: usize = 64;
 
@@ -40,7 +39,7 @@ impl Budget {
         let given = given.map_err(|why| UsageError(format!("--budget: {why}")))?;
         let bytes = match given {
             None if args.preset.is_some() => None,
-            None => share_of_free(device),
+            None => free_on(device).map(|free| free.scale(SHARE_OF_FREE)),
             given => given,
         };
         Ok(bytes.map(|bytes| Self {
@@ -61,12 +60,12 @@ impl Budget {
         geometries: &[Geometry],
         num_frames: usize,
         precision: Option<Precision>,
-    ) -> Result<BudgetChoice> {
+    ) -> Result<Choice<Workload, Setting>> {
         let [height, width] = geometries[0].source;
         let sizes: Vec<_> = geometries.iter().map(|size| size.worked).collect();
-        let lengths = |flag: Option<u64>, ladder: &[usize]| match flag {
-            Some(given) => Ladder::given(given as usize),
-            None => Ladder::of(ladder),
+        let lengths = |flag: Option<u64>, values: &[usize]| match flag {
+            Some(given) => Values::given(given as usize),
+            None => Values::new(values),
         };
         let request = BudgetRequest {
             beside: match self.on_host {
@@ -77,8 +76,8 @@ impl Budget {
             on_host: self.on_host,
             config: super::settings::config(args, &InpaintConfig::default()),
             sizes: match args.height.is_some() || args.resize_ratio.is_some() {
-                true => Ladder::given(sizes[0]),
-                false => Ladder::of(sizes.clone()),
+                true => Values::given(sizes[0]),
+                false => Values::new(sizes.clone()),
             },
             ref_strides: lengths(args.ref_stride, &REF_STRIDES),
             neighbor_lengths: lengths(args.neighbor_length, &NEIGHBOR_LENGTHS),
@@ -86,31 +85,33 @@ impl Budget {
             precisions: self.precisions(args, precision),
             ..BudgetRequest::new(self.bytes, sizes[0], num_frames)
         };
-        Ok(choose(&request).map_err(|error| UsageError(error.to_string()))?)
+        Ok(choose(&request).map_err(|error| {
+            UsageError(format!("{error}, or leave out flags that ask for more"))
+        })?)
     }
 
-    fn precisions(&self, args: &InpaintArgs, chosen: Option<Precision>) -> Ladder<Precision> {
+    fn precisions(&self, args: &InpaintArgs, chosen: Option<Precision>) -> Values<Precision> {
         match chosen {
-            _ if args.fp16 => Ladder::given(Precision::F16),
-            Some(Precision::F32) if self.on_host => Ladder::only(
+            _ if args.fp16 => Values::given(Precision::F16),
+            Some(Precision::F32) if self.on_host => Values::only(
                 Precision::F32,
                 "half precision takes many times longer on a CPU; --fp16 asks for it",
             ),
             Some(Precision::F32) if !self.has_f16 => {
-                Ladder::only(Precision::F32, "the device does not compute in f16")
+                Values::only(Precision::F32, "the device does not compute in f16")
             }
-            Some(precision) => Ladder::only(precision, "chosen for every video of this run"),
-            None if self.on_host || !self.has_f16 => Ladder::given(Precision::F32),
-            None => Ladder::of([Precision::F32, Precision::F16]),
+            Some(precision) => Values::only(precision, "chosen for every video of this run"),
+            None if self.on_host || !self.has_f16 => Values::given(Precision::F32),
+            None => Values::new([Precision::F32, Precision::F16]),
         }
     }
 }
 
 /// What lack of memory may lower settings to: those of flags stay.
 pub fn least(args: &InpaintArgs, config: &InpaintConfig) -> InpaintConfig {
-    let least = |flag: Option<u64>, given: usize, ladder: &[usize]| match flag {
+    let least = |flag: Option<u64>, given: usize, values: &[usize]| match flag {
         Some(_) => given,
-        None => ladder.last().copied().unwrap_or(given),
+        None => values.last().copied().unwrap_or(given),
     };
     InpaintConfig {
         subvideo_length: least(
@@ -126,13 +127,4 @@ pub fn least(args: &InpaintArgs, config: &InpaintConfig) -> InpaintConfig {
         ref_stride: least(args.ref_stride, config.ref_stride, &REF_STRIDES),
         ..config.clone()
     }
-}
-
-fn share_of_free(device: &Device) -> Option<Bytes> {
-    let snapshot = MemoryMonitor::new([device.clone()]).snapshot();
-    let free = match on_host(device) {
-        true => snapshot.host_available,
-        false => snapshot.devices.first().and_then(|device| device.free),
-    };
-    free.map(|free| Bytes::new(free.get() / 100 * SHARE_PERCENT))
 }

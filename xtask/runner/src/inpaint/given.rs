@@ -1,9 +1,10 @@
 //! A video and its masks before anything is computed.
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::budget::Choice;
 use burn_memopt_datasets::masks::MaskSource;
 use burn_memopt_datasets::video::VideoSource;
-use burn_memopt_models::propainter::inpaint::{BudgetChoice, InpaintConfig, WORKING_MEMORY};
+use burn_memopt_models::propainter::inpaint::{InpaintConfig, Setting, WORKING_MEMORY, Workload};
 
 use super::geometry::Geometry;
 use super::job::Job;
@@ -17,7 +18,7 @@ pub(super) struct Given {
     pub(super) masks: Option<MaskSource>,
     pub(super) settings: InpaintSettings,
     /// What a budget has chosen of the settings.
-    pub(super) choice: Option<BudgetChoice>,
+    pub(super) choice: Option<Choice<Workload, Setting>>,
 }
 
 impl Run<'_> {
@@ -75,7 +76,7 @@ impl Run<'_> {
         &self,
         job: &Job,
         settings: InpaintSettings,
-    ) -> Result<(InpaintSettings, Option<BudgetChoice>)> {
+    ) -> Result<(InpaintSettings, Option<Choice<Workload, Setting>>)> {
         let args = self.args;
         let kept = match args.resume {
             true => InpaintSettings::kept(&Output::part_of(job))?,
@@ -101,12 +102,12 @@ impl Run<'_> {
         }
         let precision = Some(self.precision);
         let choice = budget.choose(args, &ladder, settings.num_frames, precision)?;
-        let worked = choice.workload.size;
+        let worked = choice.settings.size;
         let chosen = ladder.into_iter().find(|size| size.worked == worked);
         let settings = InpaintSettings {
             geometry: chosen.unwrap_or(settings.geometry),
-            working_memory: choice.workload.working,
-            config: choice.workload.config.clone(),
+            working_memory: choice.settings.working,
+            config: choice.settings.config.clone(),
             ..settings
         };
         Ok((settings, Some(choice)))

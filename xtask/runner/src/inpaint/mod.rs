@@ -94,8 +94,8 @@ fn precision_of(jobs: &[Job], args: &InpaintArgs, budget: Option<Budget>) -> Res
         };
         let ladder = geometry.ladder(args);
         match budget.choose(args, &ladder, num_frames as usize, None) {
-            Ok(choice) if choice.workload.precision == Precision::F32 => {}
-            Ok(choice) => return Ok(choice.workload.precision),
+            Ok(choice) if choice.settings.precision == Precision::F32 => {}
+            Ok(choice) => return Ok(choice.settings.precision),
             Err(error) if jobs.len() == 1 => return Err(error),
             Err(_) => {}
         }

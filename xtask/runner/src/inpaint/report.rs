@@ -11,9 +11,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Error, Result};
 use burn::tensor::Device;
+use burn_memopt::budget::Choice;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on};
 use burn_memopt_models::propainter::inpaint::{
-    BudgetChoice, Fallback, InpaintProgress, Stage, StageTime,
+    Fallback, InpaintProgress, Setting, Stage, StageTime, Workload,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -80,7 +81,12 @@ impl Report {
     ///
     /// # Errors
     /// If stdout cannot be written.
-    pub fn budget(&self, video: &str, budget: Budget, choice: &BudgetChoice) -> Result<()> {
+    pub fn budget(
+        &self,
+        video: &str,
+        budget: Budget,
+        choice: &Choice<Workload, Setting>,
+    ) -> Result<()> {
         let Budget {
             bytes, is_given, ..
         } = budget;

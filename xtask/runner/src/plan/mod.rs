@@ -6,13 +6,12 @@ mod report;
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use burn::tensor::Device;
+use burn_memopt::budget::{
+    self, Request, Settings as Planned, Technique, TileSize, Verified, VerifyError,
+};
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{CalibrateError, ModelBytes, OptimizerKind, peak_of_step};
-use burn_memopt::memory::plan::{
-    Choice, Request, Technique, TileSize, Verified, VerifyError, verified,
-};
-use burn_memopt::memory::{Bytes, MemoryMonitor, on_host};
+use burn_memopt::memory::{Bytes, free_on};
 use burn_memopt::precision::Precision;
 use clap::Args;
 use serde::Serialize;
@@ -104,7 +103,7 @@ where
             work.batch, work.size
         )
     })?;
-    let policy = policy_to_give(&stage, &verified.choice);
+    let policy = policy_to_give(&stage, &verified.choice.settings);
     let report = Report::new(name, &device_name, work, bytes, budget, verified)
         .with_command(&model, size, policy)?;
     let mut stdout = std::io::stdout().lock();
@@ -125,17 +124,21 @@ fn request<J: Rehearsal>(
     let batch_size = usize::try_from(work.batch).unwrap_or(usize::MAX);
     if work.inference {
         let multiple = stage.job.side_multiple();
-        return Request::inference(budget, batch_size, size)
-            .with_resident(bytes.parameters)
-            .with_tiles(TileSize {
+        return Request {
+            resident: bytes.parameters,
+            tile: Some(TileSize {
                 least: LEAST_TILE * multiple,
                 multiple,
-            });
+            }),
+            ..Request::inference(budget, batch_size, size)
+        };
     }
-    Request::training(budget, batch_size, size)
-        .with_resident(bytes.resident(OptimizerKind::AdamW))
-        .with_gradients(bytes.gradients)
-        .with_batch_statistics(bytes.has_batch_statistics)
+    Request {
+        resident: bytes.resident(OptimizerKind::AdamW),
+        gradients: bytes.gradients,
+        has_batch_statistics: bytes.has_batch_statistics,
+        ..Request::training(budget, batch_size, size)
+    }
 }
 
 /// Plans in the precision that was asked for; else in f32 and, where that does not fit, in f16 too.
@@ -158,20 +161,13 @@ fn search<J: Rehearsal>(stage: &Stage<J>, work: &WorkFlags, request: &Request) -
     if given.is_none() && Precision::F16.check(&stage.device).is_ok() {
         techniques.extend(ways(stage, Precision::F16, request)?);
     }
-    let request = request
-        .clone()
-        .with_trial_limit(half_of_free(&stage.device));
-    Ok(verify(stage, &request, techniques)?)
-}
-
-/// Half of what is free on the device now, for trials; nothing if that is unknown.
-fn half_of_free(device: &Device) -> Bytes {
-    let snapshot = MemoryMonitor::new([device.clone()]).snapshot();
-    let free = match on_host(device) {
-        true => snapshot.host_available,
-        false => snapshot.devices.first().and_then(|device| device.free),
+    // Half of what is free, for trials; nothing if that is unknown.
+    let free = free_on(&stage.device).unwrap_or(Bytes::ZERO);
+    let request = Request {
+        trial_limit: Bytes::new(free.get() / 2),
+        ..request.clone()
     };
-    Bytes::new(free.map_or(0, |free| free.get() / 2))
+    Ok(verify(stage, &request, techniques)?)
 }
 
 fn ways<J: Rehearsal>(
@@ -181,9 +177,10 @@ fn ways<J: Rehearsal>(
 ) -> Result<Vec<Technique>> {
     eprintln!("calibrating in {precision}");
     let workload = request.workload();
-    Ok(match request.is_training() {
-        true => stage.ways_to_train(precision, workload)?,
-        false => vec![stage.way_to_infer(precision, workload)?],
+    Ok(if request.is_training {
+        stage.ways_to_train(precision, workload)?
+    } else {
+        vec![stage.way_to_infer(precision, workload)?]
     })
 }
 
@@ -192,37 +189,29 @@ fn verify<J: Rehearsal>(
     request: &Request,
     techniques: Vec<Technique>,
 ) -> Result<Verified, Error> {
-    let run = |choice: &Choice| {
-        eprintln!("running {} in {}", choice.workload(), choice.precision);
-        let (precision, workload) = (choice.precision, choice.workload());
-        if !request.is_training() {
+    let run = |planned: &Planned| {
+        let (precision, workload) = (planned.precision, planned.workload());
+        eprintln!("running {workload} in {precision}");
+        if !request.is_training {
             return peak_of_step(&stage.device, stage.inference(precision, workload));
         }
-        let network = cut(stage.network.clone(), choice);
-        let micro_batches = choice.accumulation_steps.min(ENOUGH_MICRO_BATCHES);
+        let network = stage.network.clone().cut_by(planned.cut_or_policy());
+        let micro_batches = planned.accumulation_steps.min(ENOUGH_MICRO_BATCHES);
         let step = stage.training(network, precision, workload, micro_batches);
         peak_of_step(&stage.device, step)
     };
-    verified(request, techniques, run)
+    budget::verify(request, techniques, run)
 }
 
-fn cut<M: Recomputable>(network: M, choice: &Choice) -> M {
-    match &choice.cut {
-        Some(plan) => network.cut_by(plan.into()),
-        None => network.cut_by(choice.policy.into()),
+/// The policy to train with. A run measures its blocks again and must find that the budget is enough,
+/// so that is tried here.
+fn policy_to_give<J: Rehearsal>(stage: &Stage<J>, planned: &Planned) -> Policy {
+    if !matches!(planned.policy, Policy::Budget(_)) {
+        return planned.policy;
     }
-}
-
-/// The policy to train with. A run measures its blocks anew and must find that the budget does: what
-/// it takes for the least is tried here.
-fn policy_to_give<J: Rehearsal>(stage: &Stage<J>, choice: &Choice) -> Policy {
-    if !matches!(choice.policy, Policy::Budget(_)) {
-        return choice.policy;
-    }
-    let device: &Device = &stage.device;
-    let sample = J::input(stage.job.made_up(choice.workload(), device));
-    match stage.network.measure(choice.policy, sample) {
-        Err(PlanError::Budget(error)) => Policy::Budget(error.minimum),
-        _ => choice.policy,
+    let sample = J::input(stage.job.made_up(planned.workload(), &stage.device));
+    match stage.network.measure(planned.policy, sample) {
+        Err(PlanError::Budget(error)) => Policy::Budget(error.least),
+        _ => planned.policy,
     }
 }

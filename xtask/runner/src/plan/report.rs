@@ -3,10 +3,10 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
+use burn_memopt::budget::{Reason, Round, Setting, Settings, Verified};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
-use burn_memopt::memory::plan::{Reason, Round, Verified};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -25,16 +25,12 @@ pub(super) struct Report {
     parameters: Bytes,
     gradients: Option<Bytes>,
     optimizer_state: Option<Bytes>,
-    precision: String,
-    grad_checkpoint: String,
-    micro_batch_size: usize,
-    accumulation_steps: usize,
-    tile: [usize; 2],
-    recomputed: f64,
+    #[serde(flatten)]
+    settings: Settings,
     predicted_peak: Bytes,
     measured_peak: Bytes,
     rounds: Vec<Round>,
-    reasons: Vec<Reason>,
+    reasons: Vec<Reason<Setting>>,
     command: String,
 }
 
@@ -63,12 +59,7 @@ impl Report {
             parameters: bytes.parameters,
             gradients: trains.then_some(bytes.gradients),
             optimizer_state: trains.then(|| bytes.optimizer_state(OptimizerKind::AdamW)),
-            precision: choice.precision.to_string(),
-            grad_checkpoint: choice.policy.to_string(),
-            micro_batch_size: choice.micro_batch_size,
-            accumulation_steps: choice.accumulation_steps,
-            tile: choice.tile,
-            recomputed: choice.recomputed,
+            settings: choice.settings,
             predicted_peak: choice.predicted_peak,
             measured_peak,
             rounds,
@@ -88,21 +79,28 @@ impl Report {
         size: [usize; 2],
         policy: Policy,
     ) -> Result<Self> {
-        self.grad_checkpoint = policy.to_string();
-        let mut flags = vec![format!("--precision {}", self.precision)];
+        self.settings.policy = policy;
+        let Settings {
+            precision,
+            micro_batch_size,
+            accumulation_steps,
+            tile,
+            ..
+        } = self.settings;
+        let mut flags = vec![format!("--precision {precision}")];
         if self.purpose == "training" {
             flags.extend([
                 format!("--grad-checkpoint {policy}"),
-                format!("--batch-size {}", self.micro_batch_size),
-                format!("--accumulation-steps {}", self.accumulation_steps),
+                format!("--batch-size {}", micro_batch_size),
+                format!("--accumulation-steps {}", accumulation_steps),
             ]);
             if self.model == "watermark" && size[0] == size[1] {
                 flags.push(format!("--image-size {}", size[0]));
             }
         } else {
-            flags.push(format!("--batch-size {}", self.micro_batch_size));
-            if self.tile != size {
-                flags.push(format!("--chunk-size {}", self.tile[0].max(self.tile[1])));
+            flags.push(format!("--batch-size {}", micro_batch_size));
+            if tile != size {
+                flags.push(format!("--chunk-size {}", tile[0].max(tile[1])));
             }
         }
         let given = serde_json::to_value(network).context("cannot write the network's flags")?;

@@ -3,12 +3,12 @@
 use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::budget::Technique;
 use burn_memopt::chunked::BoxError;
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::memory::PeakMeter;
 use burn_memopt::memory::estimate::{BlockFit, CalibrateError, PeakFit, Workload, calibrate};
-use burn_memopt::memory::plan::Technique;
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt::train::{StepOutcome, TrainStep, TrainStepConfig};
 

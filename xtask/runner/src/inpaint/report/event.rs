@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use burn_memopt::budget::Reason;
 use burn_memopt::memory::Bytes;
-use burn_memopt_models::propainter::inpaint::{Fallback, Reason, Stage, StageTime};
+use burn_memopt_models::propainter::inpaint::{Fallback, Setting, Stage, StageTime};
 use serde::Serialize;
 
 use crate::inpaint::settings::InpaintSettings;
@@ -21,7 +22,7 @@ pub(super) enum Event<'a> {
         budget: Bytes,
         is_given: bool,
         predicted_peak: Bytes,
-        settings: &'a [Reason],
+        settings: &'a [Reason<Setting>],
     },
     Fallback {
         video: &'a str,

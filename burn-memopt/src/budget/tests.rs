@@ -2,7 +2,7 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 
-use super::way::Price;
+use super::step::*;
 use super::*;
 use crate::grad_checkpoint::{BlockCost, Policy};
 use crate::memory::Bytes;
@@ -73,16 +73,15 @@ fn requests() -> impl Strategy<Value = Request> {
                 true => Request::training(Bytes::ZERO, batch_size, [SIDE, SIDE / 2]),
                 false => Request::inference(Bytes::ZERO, batch_size, [SIDE, SIDE / 2]),
             };
-            let request = request
-                .with_resident(Bytes::new(resident))
-                .with_gradients(Bytes::new(gradients))
-                .with_batch_statistics(batch_statistics);
-            match tiles {
-                true => request.with_tiles(TileSize {
+            Request {
+                resident: Bytes::new(resident),
+                gradients: Bytes::new(gradients),
+                has_batch_statistics: batch_statistics,
+                tile: tiles.then_some(TileSize {
                     least: 16,
                     multiple: 8,
                 }),
-                false => request,
+                ..request
             }
         },
     )
@@ -92,8 +91,11 @@ fn budget() -> impl Strategy<Value = Bytes> {
     (0f64..1.0).prop_map(|share| Bytes::new((share * share * f64::from(1 << 24)) as u64))
 }
 
-fn price(request: &Request, techniques: &[Technique]) -> Option<Price> {
-    decide(request, techniques).ok().map(|choice| choice.price)
+fn within(budget: Bytes, request: &Request) -> Request {
+    Request {
+        budget,
+        ..request.clone()
+    }
 }
 
 proptest! {
@@ -103,10 +105,10 @@ proptest! {
     fn a_choice_keeps_the_budget_and_the_batch(
         techniques in techniques(), request in requests(), budget in budget(),
     ) {
-        let request = request.with_budget(budget);
-        if let Ok(choice) = decide(&request, &techniques) {
-            prop_assert!(choice.predicted_peak <= budget);
-            let computed = choice.micro_batch_size * choice.accumulation_steps;
+        let request = within(budget, &request);
+        if let Ok(Choice { settings, predicted_peak, .. }) = choose(&request, &techniques) {
+            prop_assert!(predicted_peak <= budget);
+            let computed = settings.micro_batch_size * settings.accumulation_steps;
             prop_assert!(computed >= request.batch_size);
             if request.is_training {
                 prop_assert_eq!(computed, request.batch_size);
@@ -118,10 +120,10 @@ proptest! {
     fn the_least_of_an_error_would_do_and_no_less(
         techniques in techniques(), request in requests(),
     ) {
-        let error = decide(&request.clone().with_budget(Bytes::new(1)), &techniques).unwrap_err();
-        let least = error.least;
-        prop_assert!(decide(&request.clone().with_budget(least), &techniques).is_ok());
-        prop_assert!(decide(&request.with_budget(least - Bytes::new(1)), &techniques).is_err());
+        let choose = |budget| choose(&within(budget, &request), &techniques);
+        let least = choose(Bytes::new(1)).unwrap_err().least;
+        prop_assert!(choose(least).is_ok());
+        prop_assert!(choose(least - Bytes::new(1)).is_err());
     }
 
     #[test]
@@ -129,9 +131,10 @@ proptest! {
         techniques in techniques(), request in requests(), budgets in prop::array::uniform2(budget()),
     ) {
         let [less, more] = [budgets[0].min(budgets[1]), budgets[0].max(budgets[1])];
-        let price = |budget| price(&request.clone().with_budget(budget), &techniques);
-        if let Some(dear) = price(less) {
-            prop_assert!(price(more).unwrap() <= dear);
+        let choose = |budget| choose(&within(budget, &request), &techniques);
+        if let Ok(costly) = choose(less) {
+            let cheaper = choose(more).unwrap().settings;
+            prop_assert!(cheaper.compare_cost(&costly.settings, &request).is_le());
         }
     }
 
@@ -140,9 +143,11 @@ proptest! {
         techniques in techniques(), request in requests(), budget in budget(),
         errors in prop::array::uniform5(0.5f64..2.0),
     ) {
-        let request = request.with_budget(budget);
-        let run = |choice: &Choice| Ok::<_, Infallible>(taken(&request, &techniques, errors, choice));
-        match verified(&request, techniques.clone(), run) {
+        let request = within(budget, &request);
+        let run = |settings: &Settings| {
+            Ok::<_, Infallible>(taken(&request, &techniques, errors, settings))
+        };
+        match verify(&request, techniques.clone(), run) {
             Ok(Verified { choice, measured_peak, rounds }) => {
                 prop_assert!(measured_peak <= budget);
                 let off = measured_peak.get().abs_diff(choice.predicted_peak.get());
@@ -160,38 +165,30 @@ proptest! {
         techniques in techniques(), index in 0usize..5, request in requests(), error in 0.5f64..2.0,
     ) {
         let techniques = [techniques[index].clone()];
-        let request = request.with_budget(Bytes::new(1)).with_trial_limit(Bytes::MAX);
-        let verified = |request: &Request| {
-            let run = |choice: &Choice| {
-                Ok::<_, Infallible>(taken(request, &techniques, [error; 5], choice))
+        let request = Request { trial_limit: Bytes::MAX, ..request };
+        let verify = |budget| {
+            let request = within(budget, &request);
+            let run = |settings: &Settings| {
+                Ok::<_, Infallible>(taken(&request, &techniques, [error; 5], settings))
             };
-            verified(request, techniques.to_vec(), run)
+            verify(&request, techniques.to_vec(), run)
         };
-        let refused = verified(&request);
+        let refused = verify(Bytes::new(1));
         let Err(VerifyError::Budget(refusal)) = refused else {
             return Err(TestCaseError::fail("a byte must be too little"));
         };
-        let found = verified(&request.with_budget(refusal.least));
+        let found = verify(refusal.least);
         prop_assert!(found.is_ok(), "{}", found.unwrap_err());
     }
 }
 
-/// What a choice takes above what is resident, where every technique takes a share of its own of
+/// What settings take above what is resident, where every technique takes a share of its own of
 /// what was predicted at first.
-fn taken(request: &Request, before: &[Technique], errors: [f64; 5], choice: &Choice) -> Bytes {
-    let technique = &before[choice.technique];
-    let waits = choice.accumulation_steps > 1 && request.is_training;
-    let beside = if waits {
-        request.gradients
-    } else {
-        Bytes::ZERO
-    };
-    let raw = match &choice.cut {
-        Some(cut) => cut.predicted_peak + technique.rest_of(choice.workload()),
-        None => technique.least(choice.workload()),
-    };
-    let peak = raw.get() as f64 * errors[choice.technique];
-    Bytes::new(peak as u64) + beside
+fn taken(request: &Request, before: &[Technique], errors: [f64; 5], settings: &Settings) -> Bytes {
+    let passes = before[settings.technique].passes(settings.workload());
+    let predicted = passes.iter().find(|pass| pass.cut == settings.cut);
+    let peak = predicted.unwrap().peak.get() as f64 * errors[settings.technique];
+    Bytes::new(peak as u64) + request.waiting(settings.accumulation_steps)
 }
 
 fn request(mib: u64) -> Request {
@@ -210,28 +207,29 @@ fn simple() -> Vec<Technique> {
 
 #[test]
 fn micro_batches_come_before_recomputation_unless_they_change_the_statistics() {
-    let choice = decide(&request(10), &simple()).unwrap();
-    assert_eq!((choice.micro_batch_size, choice.policy), (2, Policy::None));
-    let with_statistics = request(10).with_batch_statistics(true);
-    let choice = decide(&with_statistics, &simple()).unwrap();
-    assert_eq!(
-        (choice.micro_batch_size, choice.policy),
-        (8, Policy::EveryBlock)
-    );
+    let chosen = |request: &Request| {
+        let settings = choose(request, &simple()).unwrap().settings;
+        (settings.micro_batch_size, settings.policy)
+    };
+    assert_eq!(chosen(&request(10)), (2, Policy::None));
+    let with_statistics = Request {
+        has_batch_statistics: true,
+        ..request(10)
+    };
+    assert_eq!(chosen(&with_statistics), (8, Policy::EveryBlock));
 }
 
 #[test]
 fn half_precision_comes_last_in_training_and_says_why() {
-    let choice = decide(&request(1), &simple()).unwrap();
+    let settings = choose(&request(1), &simple()).unwrap().settings;
     assert_eq!(
-        (choice.precision, choice.policy),
+        (settings.precision, settings.policy),
         (Precision::F32, Policy::EveryBlock)
     );
-    let techniques = [simple(), vec![]].concat();
     let tight = Request::training(Bytes::kib(600), 8, [SIDE, SIDE]);
-    let choice = decide(&tight, &techniques).unwrap();
+    let choice = choose(&tight, &simple()).unwrap();
     assert_eq!(
-        (choice.precision, choice.micro_batch_size),
+        (choice.settings.precision, choice.settings.micro_batch_size),
         (Precision::F16, 1)
     );
     let shown = choice.to_string();
@@ -246,45 +244,45 @@ fn inference_takes_fewer_images_then_tiles_then_half_precision() {
         whole(Precision::F16, Policy::None, 0, 512),
     ];
     let request = |kib| {
-        let tile = TileSize {
+        let tile = Some(TileSize {
             least: 16,
             multiple: 16,
-        };
-        Request::inference(Bytes::kib(kib), 5, [SIDE, SIDE]).with_tiles(tile)
+        });
+        Request {
+            tile,
+            ..Request::inference(Bytes::kib(kib), 5, [SIDE, SIDE])
+        }
     };
-    let decide = |kib| decide(&request(kib), &techniques).unwrap();
-    let choice = decide(12 << 10);
+    let choose = |kib| choose(&request(kib), &techniques).unwrap().settings;
+    let choice = choose(12 << 10);
     assert_eq!((choice.micro_batch_size, choice.accumulation_steps), (3, 2));
-    let choice = decide(2 << 10);
+    let choice = choose(2 << 10);
     assert_eq!((choice.tile, choice.precision), ([32, 32], Precision::F32));
-    let choice = decide(128);
+    let choice = choose(128);
     assert_eq!((choice.tile, choice.precision), ([16, 16], Precision::F16));
 }
 
 #[test]
 fn waiting_gradients_count_only_where_there_are_several_micro_batches() {
     let techniques = simple();
-    let request = request(34).with_gradients(Bytes::mib(3));
-    let choice = decide(&request, &techniques).unwrap();
-    assert_eq!(
-        (choice.micro_batch_size, choice.predicted_peak),
-        (8, Bytes::mib(32))
-    );
-    let choice = decide(&request.with_budget(Bytes::mib(18)), &techniques).unwrap();
-    assert_eq!(
-        (choice.micro_batch_size, choice.predicted_peak),
-        (2, Bytes::mib(8 + 3))
-    );
+    let chosen = |mib| {
+        let request = Request {
+            gradients: Bytes::mib(3),
+            ..request(mib)
+        };
+        let choice = choose(&request, &techniques).unwrap();
+        (choice.settings.micro_batch_size, choice.predicted_peak)
+    };
+    assert_eq!(chosen(34), (8, Bytes::mib(32)));
+    assert_eq!(chosen(18), (2, Bytes::mib(8 + 3)));
 }
 
 #[test]
 fn a_peak_far_below_its_prediction_allows_a_cheaper_choice() {
-    let run = |choice: &Choice| {
-        let exact = choice.predicted_peak.get();
-        let first = choice.micro_batch_size == 1;
-        Ok::<_, Infallible>(Bytes::new(if first { exact / 2 } else { exact }))
-    };
-    let verified = verified(&request(5), simple(), run).unwrap();
-    assert_eq!(verified.choice.micro_batch_size, 2);
+    // Half of the 4 MiB that are predicted for an image.
+    let run =
+        |settings: &Settings| Ok::<_, Infallible>(Bytes::mib(2) * settings.micro_batch_size as u64);
+    let verified = verify(&request(5), simple(), run).unwrap();
+    assert_eq!(verified.choice.settings.micro_batch_size, 2);
     assert_eq!(verified.rounds.len(), 2);
 }
