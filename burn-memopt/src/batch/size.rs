@@ -1,3 +1,6 @@
+use crate::budget::SHARE_OF_FREE;
+use crate::memory::{Bytes, MemoryMonitor, PeakReading};
+
 /// How the size of batches changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchSizeConfig {
@@ -100,7 +103,7 @@ impl BatchSize {
         }
     }
 
-    /// Notes that memory ran out; answers whether there is a smaller size to try.
+    /// Notes that memory ran out; returns whether there is a smaller size to try.
     pub fn shrink(&mut self) -> bool {
         self.successes = 0;
         self.retries += 1;
@@ -116,11 +119,114 @@ impl BatchSize {
     }
 }
 
+/// Whether a batch fits into the memory of the host, before it is run.
+///
+/// On the host an allocation that is too large is not refused: the system ends the process. So
+/// what a batch is going to take, its items times the bytes of one, is compared with a share of the
+/// memory that is free at that moment.
+///
+/// The bytes of an item are given, or measured: the first batch then is one of the smallest size,
+/// and the measured peak of each later one takes the place of what was known before. That needs a
+/// program that installs the [`CountingAllocator`](crate::memory::CountingAllocator); in others, and
+/// where the free memory is unknown, every size fits.
+///
+/// # Example
+/// ```
+/// use burn_memopt::batch::HostEstimate;
+/// use burn_memopt::memory::Bytes;
+///
+/// let mut estimate = HostEstimate::of_items(Bytes::gib(1));
+/// assert!(!estimate.fits(1 << 20), "a pebibyte");
+/// ```
+#[derive(Debug)]
+pub struct HostEstimate {
+    monitor: MemoryMonitor,
+    share: f64,
+    item: Item,
+}
+
+/// What is known of the bytes of an item.
+#[derive(Debug)]
+enum Item {
+    Given(Bytes),
+    Measured(Bytes),
+    /// It is going to be measured.
+    Awaited,
+    /// The device does not report it.
+    Unknown,
+}
+
+impl Default for HostEstimate {
+    /// Measures what an item takes. A batch may take [`SHARE_OF_FREE`] of the free memory.
+    fn default() -> Self {
+        Self {
+            monitor: MemoryMonitor::new([]),
+            share: SHARE_OF_FREE,
+            item: Item::Awaited,
+        }
+    }
+}
+
+impl HostEstimate {
+    /// Estimates by these bytes an item, with all that is computed for it.
+    pub fn of_items(bytes: Bytes) -> Self {
+        Self {
+            item: Item::Given(bytes),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the share of the free memory that a batch may take. The default is [`SHARE_OF_FREE`].
+    ///
+    /// # Panics
+    /// Unless it is above 0 and at most 1.
+    pub fn with_share(self, share: f64) -> Self {
+        assert!(
+            share > 0.0 && share <= 1.0,
+            "the share of the free memory must be above 0 and at most 1, got {share}"
+        );
+        Self { share, ..self }
+    }
+
+    /// Bytes of an item; `None` if unknown.
+    fn item_bytes(&self) -> Option<Bytes> {
+        match self.item {
+            Item::Given(bytes) | Item::Measured(bytes) => Some(bytes),
+            Item::Awaited | Item::Unknown => None,
+        }
+    }
+
+    /// Whether a batch of this size fits into what is free now.
+    pub fn fits(&mut self, size: usize) -> bool {
+        let Some(item) = self.item_bytes() else {
+            return true;
+        };
+        let free = self.monitor.snapshot().free();
+        free.is_none_or(|free| item * size as u64 <= free.scale(self.share))
+    }
+
+    /// Whether the next batch should be small, to be measured.
+    pub(super) fn wants_to_measure(&self) -> bool {
+        matches!(self.item, Item::Awaited)
+    }
+
+    /// Learns from a batch that was run.
+    pub(super) fn measured(&mut self, reading: PeakReading, size: usize) {
+        self.item = match (&self.item, reading.peak) {
+            (Item::Given(bytes), _) => Item::Given(*bytes),
+            (_, Some(peak)) => Item::Measured(Bytes::new(peak.get().div_ceil(size as u64))),
+            (Item::Measured(bytes), None) => Item::Measured(*bytes),
+            (_, None) => Item::Unknown,
+        };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::memory::PeakMethod;
 
     proptest! {
         #[test]
@@ -158,5 +264,34 @@ mod tests {
         assert_eq!(size.get(), 8);
         size.succeed(true);
         assert_eq!(size.get(), 16);
+    }
+
+    fn reading(peak: Option<Bytes>) -> PeakReading {
+        PeakReading {
+            peak,
+            baseline: None,
+            method: PeakMethod::Unknown,
+        }
+    }
+
+    #[test]
+    fn what_an_item_takes_is_learned_from_each_batch() {
+        let mut estimate = HostEstimate::default();
+        assert!(estimate.wants_to_measure() && estimate.fits(usize::MAX));
+        estimate.measured(reading(Some(Bytes::gib(40))), 2);
+        assert_eq!(estimate.item_bytes(), Some(Bytes::gib(20)));
+        assert!(!estimate.wants_to_measure() && !estimate.fits(1 << 20));
+        estimate.measured(reading(None), 2);
+        assert_eq!(estimate.item_bytes(), Some(Bytes::gib(20)));
+        let mut given = HostEstimate::of_items(Bytes::new(1));
+        given.measured(reading(Some(Bytes::gib(40))), 2);
+        assert_eq!(given.item_bytes(), Some(Bytes::new(1)));
+    }
+
+    #[test]
+    fn where_nothing_is_counted_every_size_fits() {
+        let mut estimate = HostEstimate::default();
+        estimate.measured(reading(None), 1);
+        assert!(!estimate.wants_to_measure() && estimate.fits(usize::MAX));
     }
 }

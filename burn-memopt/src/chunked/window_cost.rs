@@ -1,5 +1,6 @@
 //! How large a window memory allows; pure.
 
+use crate::budget::Ladder;
 use crate::memory::Bytes;
 
 /// What a model needs in memory for a window: a fixed amount, and so much for each pixel.
@@ -50,7 +51,7 @@ impl WindowCost {
         }
     }
 
-    /// Adds what every row of a window costs beside: the sums of a row of windows in host memory take
+    /// Adds what every row of a window costs: the sums of a row of windows in host memory take
     /// four bytes for each column of the image, channel of the result and image.
     pub fn with_row(self, bytes: Bytes) -> Self {
         Self {
@@ -71,7 +72,7 @@ impl WindowCost {
     ///
     /// Its sides are multiples of `stride`, which is how often the model halves its input, and not
     /// above the image's; one that is shorter than `stride` gets a window of `stride`, to be padded.
-    /// A `share` of 0.8 is usual: memory is in pieces, and kernels take some of their own.
+    /// The `share` is usually [`SHARE_OF_FREE`](crate::budget::SHARE_OF_FREE).
     ///
     /// # Panics
     /// If `stride` or a side is zero, or `share` is not above 0 and at most 1.
@@ -91,13 +92,14 @@ impl WindowCost {
             share > 0.0 && share <= 1.0,
             "the share of memory must be above 0 and at most 1, got {share}"
         );
-        let budget = Bytes::new((available.get() as f64 * share) as u64);
         let most = image.map(|side| (side / stride).max(1));
         let window = |number: usize| most.map(|most| stride * number.min(most));
-        (1..=most[0].max(most[1]))
-            .map(window)
-            .take_while(|window| self.bytes(*window) <= budget)
-            .last()
+        let largest_first = (1..=most[0].max(most[1])).rev().map(window);
+        let windows = Ladder::new(largest_first, |window| self.bytes(*window));
+        windows
+            .within(available.scale(share))
+            .ok()
+            .map(|(window, _)| *window)
     }
 }
 

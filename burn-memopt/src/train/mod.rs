@@ -4,9 +4,7 @@
 mod config;
 mod group;
 mod loss;
-mod micro_batches;
 mod outcome;
-mod readable;
 mod recovery;
 mod statistics;
 mod step;
@@ -15,8 +13,8 @@ mod strategy;
 
 pub use config::TrainStepConfig;
 pub use loss::MicroLoss;
-pub use micro_batches::MicroBatches;
 pub use outcome::{StepError, StepOutcome, TrainState};
+pub use recovery::MicroBatches;
 pub use step::TrainStep;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]

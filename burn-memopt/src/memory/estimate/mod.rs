@@ -8,30 +8,26 @@
 //! | a model's parameters, gradients and optimizer state | [`ModelBytes`], [`OptimizerKind`] |
 //! | the peak of a step on any batch and size | [`calibrate`](calibrate()) on two small ones, on three for text, then [`PeakFit`] |
 //! | the same of a chain that may be cut anywhere | [`BlockFit`] |
-//! | the largest batch that fits | [`BatchLimit`] |
+//! | the largest batch that fits | [`PeakFit::largest_batch`] |
 //!
 //! Only [`calibrate`](calibrate()) and [`peak_of_step`] run something, and nothing here opens a
 //! file. Sums and products saturate at 2^64 - 1 bytes: an
 //! estimate is never smaller because it is too large.
 
-mod block_fit;
 mod calibrate;
 mod dataset;
+mod fit;
 mod growth;
 mod item;
-mod line;
 mod model;
-mod peak_fit;
-mod quadratic;
 mod step;
 mod workload;
 
-pub use block_fit::BlockFit;
 pub use calibrate::{CalibrateError, calibrate, peak_of_step};
 pub use dataset::DatasetBytes;
+pub use fit::{BlockFit, PeakFit};
 pub use item::ItemBytes;
 pub use model::{ModelBytes, OptimizerKind};
-pub use peak_fit::{BatchLimit, PeakFit};
 pub use step::StepBytes;
 pub use workload::Workload;
 

@@ -2,8 +2,9 @@
 
 use anyhow::{Result, bail};
 use burn::tensor::{Device, Tensor};
+use burn_memopt::budget::TOLERANCE;
 use burn_memopt::chunked::WindowCost;
-use burn_memopt::memory::{Bytes, MemoryMonitor, PeakMeter, live_on};
+use burn_memopt::memory::{Bytes, PeakMeter, free_on, live_on};
 
 use super::model::Trained;
 use crate::settings::InferSettings;
@@ -15,8 +16,6 @@ const LARGEST: usize = 1024;
 const SMALLEST: usize = 64;
 /// Side of a window where nothing is known of the memory.
 const UNKNOWN: usize = 512;
-/// Share of a budget that windows are chosen for: what is measured is not exact.
-const SHARE_OF_BUDGET: f64 = 0.9;
 /// Times that a window is run to find its peaks.
 const NUM_RUNS: usize = 4;
 
@@ -25,7 +24,8 @@ pub struct Room<'a> {
     model: &'a Trained,
     device: Device,
     budget: Option<Bytes>,
-    threshold: f64,
+    /// Of a budget, or else of what is free, the share that windows are chosen for.
+    share: f64,
     /// Windows at once.
     num_windows: usize,
     /// The largest windows that were measured.
@@ -48,11 +48,16 @@ impl<'a> Room<'a> {
     /// # Errors
     /// If the budget is no amount.
     pub fn measure(settings: &InferSettings, model: &'a Trained, device: &Device) -> Result<Self> {
+        let budget = settings.budget()?;
         let mut room = Self {
             model,
             device: device.clone(),
-            budget: settings.budget()?,
-            threshold: settings.memory_threshold,
+            share: match budget {
+                // The fit is not checked by running what it predicts.
+                Some(_) => 1.0 - TOLERANCE,
+                None => settings.memory_threshold,
+            },
+            budget,
             num_windows: match (settings.exact, settings.auto_batch_size) {
                 (true, _) => 1,
                 (false, true) => settings.min_batch_size,
@@ -76,16 +81,16 @@ impl<'a> Room<'a> {
         let least = size.map(|side| side.min(SMALLEST).max(least));
         let most = [0, 1].map(|axis: usize| size[axis].min(LARGEST).max(least[axis]));
         self.refine(size, most);
-        let (Some(cost), Some((free, share))) = (self.cost(size), self.free()) else {
+        let (Some(cost), Some(usable)) = (self.cost(size), self.usable()) else {
             return Ok([0, 1].map(|axis: usize| most[axis].min(UNKNOWN.max(least[axis]))));
         };
-        if cost.bytes(most) <= part(free, share) {
+        if cost.bytes(most) <= usable {
             return Ok(most);
         }
         let stride = self.model.stride();
         // A side that is no multiple of the stride may be cut down to one.
         let is_large = |axis: usize, side: usize| side >= least[axis] / stride * stride;
-        let largest = cost.largest(free, share, most, stride);
+        let largest = cost.largest(usable, 1.0, most, stride);
         match largest.filter(|&[height, width]| is_large(0, height) && is_large(1, width)) {
             Some(window) => Ok(window),
             None => self.refuse(cost, least),
@@ -97,10 +102,8 @@ impl<'a> Room<'a> {
     /// # Errors
     /// If there is a budget, and they are too large.
     pub fn check(&self, size: [usize; 2], window: [usize; 2]) -> Result<()> {
-        match (self.budget, self.cost(size), self.free()) {
-            (Some(_), Some(cost), Some((free, share)))
-                if cost.bytes(window) > part(free, share) =>
-            {
+        match (self.budget, self.cost(size), self.usable()) {
+            (Some(_), Some(cost), Some(usable)) if cost.bytes(window) > usable => {
                 self.refuse(cost, window).map(drop)
             }
             _ => Ok(()),
@@ -109,18 +112,19 @@ impl<'a> Room<'a> {
 
     /// Windows that the budget has room for at once; `None` without one.
     pub fn windows_at_once(&self, size: [usize; 2], window: [usize; 2]) -> Option<usize> {
-        let ((free, share), _) = (self.free()?, self.budget?);
-        let most = part(free, share).get() / self.cost(size)?.bytes(window).get().max(1);
+        let (usable, _) = (self.usable()?, self.budget?);
+        let most = usable.get() / self.cost(size)?.bytes(window).get().max(1);
         Some((most as usize).max(1) * self.num_windows)
     }
 
     /// Measures larger windows as long as they are no larger than those that are wanted, and there is
     /// much room for them, but not so much that it does not matter.
     fn refine(&mut self, size: [usize; 2], most: [usize; 2]) {
-        while let (Some(cost), Some((free, share))) = (self.cost(size), self.free()) {
-            let (side, room) = (2 * self.measured.side, part(free, share));
-            let is_ample = cost.bytes(most) <= part(room, 0.25);
-            if is_ample || side > most[0].max(most[1]) || cost.bytes([side; 2]) > part(room, 0.5) {
+        while let (Some(cost), Some(usable)) = (self.cost(size), self.usable()) {
+            let side = 2 * self.measured.side;
+            let is_ample = cost.bytes(most) <= usable.scale(0.25);
+            let is_large = cost.bytes([side; 2]) > usable.scale(0.5);
+            if is_ample || is_large || side > most[0].max(most[1]) {
                 return;
             }
             self.add(side);
@@ -169,22 +173,17 @@ impl<'a> Room<'a> {
         self.cost.map(|cost| cost.with_row(row))
     }
 
-    /// What is free for windows, and the share of it that may be used; `None` if unknown.
-    fn free(&self) -> Option<(Bytes, f64)> {
-        if let Some(budget) = self.budget {
-            return Some((budget - live_on(&self.device)?, SHARE_OF_BUDGET));
-        }
-        let snapshot = MemoryMonitor::new([self.device.clone()]).snapshot();
-        let free = match snapshot.devices.first() {
-            Some(device) => device.free,
-            None => snapshot.host_available,
+    /// What windows may take; `None` if unknown.
+    fn usable(&self) -> Option<Bytes> {
+        let free = match self.budget {
+            Some(budget) => budget - live_on(&self.device)?,
+            None => free_on(&self.device)?,
         };
-        free.map(|free| (free, self.threshold))
+        Some(free.scale(self.share))
     }
 
     fn refuse(&self, cost: WindowCost, window: [usize; 2]) -> Result<[usize; 2]> {
-        let [height, width] = window;
-        let share = self.budget.map_or(self.threshold, |_| SHARE_OF_BUDGET);
+        let ([height, width], share) = (window, self.share);
         let needed = Bytes::new((cost.bytes(window).get() as f64 / share).ceil() as u64);
         match self.budget {
             Some(budget) => bail!(
@@ -198,8 +197,4 @@ impl<'a> Room<'a> {
             ),
         }
     }
-}
-
-fn part(bytes: Bytes, share: f64) -> Bytes {
-    Bytes::new((bytes.get() as f64 * share) as u64)
 }

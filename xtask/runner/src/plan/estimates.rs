@@ -49,9 +49,10 @@ pub(super) fn run(flags: &EstimatesFlags) -> Result<()> {
         WatermarkFlags::default(),
         &device,
     )?);
-    match flags.json {
-        true => println!("{}", serde_json::to_string(&rows)?),
-        false => print!("{}", table(&rows)),
+    if flags.json {
+        println!("{}", serde_json::to_string(&rows)?);
+    } else {
+        print!("{}", table(&rows));
     }
     Ok(())
 }

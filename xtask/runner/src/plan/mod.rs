@@ -21,12 +21,10 @@ use crate::cli::{
     DecodeFlags, ModelFlags, PlanArgs, PlanModel, RunFlags, UNetFlags, WatermarkFlags, WorkFlags,
 };
 use crate::settings::{ModelSettings, Settings, UsageError};
-use crate::train::rehearsal::{Recomputable, Rehearsal, Stage};
+use crate::train::rehearsal::{ENOUGH_MICRO_BATCHES, Recomputable, Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
 use report::Report;
 
-/// Micro-batches after which a step holds all it ever holds at once.
-const ENOUGH_MICRO_BATCHES: usize = 2;
 /// The smallest tile, in pixels at the bottom of the network.
 const LEAST_TILE: usize = 4;
 
@@ -107,9 +105,10 @@ where
     let report = Report::new(name, &device_name, work, bytes, budget, verified)
         .with_command(&model, size, policy)?;
     let mut stdout = std::io::stdout().lock();
-    match work.json {
-        true => writeln!(stdout, "{}", serde_json::to_string(&report)?)?,
-        false => write!(stdout, "{report}")?,
+    if work.json {
+        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(stdout, "{report}")?;
     }
     Ok(())
 }

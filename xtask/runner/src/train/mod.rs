@@ -4,7 +4,6 @@
 
 mod cut_plan;
 mod decode;
-mod estimate;
 mod feed;
 mod holdout;
 mod images;
@@ -38,10 +37,9 @@ use crate::progress::Progress;
 use crate::settings::{RunSettings, UsageError};
 use cut_plan::CutPlan;
 pub(crate) use decode::DecodeJob;
-use estimate::Estimate;
 pub(crate) use images::{Task, build as build_unet};
 use job::Job;
-use plan::Plan;
+use plan::{Estimate, Plan};
 use run::Run;
 pub(crate) use saved::MODEL_FILE;
 use session::Session;

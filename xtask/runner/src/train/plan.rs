@@ -1,18 +1,27 @@
-//! What a run is going to do, before anything is written.
+//! What a run is going to do and how much memory it needs, before anything is written: what is known
+//! exactly, and the rest measured by running a step of it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
+use burn::tensor::Device;
+use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
+use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod};
+use burn_memopt::train::StepOutcome;
 use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::estimate::Estimate;
+use super::job::Job;
+use super::rehearsal::ENOUGH_MICRO_BATCHES;
+use super::session::Session;
+use super::trainer::Trainer;
 use crate::cli::ModelFlags;
 use crate::run_dir::{RunDir, SavedState};
-use crate::settings::{ModelSettings, Settings};
+use crate::settings::{ModelSettings, RunSettings, Settings};
 
-/// A run that is about to begin or to go on. Nothing is written yet.
+/// A run that is about to begin or to be resumed. Nothing is written yet.
 #[derive(Debug)]
 pub struct Plan<M> {
     /// Every setting.
@@ -85,5 +94,127 @@ impl<M: ModelSettings> Plan<M> {
         }
         print!("{expected}");
         Ok(())
+    }
+}
+
+/// The memory a run is going to need.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Estimate {
+    /// Parameters and running statistics, f32, exact.
+    pub parameters: Bytes,
+    /// One gradient for each trained parameter, f32, exact.
+    pub gradients: Bytes,
+    /// What the optimizer keeps, f32, exact.
+    pub optimizer_state: Bytes,
+    /// The measured peak of a step without its gradients; `None` if unknown.
+    pub activations: Option<Bytes>,
+    /// What the program itself keeps, on the host: measured; `None` if unknown.
+    pub program: Option<Bytes>,
+    /// All of it together, as in the run's summary; `None` if unknown.
+    pub peak: Option<Bytes>,
+    /// How the peak of the step was measured.
+    pub method: PeakMethod,
+}
+
+impl Estimate {
+    /// Measures one optimizer step of `session`, which is used up by it.
+    ///
+    /// The step is measured when the optimizer has its state. Of many micro-batches two
+    /// are run: a third adds nothing.
+    ///
+    /// # Errors
+    /// If a batch cannot be loaded or the step fails.
+    pub fn measure<J: Job>(
+        job: &J,
+        run: &RunSettings,
+        network: J::Network,
+        mut session: Session<J>,
+        device: &Device,
+    ) -> Result<Self> {
+        let model = ModelBytes::of(&network);
+        let (parameters, gradients) = (model.parameters, model.gradients);
+        // The record of the run is memory too.
+        let tracker = run
+            .memory_tracking
+            .then(|| MemoryTracker::of_device(device));
+        let network = first_step(job, run, network, &mut session)?;
+        let meter = PeakMeter::start(device);
+        let num_micro_batches = run.accumulation_steps.min(ENOUGH_MICRO_BATCHES);
+        run_step(job, run, network, &mut session, num_micro_batches)?;
+        let reading = meter.finish();
+        drop(tracker);
+        let optimizer_state = model.optimizer_state(OptimizerKind::AdamW);
+        Ok(Self {
+            parameters,
+            gradients,
+            optimizer_state,
+            activations: reading.peak.map(|peak| peak - gradients),
+            program: reading
+                .baseline
+                .map(|baseline| baseline - (parameters + optimizer_state)),
+            peak: reading.highest(),
+            method: reading.method,
+        })
+    }
+}
+
+/// Makes steps until one is not skipped: in half precision the first ones may overflow.
+fn first_step<J: Job>(
+    job: &J,
+    run: &RunSettings,
+    mut network: J::Network,
+    session: &mut Session<J>,
+) -> Result<J::Network> {
+    loop {
+        let (next, outcome) = run_step(job, run, network, session, 1)?;
+        network = next;
+        if matches!(outcome, StepOutcome::Stepped { .. }) {
+            return Ok(network);
+        }
+    }
+}
+
+/// One optimizer step of `num_micro_batches`.
+fn run_step<J: Job>(
+    job: &J,
+    run: &RunSettings,
+    network: J::Network,
+    session: &mut Session<J>,
+    num_micro_batches: usize,
+) -> Result<(J::Network, StepOutcome)> {
+    for _ in 0..num_micro_batches {
+        // Whole batches only: the last of an epoch may be smaller.
+        session.feed.loader.rewind();
+        let batch = session
+            .feed
+            .loader
+            .batches()
+            .next()
+            .context("there is no batch")??;
+        job.micro_batch(&network, &mut session.train, batch);
+    }
+    let (network, outcome) = session.train.flush(network, run.lr);
+    Ok((network, outcome.context("cannot measure a step")?))
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.method {
+            PeakMethod::Exact => "measured in one step",
+            PeakMethod::Sampled => "sampled in one step, a lower bound",
+            PeakMethod::Unknown => "this device does not report its memory",
+        };
+        let shown =
+            |bytes: Option<Bytes>| bytes.map_or("unknown".into(), |bytes| bytes.to_string());
+        let rows = [
+            ("parameters", self.parameters.to_string(), "exact"),
+            ("gradients", self.gradients.to_string(), "exact"),
+            ("optimizer_state", self.optimizer_state.to_string(), "exact"),
+            ("activations", shown(self.activations), how),
+            ("program", shown(self.program), "measured beside the run"),
+            ("expected_peak", shown(self.peak), how),
+        ];
+        rows.iter()
+            .try_for_each(|(name, amount, how)| writeln!(f, "{name:<20} {amount:<12} {how}"))
     }
 }

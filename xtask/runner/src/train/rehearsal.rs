@@ -16,6 +16,8 @@ use super::job::Job;
 use super::techniques;
 pub(crate) use super::techniques::Recomputable;
 
+/// Micro-batches after which a step holds all it ever holds at once.
+pub(crate) const ENOUGH_MICRO_BATCHES: usize = 2;
 /// The learning rate and the norm that a rehearsed step is clipped to; neither matters to memory.
 const LR: f64 = 1e-4;
 const CLIP_NORM: f32 = 1.0;

@@ -2,7 +2,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Workload;
 use super::growth::Growth;
+use crate::grad_checkpoint::BlockCost;
 use crate::memory::Bytes;
+
+/// Where a batch counts as unlimited.
+const LARGEST_BATCH: usize = 1 << 30;
 
 /// The peak of a step as a function of its batch and size, fitted through a few real runs.
 ///
@@ -71,82 +75,114 @@ impl PeakFit {
         }
         while too_large - fitting > 1 {
             let middle = fitting + (too_large - fitting) / 2;
-            match fits(middle) {
-                true => fitting = middle,
-                false => too_large = middle,
+            if fits(middle) {
+                fitting = middle;
+            } else {
+                too_large = middle;
             }
         }
         fitting
     }
 }
 
-/// Where a batch counts as unlimited.
-const LARGEST_BATCH: usize = 1 << 30;
-
-/// How to choose a batch size from a [`PeakFit`].
+/// What the blocks of a chain cost at any batch and size, from profiles of two small ones; of three
+/// for [sequences](Workload::sequences) of any length.
 ///
-/// ```
-/// use burn_memopt::memory::{Bytes, estimate::{BatchLimit, PeakFit, Workload}};
-///
-/// let one_mib_each = [1, 2].map(|n| (Workload::new(n, [8, 8]), Bytes::mib(n as u64)));
-/// let fit = PeakFit::new(one_mib_each);
-/// let limit = BatchLimit::new();
-/// assert_eq!(limit.max_batch_size(&fit, Bytes::mib(100), [8, 8]), Some(90));
-/// let limit = limit.with_power_of_two(true);
-/// assert_eq!(limit.max_batch_size(&fit, Bytes::mib(100), [8, 8]), Some(64));
-/// assert_eq!(limit.max_batch_size(&fit, Bytes::kib(100), [8, 8]), None);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct BatchLimit {
-    safety_factor: f64,
-    power_of_two: bool,
+/// [Profile](crate::grad_checkpoint::Chain::profile) a chain on two samples, and give its costs at a third
+/// workload to [`grad_checkpoint::Plan`](crate::grad_checkpoint::Plan), which says where to cut
+/// it and predicts the peak. Unlike a [`PeakFit`] this follows the moment of the
+/// peak through the step as the workload grows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BlockFit {
+    blocks: Vec<BlockGrowth>,
 }
 
-impl Default for BatchLimit {
-    fn default() -> Self {
-        Self {
-            safety_factor: 0.9,
-            power_of_two: false,
-        }
-    }
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct BlockGrowth {
+    last_use: usize,
+    joins_previous: bool,
+    /// In the order of [`amounts`].
+    amounts: [Growth; 8],
 }
 
-impl BatchLimit {
-    /// Any size whose step takes at most 0.9 of the memory.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the share of the memory that a step may take. The default is `0.9`.
+impl BlockFit {
+    /// Fits the profiles of one chain on a few workloads.
     ///
     /// # Panics
-    /// If it is not above 0 and at most 1.
-    pub fn with_safety_factor(mut self, safety_factor: f64) -> Self {
-        assert!(
-            safety_factor > 0.0 && safety_factor <= 1.0,
-            "safety_factor must be above 0 and at most 1, got {safety_factor}"
-        );
-        self.safety_factor = safety_factor;
-        self
-    }
-
-    /// Sets whether the size is a power of two. The default is `false`.
-    pub fn with_power_of_two(mut self, power_of_two: bool) -> Self {
-        self.power_of_two = power_of_two;
-        self
-    }
-
-    /// The most images of `size` whose step stays within the safe share of `free`, the memory free
-    /// for a step; `None` if not even one does.
-    pub fn max_batch_size(&self, fit: &PeakFit, free: Bytes, size: [usize; 2]) -> Option<usize> {
-        let safe = Bytes::new((free.get() as f64 * self.safety_factor) as u64);
-        let most = fit.largest_batch(safe, size);
-        let most = match self.power_of_two && most > 0 {
-            true => 1 << most.ilog2(),
-            false => most,
+    /// If the workloads are too few, as for [`PeakFit::new`], or profiles differ
+    /// in their number of blocks.
+    pub fn new(profiles: &[(Workload, Vec<BlockCost>)]) -> Self {
+        let first = profiles.first().map_or(&[][..], |(_, costs)| costs);
+        for (workload, costs) in profiles {
+            assert!(
+                costs.len() == first.len(),
+                "every profile must have {} blocks, got {} on {workload}",
+                first.len(),
+                costs.len()
+            );
+        }
+        let block_growth = |(block, cost): (usize, &BlockCost)| BlockGrowth {
+            last_use: cost.last_use,
+            joins_previous: cost.joins_previous,
+            amounts: std::array::from_fn(|amount| {
+                let profiles = profiles.iter();
+                Growth::through(
+                    profiles.map(|(workload, costs)| (*workload, amounts(&costs[block])[amount])),
+                )
+            }),
         };
-        (most > 0).then_some(most)
+        Self {
+            blocks: first.iter().enumerate().map(block_growth).collect(),
+        }
     }
+
+    /// What each block costs on a workload.
+    ///
+    /// # Panics
+    /// As [`PeakFit::at`].
+    pub fn at(&self, workload: Workload) -> Vec<BlockCost> {
+        let cost = |block: &BlockGrowth| {
+            let at = |growth: &Growth| growth.at(workload).round() as u64;
+            let [bytes @ .., work] = block.amounts.each_ref().map(at);
+            let [
+                output,
+                kept,
+                forward_peak,
+                recorded_peak,
+                backward_peak,
+                param_grads,
+                nodes,
+            ] = bytes.map(Bytes::new);
+            BlockCost {
+                output,
+                last_use: block.last_use,
+                joins_previous: block.joins_previous,
+                kept,
+                forward_peak,
+                recorded_peak,
+                backward_peak,
+                param_grads,
+                nodes,
+                work,
+            }
+        };
+        self.blocks.iter().map(cost).collect()
+    }
+}
+
+/// What grows of a block: bytes, and last its work.
+fn amounts(cost: &BlockCost) -> [f64; 8] {
+    [
+        cost.output.get(),
+        cost.kept.get(),
+        cost.forward_peak.get(),
+        cost.recorded_peak.get(),
+        cost.backward_peak.get(),
+        cost.param_grads.get(),
+        cost.nodes.get(),
+        cost.work,
+    ]
+    .map(|amount| amount as f64)
 }
 
 #[cfg(test)]
@@ -217,5 +253,25 @@ mod tests {
     #[should_panic(expected = "two workloads of different size, got 1")]
     fn one_size_is_no_fit() {
         PeakFit::new([(workload(4), Bytes::mib(1)), (workload(4), Bytes::mib(2))]);
+    }
+
+    #[test]
+    fn costs_grow_with_pixels_but_gradients_stay() {
+        let cost = |pixels: u64| BlockCost {
+            output: Bytes::new(4 * pixels),
+            last_use: 1,
+            joins_previous: true,
+            kept: Bytes::new(12 * pixels),
+            forward_peak: Bytes::new(1000 + 8 * pixels),
+            recorded_peak: Bytes::new(1000 + 16 * pixels),
+            backward_peak: Bytes::new(500 + 20 * pixels),
+            param_grads: Bytes::new(500),
+            nodes: Bytes::new(20),
+            work: 5 * pixels,
+        };
+        let workloads = [8, 16, 64].map(|side| Workload::new(2, [side, side]));
+        let profile = |workload: Workload| (workload, vec![cost(workload.pixels())]);
+        let fit = BlockFit::new(&[profile(workloads[0]), profile(workloads[1])]);
+        assert_eq!(fit.at(workloads[2]), vec![cost(workloads[2].pixels())]);
     }
 }
