@@ -4,7 +4,7 @@ use burn::{
 };
 use burn_memopt::{
     accumulate::GradientAccumulator,
-    budget::{Request, Settings, Technique, Verified, verify},
+    budget::{Request, StepSettings, Technique, Verified, verify},
     grad_checkpoint::Policy,
     memory::{
         Bytes, PeakMeter,
@@ -103,7 +103,7 @@ impl Work {
             ..Request::training(budget, workload.batch_size, workload.size)
         };
         let techniques = self.techniques().map_err(|error| error.to_string())?;
-        let run = |settings: &Settings| {
+        let run = |settings: &StepSettings| {
             let unet = self.cut(settings);
             peak_of_step(&self.device, |meter| {
                 drop(self.step(&unet, settings.micro_batch_size, || meter.sample()));
@@ -113,7 +113,7 @@ impl Work {
         verify(&request, techniques, run).map_err(|error| error.to_string())
     }
 
-    fn cut(&self, settings: &Settings) -> UNet {
+    fn cut(&self, settings: &StepSettings) -> UNet {
         let cut = settings.cut_or_policy();
         self.unet.clone().with_grad_checkpoint(cut)
     }

@@ -10,7 +10,7 @@ use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::accumulate::GradientAccumulator;
-use burn_memopt::budget::{Request, Settings, Technique, Verified, VerifyError, verify};
+use burn_memopt::budget::{Request, StepSettings, Technique, Verified, VerifyError, verify};
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{
     BlockFit, ModelBytes, OptimizerKind, Workload, calibrate, peak_of_step,
@@ -113,7 +113,7 @@ impl Work {
         peak_of_step(&self.device, step).unwrap()
     }
 
-    fn cut(&self, settings: &Settings) -> UNet {
+    fn cut(&self, settings: &StepSettings) -> UNet {
         let cut = settings.cut_or_policy();
         self.unet.clone().with_grad_checkpoint(cut)
     }

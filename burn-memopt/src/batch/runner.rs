@@ -1,7 +1,7 @@
 use burn::tensor::Device;
 
 use super::{BatchError, BatchReport, BatchSize, BatchSizeConfig, Failure, HostEstimate};
-use crate::budget::{Attempt, catch_out_of_memory, retry};
+use crate::budget::{AttemptError, catch_out_of_memory, retry};
 use crate::chunked::BoxError;
 use crate::memory::{MemoryManager, PeakMeter, PressureConfig, on_host};
 
@@ -157,10 +157,10 @@ impl BatchRunner {
         &mut self,
         items: &[I],
         run: &mut impl FnMut(&[I]) -> Result<Vec<O>, E>,
-    ) -> Result<Vec<O>, Attempt<BatchError>> {
+    ) -> Result<Vec<O>, AttemptError<BatchError>> {
         let size = self.next_size().min(items.len());
         if !self.is_estimated_to_fit(size) {
-            return Err(Attempt::OutOfMemory(TOO_LARGE.into()));
+            return Err(AttemptError::OutOfMemory(TOO_LARGE.into()));
         }
         let device = self.device.as_ref().filter(|_| self.estimate.is_some());
         let meter = device.map(PeakMeter::start);
@@ -168,11 +168,11 @@ impl BatchRunner {
             run(&items[..size]).map_err(|error| {
                 let source = error.into();
                 match Failure::of(&*source) {
-                    Failure::OutOfMemory { .. } => Attempt::OutOfMemory(source),
+                    Failure::OutOfMemory { .. } => AttemptError::OutOfMemory(source),
                     Failure::DevicePoisoned => {
-                        Attempt::Failed(BatchError::DevicePoisoned { item: 0, source })
+                        AttemptError::Failed(BatchError::DevicePoisoned { item: 0, source })
                     }
-                    Failure::Other => Attempt::Failed(BatchError::Failed {
+                    Failure::Other => AttemptError::Failed(BatchError::Failed {
                         item: 0,
                         size,
                         source,

@@ -1,3 +1,7 @@
+//! Settings in the order of what they cost, and which of them fit.
+//!
+//! Pure.
+
 use std::fmt;
 
 use serde::Serialize;

@@ -62,8 +62,8 @@ mod verify;
 use crate::memory::Bytes;
 
 pub use ladder::{BudgetError, Choice, Ladder, Reason};
-pub use retry::{Attempt, catch_out_of_memory, retry};
-pub use step::{Request, Setting, Settings, Technique, TileSize, choose};
+pub use retry::{AttemptError, catch_out_of_memory, retry};
+pub use step::{Request, StepSetting, StepSettings, Technique, TileSize, choose};
 pub use verify::{Round, Verified, VerifyError, verify};
 
 /// Share of the free memory of a device that a run may use unless it is told otherwise.

@@ -9,7 +9,7 @@ use crate::chunked::BoxError;
 
 /// Why an attempt failed.
 #[derive(Debug)]
-pub enum Attempt<E> {
+pub enum AttemptError<E> {
     /// Memory ran out: less may fit.
     OutOfMemory(BoxError),
     /// Anything else. It is passed on.
@@ -30,7 +30,7 @@ pub enum Attempt<E> {
 ///
 /// # Example
 /// ```
-/// use burn_memopt::budget::{Attempt, catch_out_of_memory, retry};
+/// use burn_memopt::budget::{AttemptError, catch_out_of_memory, retry};
 ///
 /// let mut num_items = 16;
 /// let sum = retry(
@@ -39,7 +39,7 @@ pub enum Attempt<E> {
 ///     |num_items| {
 ///         catch_out_of_memory(|| {
 ///             assert!(*num_items <= 5, "can't allocate buffer of size: 64"); // as a small device would say
-///             Ok::<u32, Attempt<&str>>((0..*num_items).sum())
+///             Ok::<u32, AttemptError<&str>>((0..*num_items).sum())
 ///         })
 ///     },
 ///     |num_items, _source| {
@@ -52,14 +52,14 @@ pub enum Attempt<E> {
 pub fn retry<S: ?Sized, T, E>(
     state: &mut S,
     devices: &[Device],
-    mut attempt: impl FnMut(&mut S) -> Result<T, Attempt<E>>,
+    mut attempt: impl FnMut(&mut S) -> Result<T, AttemptError<E>>,
     mut shrink: impl FnMut(&mut S, BoxError) -> Result<(), E>,
 ) -> Result<T, E> {
     loop {
         let source = match attempt(state) {
             Ok(value) => return Ok(value),
-            Err(Attempt::Failed(error)) => return Err(error),
-            Err(Attempt::OutOfMemory(source)) => source,
+            Err(AttemptError::Failed(error)) => return Err(error),
+            Err(AttemptError::OutOfMemory(source)) => source,
         };
         let shrunk = shrink(state, source);
         // After what the attempt held is dropped, and also where there is no next one.
@@ -68,7 +68,7 @@ pub fn retry<S: ?Sized, T, E>(
     }
 }
 
-/// Runs `run`; a panic for lack of memory becomes [`Attempt::OutOfMemory`].
+/// Runs `run`; a panic for lack of memory becomes [`AttemptError::OutOfMemory`].
 ///
 /// # Errors
 /// As `run`, or if memory runs out.
@@ -76,11 +76,13 @@ pub fn retry<S: ?Sized, T, E>(
 /// # Panics
 /// As `run`, unless for lack of memory.
 pub fn catch_out_of_memory<T, E>(
-    run: impl FnOnce() -> Result<T, Attempt<E>>,
-) -> Result<T, Attempt<E>> {
+    run: impl FnOnce() -> Result<T, AttemptError<E>>,
+) -> Result<T, AttemptError<E>> {
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
         if Failure::of_panic(&*panic).is_out_of_memory() {
-            Err(Attempt::OutOfMemory(Failure::panic_text(&*panic).into()))
+            Err(AttemptError::OutOfMemory(
+                Failure::panic_text(&*panic).into(),
+            ))
         } else {
             resume_unwind(panic)
         }

@@ -1,5 +1,7 @@
 //! Training steps and inference: which precision, what is recomputed, how many items at once, and in
 //! which parts of an image.
+//!
+//! Pure.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -144,7 +146,7 @@ impl Request {
     }
 
     /// Every way to compute the batch, the cheapest first.
-    fn ladder(&self, techniques: &[Technique]) -> Ladder<Settings> {
+    fn ladder(&self, techniques: &[Technique]) -> Ladder<StepSettings> {
         let mut rungs = Vec::new();
         for tile in self.tiles() {
             for (micro_batch_size, accumulation_steps) in self.micro_batches() {
@@ -153,7 +155,7 @@ impl Request {
                 for (index, technique) in techniques.iter().enumerate() {
                     let passes = technique.passes(workload).into_iter();
                     rungs.extend(passes.map(|pass| {
-                        let settings = Settings {
+                        let settings = StepSettings {
                             precision: technique.precision,
                             policy: pass.policy,
                             cut: pass.cut,
@@ -279,7 +281,7 @@ fn recomputed_by(policy: Policy) -> f64 {
 
 /// How a batch is computed.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Settings {
+pub struct StepSettings {
     /// What the model computes in.
     pub precision: Precision,
     /// What is recomputed. A budget is that of one forward and backward pass.
@@ -301,7 +303,7 @@ pub struct Settings {
     pub(super) technique: usize,
 }
 
-impl Settings {
+impl StepSettings {
     /// What one pass runs on.
     pub fn workload(&self) -> Workload {
         Workload::new(self.micro_batch_size, self.tile)
@@ -361,7 +363,7 @@ impl Settings {
 /// What a [`Reason`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Setting {
+pub enum StepSetting {
     /// What the model computes in.
     Precision,
     /// What is recomputed.
@@ -372,7 +374,7 @@ pub enum Setting {
     Tile,
 }
 
-impl fmt::Display for Setting {
+impl fmt::Display for StepSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Precision => "precision",
@@ -400,7 +402,7 @@ impl fmt::Display for Setting {
 pub fn choose(
     request: &Request,
     techniques: &[Technique],
-) -> Result<Choice<Settings, Setting>, BudgetError> {
+) -> Result<Choice<StepSettings, StepSetting>, BudgetError> {
     let ladder = request.ladder(techniques);
     let (settings, predicted_peak) = ladder.within(request.budget)?;
     let mut settings = settings.clone();
@@ -426,14 +428,14 @@ fn chain_budget(peak: Bytes, left: Bytes) -> Bytes {
 
 fn reasons(
     request: &Request,
-    ladder: &Ladder<Settings>,
-    chosen: &Settings,
-) -> Vec<Reason<Setting>> {
-    let is_alike = |settings: &Settings| {
+    ladder: &Ladder<StepSettings>,
+    chosen: &StepSettings,
+) -> Vec<Reason<StepSetting>> {
+    let is_alike = |settings: &StepSettings| {
         settings.is_half() == chosen.is_half() && settings.tile == chosen.tile
     };
     let mut reasons = vec![Reason {
-        setting: Setting::Precision,
+        setting: StepSetting::Precision,
         value: chosen.precision.to_string(),
         why: if chosen.is_half() {
             ladder.why_not("f32", |settings| {
@@ -445,7 +447,7 @@ fn reasons(
     }];
     if request.is_training {
         reasons.push(Reason {
-            setting: Setting::GradCheckpoint,
+            setting: StepSetting::GradCheckpoint,
             value: match chosen.policy {
                 Policy::Budget(bytes) => format!("budget={bytes}").replace(' ', ""),
                 policy => policy.to_string(),
@@ -464,7 +466,7 @@ fn reasons(
         });
     }
     reasons.push(Reason {
-        setting: Setting::MicroBatch,
+        setting: StepSetting::MicroBatch,
         value: format!(
             "{} × {}",
             chosen.micro_batch_size, chosen.accumulation_steps
@@ -487,7 +489,7 @@ fn reasons(
     });
     if request.tile.is_some() {
         reasons.push(Reason {
-            setting: Setting::Tile,
+            setting: StepSetting::Tile,
             value: format!("{}×{}", chosen.tile[0], chosen.tile[1]),
             why: if chosen.tile == request.size {
                 "the whole image fits".into()

@@ -144,7 +144,7 @@ proptest! {
         errors in prop::array::uniform5(0.5f64..2.0),
     ) {
         let request = within(budget, &request);
-        let run = |settings: &Settings| {
+        let run = |settings: &StepSettings| {
             Ok::<_, Infallible>(taken(&request, &techniques, errors, settings))
         };
         match verify(&request, techniques.clone(), run) {
@@ -168,7 +168,7 @@ proptest! {
         let request = Request { trial_limit: Bytes::MAX, ..request };
         let verify = |budget| {
             let request = within(budget, &request);
-            let run = |settings: &Settings| {
+            let run = |settings: &StepSettings| {
                 Ok::<_, Infallible>(taken(&request, &techniques, [error; 5], settings))
             };
             verify(&request, techniques.to_vec(), run)
@@ -184,7 +184,12 @@ proptest! {
 
 /// What settings take above what is resident, where every technique takes a share of its own of
 /// what was predicted at first.
-fn taken(request: &Request, before: &[Technique], errors: [f64; 5], settings: &Settings) -> Bytes {
+fn taken(
+    request: &Request,
+    before: &[Technique],
+    errors: [f64; 5],
+    settings: &StepSettings,
+) -> Bytes {
     let passes = before[settings.technique].passes(settings.workload());
     let predicted = passes.iter().find(|pass| pass.cut == settings.cut);
     let peak = predicted.unwrap().peak.get() as f64 * errors[settings.technique];
@@ -280,8 +285,9 @@ fn waiting_gradients_count_only_where_there_are_several_micro_batches() {
 #[test]
 fn a_peak_far_below_its_prediction_allows_a_cheaper_choice() {
     // Half of the 4 MiB that are predicted for an image.
-    let run =
-        |settings: &Settings| Ok::<_, Infallible>(Bytes::mib(2) * settings.micro_batch_size as u64);
+    let run = |settings: &StepSettings| {
+        Ok::<_, Infallible>(Bytes::mib(2) * settings.micro_batch_size as u64)
+    };
     let verified = verify(&request(5), simple(), run).unwrap();
     assert_eq!(verified.choice.settings.micro_batch_size, 2);
     assert_eq!(verified.rounds.len(), 2);

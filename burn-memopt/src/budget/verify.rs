@@ -1,8 +1,12 @@
+//! Choices that are run, and predictions that are corrected.
+//!
+//! Pure.
+
 use std::error::Error;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Request, Setting, Settings, Technique, choose};
+use super::step::{Request, StepSetting, StepSettings, Technique, choose};
 use super::{BudgetError, Choice, TOLERANCE, budget_for, usable};
 use crate::memory::Bytes;
 
@@ -22,7 +26,7 @@ pub struct Round {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verified {
     /// The settings, with the corrected prediction.
-    pub choice: Choice<Settings, Setting>,
+    pub choice: Choice<StepSettings, StepSetting>,
     /// Highest live bytes when they ran.
     pub measured_peak: Bytes,
     /// Every choice that was run, this one included, in their order.
@@ -78,7 +82,7 @@ pub enum VerifyError<E: Error + 'static> {
 pub fn verify<E: Error + 'static>(
     request: &Request,
     techniques: Vec<Technique>,
-    run: impl FnMut(&Settings) -> Result<Bytes, E>,
+    run: impl FnMut(&StepSettings) -> Result<Bytes, E>,
 ) -> Result<Verified, VerifyError<E>> {
     let target = usable(request.budget);
     let mut search = Search {
@@ -126,7 +130,7 @@ struct Search<R> {
     rounds: Vec<Round>,
 }
 
-impl<E: Error + 'static, R: FnMut(&Settings) -> Result<Bytes, E>> Search<R> {
+impl<E: Error + 'static, R: FnMut(&StepSettings) -> Result<Bytes, E>> Search<R> {
     fn has_rounds(&self) -> bool {
         self.rounds.len() < MAX_ROUNDS
     }
@@ -142,7 +146,7 @@ impl<E: Error + 'static, R: FnMut(&Settings) -> Result<Bytes, E>> Search<R> {
     /// Runs choices within the budget of the request until one holds.
     fn settle(&mut self) -> Result<Verified, VerifyError<E>> {
         // The choices that fitted when they ran, with their measured peaks.
-        let mut fitting: Vec<(Choice<Settings, Setting>, Bytes)> = Vec::new();
+        let mut fitting: Vec<(Choice<StepSettings, StepSetting>, Bytes)> = Vec::new();
         while self.has_rounds() {
             let choice = match choose(&self.request, &self.techniques) {
                 Ok(choice) => choice,
@@ -185,7 +189,7 @@ impl<E: Error + 'static, R: FnMut(&Settings) -> Result<Bytes, E>> Search<R> {
     }
 
     /// Runs a choice, and corrects the predictions of its technique where this one was wrong.
-    fn run(&mut self, choice: &Choice<Settings, Setting>) -> Result<Round, VerifyError<E>> {
+    fn run(&mut self, choice: &Choice<StepSettings, StepSetting>) -> Result<Round, VerifyError<E>> {
         let settings = &choice.settings;
         let step = (self.run)(settings).map_err(|source| VerifyError::Run {
             settings: in_short(choice),
@@ -215,7 +219,7 @@ fn is_near(measured: Bytes, predicted: Bytes) -> bool {
     difference as f64 <= TOLERANCE * predicted.get() as f64
 }
 
-fn in_short(choice: &Choice<Settings, Setting>) -> String {
+fn in_short(choice: &Choice<StepSettings, StepSetting>) -> String {
     let reasons = choice.reasons.iter();
     let values = reasons.map(|reason| format!("{} {}", reason.setting, reason.value));
     values.collect::<Vec<_>>().join(", ")

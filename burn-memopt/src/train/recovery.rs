@@ -8,7 +8,7 @@ use burn_backend::ExecutionError;
 
 use super::{StepError, StepOutcome, TrainStep};
 use crate::batch::Failure;
-use crate::budget::{Attempt, catch_out_of_memory, retry};
+use crate::budget::{AttemptError, catch_out_of_memory, retry};
 use crate::memory::to_host;
 
 /// How an effective batch, the items of one optimizer step, is divided into micro-batches.
@@ -106,13 +106,15 @@ impl TrainStep {
         let before = (model.clone(), self.optimizer.clone());
         let updated = catch_out_of_memory(|| {
             let updated = self.optimizer.step(lr, model, grads);
-            try_read(&updated).map_err(Attempt::Failed)?;
+            try_read(&updated).map_err(AttemptError::Failed)?;
             Ok(updated)
         });
         let failed = match updated {
             Ok(updated) => return (updated, Ok(())),
-            Err(Attempt::Failed(error)) => error,
-            Err(Attempt::OutOfMemory(why)) => ExecutionError::with_context(why.to_string()).into(),
+            Err(AttemptError::Failed(error)) => error,
+            Err(AttemptError::OutOfMemory(why)) => {
+                ExecutionError::with_context(why.to_string()).into()
+            }
         };
         let model;
         (model, self.optimizer) = before;
@@ -181,7 +183,7 @@ impl TrainStep {
             |(train, model, parts)| {
                 let current = model.take().expect(HELD);
                 let ran = catch_out_of_memory(|| {
-                    run(train, &current, parts.size()).map_err(Attempt::Failed)
+                    run(train, &current, parts.size()).map_err(AttemptError::Failed)
                 });
                 let (next, outcome) = match ran {
                     Ok(()) => train.flush(current, lr.clone()),
@@ -194,9 +196,9 @@ impl TrainStep {
                 *model = Some(next);
                 outcome.map_err(|error| match error {
                     StepError::Device { source, .. } if Failure::of(&source).is_out_of_memory() => {
-                        Attempt::OutOfMemory(source.into())
+                        AttemptError::OutOfMemory(source.into())
                     }
-                    error => Attempt::Failed(error.into()),
+                    error => AttemptError::Failed(error.into()),
                 })
             },
             |(train, _, parts), source| {

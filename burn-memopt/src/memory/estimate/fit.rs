@@ -1,3 +1,7 @@
+//! What a step takes at any batch and size, from what it took at a few.
+//!
+//! Pure.
+
 use serde::{Deserialize, Serialize};
 
 use super::Workload;

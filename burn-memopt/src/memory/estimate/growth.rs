@@ -1,4 +1,6 @@
 //! What grows with the input, from what was measured on a few inputs.
+//!
+//! Pure.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,6 @@
-//! From a budget of memory to the settings that keep it, each with its reason; pure.
+//! From a budget of memory to the settings that keep it, each with its reason.
+//!
+//! Pure.
 
 use burn_memopt::budget::{BudgetError, Choice, Ladder, Reason};
 use burn_memopt::memory::Bytes;

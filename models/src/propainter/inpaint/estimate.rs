@@ -1,4 +1,6 @@
-//! What completing a video takes, stage by stage; pure.
+//! What completing a video takes, stage by stage.
+//!
+//! Pure.
 //!
 //! Amounts for a pixel of a frame were counted on the CPU with the allocator that counts, at several
 //! sizes and lengths, and rounded up; `models/tests/inpaint_budget.rs` compares them with what is

@@ -1,4 +1,6 @@
-//! Settings that take less memory one after the other; pure.
+//! Settings that take less memory one after the other.
+//!
+//! Pure.
 
 use std::fmt;
 

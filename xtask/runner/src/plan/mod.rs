@@ -7,7 +7,7 @@ use std::io::Write;
 
 use anyhow::{Context, Result};
 use burn_memopt::budget::{
-    self, Request, Settings as Planned, Technique, TileSize, Verified, VerifyError,
+    self, Request, StepSettings, Technique, TileSize, Verified, VerifyError,
 };
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{CalibrateError, ModelBytes, OptimizerKind, peak_of_step};
@@ -188,7 +188,7 @@ fn verify<J: Rehearsal>(
     request: &Request,
     techniques: Vec<Technique>,
 ) -> Result<Verified, Error> {
-    let run = |planned: &Planned| {
+    let run = |planned: &StepSettings| {
         let (precision, workload) = (planned.precision, planned.workload());
         eprintln!("running {workload} in {precision}");
         if !request.is_training {
@@ -204,7 +204,7 @@ fn verify<J: Rehearsal>(
 
 /// The policy to train with. A run measures its blocks again and must find that the budget is enough,
 /// so that is tried here.
-fn policy_to_give<J: Rehearsal>(stage: &Stage<J>, planned: &Planned) -> Policy {
+fn policy_to_give<J: Rehearsal>(stage: &Stage<J>, planned: &StepSettings) -> Policy {
     if !matches!(planned.policy, Policy::Budget(_)) {
         return planned.policy;
     }

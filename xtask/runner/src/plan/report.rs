@@ -3,7 +3,7 @@
 use std::fmt;
 
 use anyhow::{Context, Result};
-use burn_memopt::budget::{Reason, Round, Setting, Settings, Verified};
+use burn_memopt::budget::{Reason, Round, StepSetting, StepSettings, Verified};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
@@ -26,11 +26,11 @@ pub(super) struct Report {
     gradients: Option<Bytes>,
     optimizer_state: Option<Bytes>,
     #[serde(flatten)]
-    settings: Settings,
+    settings: StepSettings,
     predicted_peak: Bytes,
     measured_peak: Bytes,
     rounds: Vec<Round>,
-    reasons: Vec<Reason<Setting>>,
+    reasons: Vec<Reason<StepSetting>>,
     command: String,
 }
 
@@ -80,7 +80,7 @@ impl Report {
         policy: Policy,
     ) -> Result<Self> {
         self.settings.policy = policy;
-        let Settings {
+        let StepSettings {
             precision,
             micro_batch_size,
             accumulation_steps,
