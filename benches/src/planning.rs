@@ -13,6 +13,7 @@ use burn_memopt::{
     },
     precision::Precision,
 };
+use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{UNet, UNetConfig};
 
 use crate::bench::{Bench, Variant, initialise};

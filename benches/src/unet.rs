@@ -8,6 +8,7 @@ use burn_memopt::{
     memory::{Bytes, estimate::peak_of_step},
     precision::{Autocast, Precision},
 };
+use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{UNet, UNetConfig};
 
 use crate::bench::{Bench, Variant};

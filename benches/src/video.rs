@@ -9,6 +9,7 @@ use burn::{
 };
 use burn_memopt::{
     chunked::BoxError,
+    grad_checkpoint::Policy,
     memory::{Bytes, PeakMeter},
     precision::{Autocast, Precision},
 };
@@ -235,7 +236,10 @@ impl GeneratorStep {
 pub(crate) fn generator_step(bench: &mut Bench) -> Result<(), String> {
     let work = GeneratorStep::new(bench);
     let autocast = Autocast::new(Precision::F16);
-    let recomputed = work.generator.clone().with_grad_checkpoint(true);
+    let recomputed = work
+        .generator
+        .clone()
+        .with_grad_checkpoint(Policy::EveryBlock);
     let mut variants = vec![
         Variant::new("plain", || work.step(&work.generator)),
         Variant::new("checkpoint", || work.step(&recomputed)),

@@ -1,6 +1,6 @@
 //! Reference models that use `burn-memopt`, and the losses they train with.
 //!
-//! | module | holds |
+//! | module | contains |
 //! |---|---|
 //! | [`unet`] | the U-Net for images of any size; loads the well-known PyTorch weights |
 //! | [`decode`] | DECODE's localization networks, their targets, post-processing and evaluation |
@@ -8,11 +8,16 @@
 //! | [`propainter`] | ProPainter's networks, and completing videos of any length with them |
 //! | [`weights`] | files of weights by their names in PyTorch |
 //!
-//! Models take tensors, not data set items: where images come from is no business of this crate.
+//! The U-Net and DECODE's networks are chains of blocks: [`GradCheckpoint`] recomputes them in the
+//! backward pass. Models take tensors, not data set items: where images come from is not their
+//! business.
 
+mod chain;
 pub mod decode;
 pub mod loss;
 pub mod propainter;
 pub mod unet;
 mod upsample;
 pub mod weights;
+
+pub use chain::GradCheckpoint;

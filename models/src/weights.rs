@@ -268,6 +268,15 @@ fn by_name<M: StateDict>(tensors: Vec<StoredTensor>) -> BTreeMap<String, StoredT
     tensors.into_iter().collect()
 }
 
+/// The name in PyTorch of a layer's parameter; those of a normalization have others in burn.
+pub(crate) fn parameter_name(parameter: &str) -> &str {
+    match parameter {
+        "gamma" => "weight",
+        "beta" => "bias",
+        other => other,
+    }
+}
+
 /// Names tensors as the state dict does when they are saved.
 #[derive(Clone)]
 struct StateDictNames(fn(&str) -> String);

@@ -6,6 +6,7 @@ use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData, Tolerance};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::precision::{Autocast, Precision};
+use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::decode::{
     Activation, Emitter, EmitterTargets, Interpolation, MUNetConfig, OutputScale, Pooling,
     SigmaMUNet, SigmaMUNetConfig, UNet2dConfig,

@@ -6,6 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter};
+use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::decode::{MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
 
 #[global_allocator]

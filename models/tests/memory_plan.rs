@@ -17,6 +17,7 @@ use burn_memopt::memory::estimate::{
 };
 use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter, live, on_host};
 use burn_memopt::precision::Precision;
+use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
 use rstest::rstest;
 

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_memopt::grad_checkpoint::Segment;
+use burn_memopt::grad_checkpoint::{Policy, Segment};
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt::train::{StepOutcome, TrainStepConfig};
 use burn_memopt_models::propainter::training::{
@@ -199,7 +199,7 @@ fn recomputed_flow_completion_has_the_gradients_of_a_plain_one() {
         let first = grads.get::<5>(network.downsample.weight.id).unwrap();
         (convs, first.into_data())
     };
-    let recomputed = plain.clone().with_grad_checkpoint(true);
+    let recomputed = plain.clone().with_grad_checkpoint(Policy::EveryBlock);
     assert_eq!(run(&recomputed), run(&plain));
 }
 

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::{CountingAllocator, PeakMeter};
 use burn_memopt_models::propainter::training::{FlowCompletionLoss, FlowCompletionTarget};
 use burn_memopt_models::propainter::{
@@ -135,7 +136,7 @@ fn a_recomputed_training_step_needs_a_fraction_of_the_memory_and_gives_the_plain
         GradientsParams::from_grads(completed.square().sum().backward(), generator)
     };
     // A good part of the rest is the gradients of the parameters, which both keep.
-    let recomputed = plain.clone().with_grad_checkpoint(true);
+    let recomputed = plain.clone().with_grad_checkpoint(Policy::EveryBlock);
     check_recomputed(&plain, &recomputed, step, 0.55);
 }
 
@@ -173,6 +174,6 @@ fn recomputed_flow_completion_needs_a_fraction_of_the_memory_and_gives_the_plain
         let terms = FlowCompletionLoss::new().terms(&predicted, &target);
         GradientsParams::from_grads(terms.total().backward(), network)
     };
-    let recomputed = plain.clone().with_grad_checkpoint(true);
+    let recomputed = plain.clone().with_grad_checkpoint(Policy::EveryBlock);
     check_recomputed(&plain, &recomputed, step, 0.65);
 }

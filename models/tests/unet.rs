@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_memopt::grad_checkpoint::Span;
+use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig, Upsample};
 use burn_memopt_models::weights::{StateDict, WeightsError};
 use proptest::prelude::*;

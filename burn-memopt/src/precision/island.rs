@@ -1,5 +1,6 @@
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, RunningState};
 use burn::nn::BatchNorm;
+use burn::tensor::module::batch_norm_train;
 use burn::tensor::{FloatDType, Tensor};
 use burn_backend::TensorMetadata;
 
@@ -129,6 +130,11 @@ where
 /// # Shapes
 /// - input, output: `[batch_size, channels, ...]`
 ///
+/// # Exactness
+/// The output is that of `norm.forward`. The running variance takes the *unbiased* variance of the
+/// batch, as PyTorch's does; `norm.forward` takes the biased one, which is smaller by `1 / n` for
+/// `n` values a channel and shows in deep layers of small images.
+///
 /// # Example
 /// ```
 /// use burn::nn::BatchNormConfig;
@@ -141,13 +147,38 @@ where
 /// assert_eq!(batch_norm(&norm, x).dtype(), DType::F16);
 /// ```
 pub fn batch_norm<const D: usize>(norm: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
-    let segment = Segment::new().without_randomness();
     island(
-        segment,
+        Segment::new().without_randomness(),
         norm,
         input,
-        |norm: &BatchNorm, input: Tensor<D>| norm.forward(input),
+        |norm: &BatchNorm, input: Tensor<D>| {
+            if input.device().is_autodiff() && norm.training.is_enabled() {
+                normalize_and_track(norm, input)
+            } else {
+                norm.forward(input)
+            }
+        },
     )
+}
+
+/// Normalizes with the batch's statistics and moves the running ones.
+fn normalize_and_track<const D: usize>(norm: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
+    let dims = input.dims();
+    let num_values = dims.iter().product::<usize>() / dims[1];
+    let batch = batch_norm_train(input, norm.gamma.val(), norm.beta.val(), norm.epsilon);
+    // A single value per channel has no unbiased variance; its biased one, 0, is kept.
+    let unbias = num_values as f64 / (num_values - 1).max(1) as f64;
+    let track = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
+        let old = running.value_sync().to_device(&batch.device());
+        let new = old.mul_scalar(1.0 - norm.momentum) + batch.mul_scalar(norm.momentum);
+        running.update(new.detach());
+    };
+    track(&norm.running_mean, batch.mean.detach());
+    track(
+        &norm.running_var,
+        batch.variance.detach().mul_scalar(unbias),
+    );
+    batch.output
 }
 
 fn has_half<M: Module>(module: &M) -> bool {

@@ -1,3 +1,5 @@
+//! Settings of DECODE's networks.
+
 use burn::config::Config;
 use burn::module::{Initializer, Param};
 use burn::nn::PaddingConfig2d;
@@ -6,13 +8,12 @@ use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
 use serde::{Deserialize, Serialize};
 
-use super::backbone::MUNet;
-use super::double_munet::DoubleMUNet;
-use super::heads::Head;
-use super::sigma_munet::SigmaMUNet;
+use super::layers::Head;
+use super::munet::MUNet;
+use super::networks::{DoubleMUNet, SigmaMUNet};
 use super::unet2d::UNet2d;
 
-/// The activation behind every 3×3 convolution.
+/// The activation after every 3×3 convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
@@ -87,7 +88,7 @@ pub struct UNet2dConfig {
     /// Number of poolings. The default is `2`.
     #[config(default = 2)]
     pub depth: usize,
-    /// Activation behind every 3×3 convolution. The default is [`Activation::Elu`].
+    /// Activation after every 3×3 convolution. The default is [`Activation::Elu`].
     #[config(default = "Activation::Elu")]
     pub activation: Activation,
     /// How the encoder halves the resolution. The default is [`Pooling::StridedConv`].
@@ -142,7 +143,7 @@ pub struct MUNetConfig {
     /// Channels that leave either U-Net. The default is `48`.
     #[config(default = 48)]
     pub inter_features: usize,
-    /// Activation behind every 3×3 convolution. The default is [`Activation::Elu`].
+    /// Activation after every 3×3 convolution. The default is [`Activation::Elu`].
     #[config(default = "Activation::Elu")]
     pub activation: Activation,
     /// How the encoders halve the resolution. The default is [`Pooling::StridedConv`].

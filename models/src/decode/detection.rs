@@ -1,11 +1,12 @@
+//! Emitters in the outputs of a network.
+
 use burn::config::Config;
 use burn::tensor::Tensor;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 
-use super::emitter::Emitter;
-use super::scaling::OutputScale;
-use super::sigma_munet::SigmaMUNet;
+use super::batch::{Emitter, OutputScale};
+use super::networks::SigmaMUNet;
 
 /// How emitters are found in the output of a [`SigmaMUNet`].
 ///
@@ -29,7 +30,7 @@ pub struct DetectionConfig {
     /// emitter between four pixels leaves each of them a quarter of its probability.
     #[config(default = 0.1)]
     pub raw_threshold: f64,
-    /// Probability above which a pixel beside a centre is an emitter of its own. The default is
+    /// Probability above which a pixel next to a centre is an emitter of its own. The default is
     /// `0.6`.
     #[config(default = 0.6)]
     pub split_threshold: f64,

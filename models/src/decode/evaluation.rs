@@ -1,3 +1,5 @@
+//! Found emitters against true ones.
+
 /// How well found emitters agree with the true ones.
 ///
 /// Add up the scores of frames, then read the metrics.
@@ -78,9 +80,10 @@ impl Score {
 }
 
 fn share(part: usize, whole: usize) -> f64 {
-    match whole {
-        0 => 1.0,
-        _ => part as f64 / whole as f64,
+    if whole == 0 {
+        1.0
+    } else {
+        part as f64 / whole as f64
     }
 }
 

@@ -1,20 +1,13 @@
+//! The layers of DECODE's networks.
+
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, GroupNormConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
-use burn_memopt::grad_checkpoint::Segment;
 
 use super::config::{Activation, convolution};
-
-/// What an activation keeps for the backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// All its intermediate results.
-    All,
-    /// Its input; the rest is recomputed, which costs little.
-    Input,
-}
+use crate::chain::Keep;
 
 /// Layers in the order in which they run, numbered as in a PyTorch `Sequential`.
 #[derive(Module, Debug)]
@@ -42,7 +35,7 @@ pub struct ActivationLayer {
 }
 
 impl Layers {
-    /// Convolutions between `channels`, each with an activation behind it and, where there are
+    /// Convolutions between `channels`, each with an activation after it and, where there are
     /// groups, a normalization before it.
     pub(super) fn new(
         channels: &[usize],
@@ -90,15 +83,10 @@ fn dividing(most: usize, channels: usize) -> usize {
 
 impl ActivationLayer {
     fn forward_keeping(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
-        match (self.kind, keep) {
+        match self.kind {
             // A ReLU keeps no more than its result, which the next layer keeps anyway.
-            (Activation::Relu, _) => relu(x),
-            (Activation::Elu, Keep::All) => elu(x),
-            (Activation::Elu, Keep::Input) => {
-                Segment::new()
-                    .without_randomness()
-                    .run(self, x, |_: &Self, x| elu(x))
-            }
+            Activation::Relu => relu(x),
+            Activation::Elu => keep.run(self, x, |_, x| elu(x)),
         }
     }
 }
@@ -119,6 +107,42 @@ fn elu(x: Tensor<4>) -> Tensor<4> {
         _ => negative.exp().sub_scalar(1.0),
     };
     relu(x) + below
+}
+
+/// An output of a localization network: a 3×3 convolution, an activation, a 1×1 convolution.
+#[derive(Module, Debug)]
+pub struct Head {
+    /// The first convolution and its activation.
+    pub core: Layers,
+    /// The last convolution, without activation.
+    pub out_conv: Conv2d,
+}
+
+impl Head {
+    pub(super) fn new(
+        features: usize,
+        channels: usize,
+        activation: Activation,
+        device: &Device,
+    ) -> Self {
+        Self {
+            core: Layers::new(&[features; 2], activation, None, device),
+            out_conv: convolution([features, channels], 1, 1, device),
+        }
+    }
+
+    /// Computes the head's output.
+    ///
+    /// # Shapes
+    /// - x: `[batch_size, features, height, width]`
+    /// - output: `[batch_size, channels, height, width]`
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.forward_keeping(Keep::All, x)
+    }
+
+    pub(super) fn forward_keeping(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
+        self.out_conv.forward(self.core.forward_keeping(keep, x))
+    }
 }
 
 #[cfg(test)]

@@ -14,40 +14,29 @@
 //!
 //! Layers and names in a checkpoint are those of DECODE, so that its weights load through
 //! [`StateDict`](crate::weights::StateDict). For gradient checkpointing each network is a chain of
-//! blocks that can be cut anywhere: see [`MUNet::plan`].
+//! blocks that can be cut anywhere: see [`GradCheckpoint`](crate::GradCheckpoint).
 //!
 //! # References
 //! Speiser et al. 2021, Nature Methods 18, 1082-1090; layers and losses follow
 //! `TuragaLab/DECODE`, whose code is not used here.
 
-mod backbone;
-mod chain;
+mod batch;
 mod config;
 mod detection;
-mod double_munet;
-mod emitter;
 mod evaluation;
-mod frames;
-mod heads;
 mod layers;
-mod scaling;
-mod sigma_munet;
-mod stage;
+mod munet;
+mod networks;
 mod unet2d;
-mod weights;
 
-pub use backbone::MUNet;
+pub use batch::{Emitter, EmitterTargets, FrameBatcher, InputScale, OutputScale};
 pub use config::{
     Activation, Attribute, DoubleMUNetConfig, Interpolation, MUNetConfig, Pooling,
     SigmaMUNetConfig, UNet2dConfig,
 };
 pub use detection::{DetectionConfig, FoundEmitter};
-pub use double_munet::DoubleMUNet;
-pub use emitter::{Emitter, EmitterTargets};
 pub use evaluation::{Match, Score, match_emitters};
-pub use frames::FrameBatcher;
-pub use heads::Head;
-pub use layers::{ActivationLayer, Layer, Layers};
-pub use scaling::{InputScale, OutputScale};
-pub use sigma_munet::SigmaMUNet;
+pub use layers::{ActivationLayer, Head, Layer, Layers};
+pub use munet::MUNet;
+pub use networks::{DoubleMUNet, SigmaMUNet};
 pub use unet2d::{UNet2d, Upsampler};

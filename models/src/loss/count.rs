@@ -1,7 +1,10 @@
+//! The loss of density maps.
+
 use burn::config::Config;
 use burn::tensor::Tensor;
+use burn_memopt::precision::ops::full;
 
-use super::{LossSum, widen};
+use super::LossSum;
 
 /// Settings of a [`CountLoss`].
 #[derive(Config, Debug)]
@@ -103,13 +106,13 @@ impl CountLoss {
         mask: Option<Tensor<4>>,
     ) -> LossSum {
         let [batch_size, channels, height, width] = densities.dims();
-        let (mut densities, mut targets) = (widen(densities), widen(targets));
+        let (mut densities, mut targets) = (full(densities), full(targets));
         let mut squares = (densities.clone() - targets.clone())
             .mul_scalar(self.density_scale)
             .square();
         let mut pixels = None;
         if let Some(mask) = mask {
-            let mask = widen(mask);
+            let mask = full(mask);
             densities = densities * mask.clone();
             targets = targets * mask.clone();
             squares = squares * mask.clone();

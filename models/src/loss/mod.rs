@@ -16,21 +16,16 @@
 //! mean of its values over micro-batches is another loss (a Dice per micro-batch), close to it
 //! when the micro-batches are alike.
 
-mod bce_dice;
 mod count;
-mod cross_entropy_dice;
-mod dice;
-mod mixture;
-mod pixel;
+mod localization;
+mod segmentation;
 
-pub use bce_dice::{BceDiceLoss, BceLoss};
 pub use count::{CountLoss, CountLossConfig};
-pub use cross_entropy_dice::{CrossEntropyDiceLoss, CrossEntropyLoss};
-pub use dice::DiceLoss;
-pub use mixture::{MixtureLoss, MixtureLossConfig};
-pub use pixel::{PixelLoss, PixelLossConfig};
+pub use localization::{MixtureLoss, MixtureLossConfig, PixelLoss, PixelLossConfig};
+pub use segmentation::{BceDiceLoss, BceLoss, CrossEntropyDiceLoss, CrossEntropyLoss, DiceLoss};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
+use burn_memopt::precision::ops::full;
 
 /// The sum of a loss and the weight to divide it by.
 #[derive(Clone, Debug)]
@@ -58,7 +53,7 @@ fn masked_sum<const D: usize>(values: Tensor<D>, mask: Option<Tensor<D>>) -> Los
             weight,
         };
     };
-    let mask = widen(mask);
+    let mask = full(mask);
     LossSum {
         weight: total(mask.clone()),
         sum: (values * mask).sum(),
@@ -70,12 +65,4 @@ fn masked_sum<const D: usize>(values: Tensor<D>, mask: Option<Tensor<D>>) -> Los
 fn total<const D: usize>(mask: Tensor<D>) -> f64 {
     let rows = mask.detach().sum_dim(D - 1).into_data();
     rows.iter::<f64>().sum()
-}
-
-/// Casts half precision to f32.
-fn widen<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    match tensor.dtype() {
-        DType::F16 | DType::BF16 => tensor.cast(DType::F32),
-        _ => tensor,
-    }
 }

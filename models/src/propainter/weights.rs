@@ -7,7 +7,7 @@ use super::generator::{
 };
 use super::raft::Raft;
 use super::training::{Discriminator, SpectralConv3d};
-use crate::weights::StateDict;
+use crate::weights::{StateDict, parameter_name};
 
 /// The names are those of the published flow completion network, such as
 /// `feat_prop_module.deform_align.backward_.weight`.
@@ -205,9 +205,7 @@ impl StateDict for Raft {
                 (Some("downsample"), "norm") => "1",
                 (Some("mask"), "conv1") => "0",
                 (Some("mask"), "conv2") => "2",
-                (_, "gamma") => "weight",
-                (_, "beta") => "bias",
-                _ => part,
+                _ => parameter_name(part),
             }
         });
         named.collect::<Vec<_>>().join(".")

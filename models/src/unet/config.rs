@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use burn_memopt::grad_checkpoint::Policy;
 
+use super::UNet;
 use super::block::{DoubleConv, Down, Up};
-use super::model::UNet;
 
 /// The normalization behind every 3×3 convolution of a [`UNet`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

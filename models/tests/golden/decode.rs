@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::decode::{
     Activation, Attribute, DetectionConfig, DoubleMUNetConfig, EmitterTargets, InputScale,
     Interpolation, MUNetConfig, OutputScale, Pooling, SigmaMUNetConfig, UNet2dConfig,

@@ -4,6 +4,7 @@ use burn::nn::conv::{Conv2d, Conv2dConfig, Conv3d, Conv3dConfig};
 use burn::tensor::activation::{leaky_relu, sigmoid};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::impl_tensors;
 
 use super::Flows;
@@ -126,15 +127,17 @@ impl FlowCompletion {
         }
     }
 
-    /// Whether training recomputes activations in the backward pass instead of keeping them: those
+    /// Recomputes activations in the backward pass of training instead of keeping them: those
     /// of every layer, and of every step of the propagation.
     ///
-    /// The default is `false`. Inference is the same either way.
+    /// The default is [`Policy::None`]; the blocks are fixed, so that any other policy is
+    /// [`Policy::EveryBlock`]. Inference is the same either way.
     ///
     /// # Exactness
     /// Gradients are those of plain training.
     #[must_use]
-    pub fn with_grad_checkpoint(mut self, recompute: bool) -> Self {
+    pub fn with_grad_checkpoint(mut self, policy: Policy) -> Self {
+        let recompute = policy != Policy::None;
         self.recompute = recompute;
         self.feat_prop_module.recompute = recompute;
         self

@@ -1,6 +1,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::grad_checkpoint::Policy;
 
 use super::codec::{Decoder, Encoder, SCALE, decoder_frame_bytes, encoder_frame_bytes};
 use super::input::{GeneratorInput, Guides};
@@ -110,17 +111,19 @@ enum Output {
 }
 
 impl InpaintGenerator {
-    /// Whether training recomputes activations in the backward pass instead of keeping them: every
+    /// Recomputes activations in the backward pass of training instead of keeping them: those of every
     /// step of the propagation, every block and in it again attention and patches, and encoder,
     /// tokens and decoder, all in the portions that
     /// [`working_bytes`](InpaintGeneratorConfig::working_bytes) makes: 16 MiB suit training.
     ///
-    /// The default is `false`. Inference is the same either way.
+    /// The default is [`Policy::None`]; the blocks are fixed, so that any other policy is
+    /// [`Policy::EveryBlock`]. Inference is the same either way.
     ///
     /// # Exactness
     /// Gradients are those of plain training.
     #[must_use]
-    pub fn with_grad_checkpoint(mut self, recompute: bool) -> Self {
+    pub fn with_grad_checkpoint(mut self, policy: Policy) -> Self {
+        let recompute = policy != Policy::None;
         self.recompute = recompute;
         self.feat_prop_module.recompute = recompute;
         self.ss.recompute = recompute;

@@ -6,13 +6,14 @@ use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind, Workload, peak_of_step};
 use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::Precision;
+use burn_memopt_models::GradCheckpoint;
 use clap::Args;
 use serde::Serialize;
 
 use super::job;
 use crate::cli::{DecodeFlags, EstimatesFlags, UNetFlags, WatermarkFlags};
 use crate::settings::ModelSettings;
-use crate::train::rehearsal::{Recomputable, Rehearsal, Stage};
+use crate::train::rehearsal::{Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
 
 /// Images in a step.
@@ -92,7 +93,7 @@ fn row<J: Rehearsal>(stage: &Stage<J>, precision: Precision, policy: Policy) -> 
     let estimated = stage
         .fit_training(precision, policy, workload)?
         .at(workload);
-    let network = stage.network.clone().cut_by(policy.into());
+    let network = stage.network.clone().with_grad_checkpoint(policy);
     let step = stage.training(network, precision, workload, 1);
     let measured = resident + peak_of_step(&stage.device, step)?;
     let estimated_peak = resident + estimated;

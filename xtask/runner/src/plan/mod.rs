@@ -13,6 +13,7 @@ use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{CalibrateError, ModelBytes, OptimizerKind, peak_of_step};
 use burn_memopt::memory::{Bytes, free_on};
 use burn_memopt::precision::Precision;
+use burn_memopt_models::GradCheckpoint;
 use clap::Args;
 use serde::Serialize;
 
@@ -21,7 +22,7 @@ use crate::cli::{
     DecodeFlags, ModelFlags, PlanArgs, PlanModel, RunFlags, UNetFlags, WatermarkFlags, WorkFlags,
 };
 use crate::settings::{ModelSettings, Settings, UsageError};
-use crate::train::rehearsal::{ENOUGH_MICRO_BATCHES, Recomputable, Rehearsal, Stage};
+use crate::train::rehearsal::{ENOUGH_MICRO_BATCHES, Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
 use report::Report;
 
@@ -194,7 +195,10 @@ fn verify<J: Rehearsal>(
         if !request.is_training {
             return peak_of_step(&stage.device, stage.inference(precision, workload));
         }
-        let network = stage.network.clone().cut_by(planned.cut_or_policy());
+        let network = stage
+            .network
+            .clone()
+            .with_grad_checkpoint(planned.cut_or_policy());
         let micro_batches = planned.accumulation_steps.min(ENOUGH_MICRO_BATCHES);
         let step = stage.training(network, precision, workload, micro_batches);
         peak_of_step(&stage.device, step)
@@ -209,7 +213,7 @@ fn policy_to_give<J: Rehearsal>(stage: &Stage<J>, planned: &StepSettings) -> Pol
         return planned.policy;
     }
     let sample = J::input(stage.job.made_up(planned.workload(), &stage.device));
-    match stage.network.measure(planned.policy, sample) {
+    match stage.network.plan(planned.policy, sample) {
         Err(PlanError::Budget(error)) => Policy::Budget(error.least),
         _ => planned.policy,
     }

@@ -11,10 +11,10 @@ use burn_memopt::memory::PeakMeter;
 use burn_memopt::memory::estimate::{BlockFit, CalibrateError, PeakFit, Workload, calibrate};
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt::train::{StepOutcome, TrainStep, TrainStepConfig};
+use burn_memopt_models::GradCheckpoint;
 
 use super::job::Job;
 use super::techniques;
-pub(crate) use super::techniques::Recomputable;
 
 /// Micro-batches after which a step holds all it ever holds at once.
 pub(crate) const ENOUGH_MICRO_BATCHES: usize = 2;
@@ -25,7 +25,7 @@ const CLIP_NORM: f32 = 1.0;
 const LEAST_BOTTOM_PIXELS: usize = 2;
 
 /// A job that can be tried without data.
-pub(crate) trait Rehearsal: Job<Network: Recomputable, Trainer = TrainStep> {
+pub(crate) trait Rehearsal: Job<Network: GradCheckpoint, Trainer = TrainStep> {
     /// The network for images of a size, uncut.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl<J: Rehearsal> Stage<J> {
         let autocast = Autocast::new(precision);
         move |meter| {
             let images = J::input(self.job.made_up(workload, &device));
-            let output = autocast.run(&network, images, |network, images| network.run(images));
+            let output = autocast.run(&network, images, |network, images| network.forward(images));
             meter.sample();
             output.try_into_data()?;
             Ok(())
@@ -125,7 +125,7 @@ impl<J: Rehearsal> Stage<J> {
         let mut profiles = Vec::new();
         for &workload in &workloads {
             let sample = J::input(self.job.made_up(workload, &self.device));
-            profiles.push((workload, self.network.costs(sample)?));
+            profiles.push((workload, self.network.profile(sample)?));
         }
         let every_block = workloads
             .into_iter()
@@ -145,7 +145,7 @@ impl<J: Rehearsal> Stage<J> {
         workload: Workload,
     ) -> Result<PeakFit, CalibrateError> {
         calibrate(&self.device, &self.smaller(workload), |workload| {
-            let network = self.network.clone().cut_by(policy.into());
+            let network = self.network.clone().with_grad_checkpoint(policy);
             self.training(network, precision, workload, 1)
         })
     }

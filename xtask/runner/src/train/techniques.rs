@@ -1,12 +1,10 @@
 //! The techniques a run uses, as the library names them.
 
 use anyhow::{Context, Result, bail};
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::grad_checkpoint::{BlockCost, Cut, Plan, PlanError, Policy, UnmeasuredError};
+use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::precision::{AutocastPolicy, Precision};
-use burn_memopt_models::decode::SigmaMUNet;
-use burn_memopt_models::unet::UNet;
+use burn_memopt_models::GradCheckpoint;
 
 use super::cut_plan::CutPlan;
 use crate::choices::PrecisionChoice;
@@ -15,54 +13,13 @@ use crate::settings::{RunSettings, UsageError};
 /// Passes before a network is measured.
 const NUM_WARM_UPS: usize = 2;
 
-/// A network whose blocks can be recomputed.
-pub trait Recomputable: Module {
-    /// Computes the network's output.
-    fn run(&self, images: Tensor<4>) -> Tensor<4>;
-    /// Cuts it by a policy or a plan.
-    fn cut_by(self, cut: Cut) -> Self;
-    /// Measures it and plans where to cut.
-    ///
-    /// # Errors
-    /// If it cannot be measured or no cut fits.
-    fn measure(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError>;
-    /// Measures what its blocks cost.
-    ///
-    /// # Errors
-    /// If it cannot be measured.
-    fn costs(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError>;
-}
-
-macro_rules! recomputable {
-    ($($network:ty),*) => {$(
-        impl Recomputable for $network {
-            fn run(&self, images: Tensor<4>) -> Tensor<4> {
-                self.forward(images)
-            }
-
-            fn cut_by(self, cut: Cut) -> Self {
-                self.with_grad_checkpoint(cut)
-            }
-
-            fn measure(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
-                self.plan(policy, sample)
-            }
-
-            fn costs(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError> {
-                self.profile(sample)
-            }
-        }
-    )*};
-}
-recomputable!(SigmaMUNet, UNet);
-
 /// Cuts a network as the run's settings say; what takes a plan is planned on `sample`, a
 /// micro-batch, unless `saved` is a plan for it.
 ///
 /// # Errors
 /// If the policy is wrong, or no cut stays within the budget; the error names the least that
 /// would do.
-pub fn cut<M: Recomputable>(
+pub fn cut<M: GradCheckpoint>(
     network: M,
     run: &RunSettings,
     sample: Tensor<4>,
@@ -70,16 +27,19 @@ pub fn cut<M: Recomputable>(
 ) -> Result<M> {
     let policy = policy(run)?;
     if !matches!(policy, Policy::Least | Policy::Budget(_)) {
-        return Ok(network.cut_by(policy.into()));
+        return Ok(network.with_grad_checkpoint(policy));
     }
     let given = run.grad_checkpoint.as_str();
     let plan = saved.get_or_make(given, &sample.dims(), || {
         // What threads keep for themselves after their first product is no cost of a block.
-        let copy = network.valid().train().cut_by(Policy::EveryBlock.into());
+        let copy = network
+            .valid()
+            .train()
+            .with_grad_checkpoint(Policy::EveryBlock);
         for _ in 0..NUM_WARM_UPS {
-            let _ = copy.run(sample.clone()).sum().backward();
+            let _ = copy.forward(sample.clone()).sum().backward();
         }
-        let plan = network.measure(policy, sample.clone());
+        let plan = network.plan(policy, sample.clone());
         plan.with_context(|| format!("cannot cut the network by --grad-checkpoint {given}"))
     })?;
     let segments = plan.spans.iter().filter(|span| span.recompute).count();
@@ -90,17 +50,16 @@ pub fn cut<M: Recomputable>(
         100.0 * plan.recomputed,
         plan.predicted_peak,
     );
-    Ok(network.cut_by((&plan).into()))
+    Ok(network.with_grad_checkpoint(&plan))
 }
 
-/// Whether a network recomputes activations whose stages are fixed, not cut.
+/// The policy of a network whose blocks are fixed, not cut.
 ///
 /// # Errors
 /// If the policy is wrong or another than none or block.
-pub fn recomputes(run: &RunSettings) -> Result<bool> {
+pub fn fixed_policy(run: &RunSettings) -> Result<Policy> {
     match policy(run)? {
-        Policy::None => Ok(false),
-        Policy::EveryBlock => Ok(true),
+        policy @ (Policy::None | Policy::EveryBlock) => Ok(policy),
         _ => bail!(UsageError(format!(
             "--grad-checkpoint must be none or block for networks of videos, got {}",
             run.grad_checkpoint.as_str()

@@ -23,7 +23,7 @@ use crate::settings::{FlowCompletionSettings, Settings};
 use crate::train::cut_plan::CutPlan;
 use crate::train::job::{Job, Metrics};
 use crate::train::schedule::stepped_rate;
-use crate::train::techniques::recomputes;
+use crate::train::techniques::fixed_policy;
 use crate::train::weights::first_weights;
 
 /// Steps after which the learning rate of the published training falls to a fifth.
@@ -44,7 +44,7 @@ impl Job for FlowCompletionJob {
     type Batch = ClipBatch;
 
     fn new(settings: Settings<FlowCompletionSettings>) -> Result<Self> {
-        recomputes(&settings.run)?;
+        fixed_policy(&settings.run)?;
         let clips = &settings.model.clips;
         weights::warn_of_procedural(clips);
         let raft = Frozen::load(clips, &crate::device::open(settings.run.device)?)?;
@@ -84,7 +84,7 @@ impl Job for FlowCompletionJob {
             model.clips.init_weights.as_deref(),
             "--init-weights",
         )?;
-        Ok(network.with_grad_checkpoint(recomputes(run)?))
+        Ok(network.with_grad_checkpoint(fixed_policy(run)?))
     }
 
     fn loader(

@@ -24,7 +24,7 @@ use crate::settings::{ProPainterSettings, Settings, UsageError};
 use crate::train::cut_plan::CutPlan;
 use crate::train::job::{Job, Metrics};
 use crate::train::schedule::stepped_rate;
-use crate::train::techniques::recomputes;
+use crate::train::techniques::fixed_policy;
 use crate::train::weights::{drawn, first_weights};
 
 /// Steps after which the learning rate of the published training falls to a tenth.
@@ -46,7 +46,7 @@ impl Job for ProPainterJob {
     type Batch = ClipBatch;
 
     fn new(settings: Settings<ProPainterSettings>) -> Result<Self> {
-        recomputes(&settings.run)?;
+        fixed_policy(&settings.run)?;
         if settings.run.auto_micro_batch {
             bail!(UsageError(
                 "--auto-micro-batch cannot undo a step of two networks; leave it out, and give a \
@@ -96,7 +96,7 @@ impl Job for ProPainterJob {
         )?;
         let discriminator = drawn(Discriminator::new(View::Clip, device));
         Ok(Rivals {
-            generator: generator.with_grad_checkpoint(recomputes(run)?),
+            generator: generator.with_grad_checkpoint(fixed_policy(run)?),
             discriminator,
         })
     }

@@ -1,9 +1,12 @@
+//! What DECODE's networks have in common: two U-Nets and the heads.
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_memopt::grad_checkpoint::Cut;
 
-use super::heads::Head;
-use super::unet2d::UNet2d;
+use super::layers::Head;
+use super::unet2d::{Regroup, Stage, UNet2d};
+use crate::chain::{BlockChain, GradCheckpoint, Keep, chain};
 
 /// What [`SigmaMUNet`](super::SigmaMUNet) and [`DoubleMUNet`](super::DoubleMUNet) have in common.
 ///
@@ -22,7 +25,6 @@ pub struct MUNet {
     /// The outputs.
     pub mt_heads: Vec<Head>,
     pub(super) num_frames: usize,
-    /// Where the forward pass is cut for gradient checkpointing.
     #[module(skip)]
     pub(super) cut: Cut,
 }
@@ -45,7 +47,7 @@ impl MUNet {
             self.num_frames
         );
         self.check_size(height, width);
-        self.run_chain(windows)
+        self.chain().run(&self.cut, windows)
     }
 
     /// Computes the outputs for every window of consecutive frames, running the shared U-Net once
@@ -101,5 +103,30 @@ impl MUNet {
                 && width.is_multiple_of(multiple),
             "frame sides must be multiples of {multiple} pixels, got {height}×{width}"
         );
+    }
+}
+
+impl GradCheckpoint for MUNet {
+    type Block = Stage;
+
+    fn forward(&self, windows: Tensor<4>) -> Tensor<4> {
+        Self::forward(self, windows)
+    }
+
+    fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
+    fn cut_mut(&mut self) -> &mut Cut {
+        &mut self.cut
+    }
+
+    fn chain_keeping(&self, keep: Keep) -> BlockChain<Stage> {
+        let mut stages = self.unet_shared.stages(Regroup::Split);
+        let mut skips = self.unet_shared.skips(0);
+        skips.extend(self.unet_union.skips(stages.len()));
+        stages.extend(self.unet_union.stages(Regroup::Join(self.num_frames)));
+        stages.push(Stage::Heads(self.mt_heads.clone()));
+        chain(stages, skips, keep)
     }
 }

@@ -1,11 +1,16 @@
+//! DECODE's networks, with and without uncertainties, and their names in its checkpoints.
+
 use burn::module::{Module, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, Tensor};
-use burn_memopt::grad_checkpoint::{BlockCost, Cut, Plan, PlanError, Policy, UnmeasuredError};
+use burn_memopt::grad_checkpoint::Cut;
 use burn_memopt::precision::ops::full;
 
-use super::backbone::MUNet;
 use super::config::Attribute;
+use super::munet::MUNet;
+use super::unet2d::{Stage, UNet2d};
+use crate::chain::{BlockChain, GradCheckpoint, Keep};
+use crate::weights::{StateDict, parameter_name};
 
 /// The mean of an attribute that is not estimated, and its deviation.
 const DISABLED: [f64; 2] = [0.0, 0.1];
@@ -84,28 +89,6 @@ impl SigmaMUNet {
         &self.disabled
     }
 
-    /// Cuts the network by another policy or plan: see [`MUNet::with_grad_checkpoint`].
-    pub fn with_grad_checkpoint(mut self, cut: impl Into<Cut>) -> Self {
-        self.net = self.net.with_grad_checkpoint(cut);
-        self
-    }
-
-    /// Plans where to cut: see [`MUNet::plan`].
-    ///
-    /// # Errors
-    /// As [`MUNet::plan`].
-    pub fn plan(&self, policy: Policy, sample: Tensor<4>) -> Result<Plan, PlanError> {
-        self.net.plan(policy, sample)
-    }
-
-    /// Measures what each block costs: see [`MUNet::profile`].
-    ///
-    /// # Errors
-    /// As [`MUNet::profile`].
-    pub fn profile(&self, sample: Tensor<4>) -> Result<Vec<BlockCost>, UnmeasuredError> {
-        self.net.profile(sample)
-    }
-
     /// Brings the outputs of the heads into their ranges.
     fn activate(&self, raw: Tensor<4>) -> Tensor<4> {
         let raw = full(raw);
@@ -132,4 +115,122 @@ impl SigmaMUNet {
         parts.push(sigmoid(part(9, 1)));
         Tensor::cat(parts, 1)
     }
+}
+
+impl GradCheckpoint for SigmaMUNet {
+    type Block = Stage;
+
+    fn forward(&self, windows: Tensor<4>) -> Tensor<4> {
+        Self::forward(self, windows)
+    }
+
+    fn cut(&self) -> &Cut {
+        self.net.cut()
+    }
+
+    fn cut_mut(&mut self) -> &mut Cut {
+        self.net.cut_mut()
+    }
+
+    fn chain_keeping(&self, keep: Keep) -> BlockChain<Stage> {
+        self.net.chain_keeping(keep)
+    }
+}
+
+/// DECODE's network for localizations without uncertainties.
+///
+/// | channel | holds | range |
+/// |---|---|---|
+/// | 0 | an emitter is here: logit in training, probability in inference | any, 0 to 1 |
+/// | 1 | photons, as a share of a scale | 0 to 1 |
+/// | 2, 3 | offset from the pixel's centre along the rows' axis and the columns' axis | -1 to 1 |
+/// | 4 | z | -1 to 1 |
+/// | 5 | background, where there are six channels | 0 to 1 |
+#[derive(Module, Debug)]
+pub struct DoubleMUNet {
+    /// The network before its outputs.
+    pub net: MUNet,
+}
+
+impl DoubleMUNet {
+    /// Localizes the middle frame of every window, with logits for
+    /// [`PixelLoss`](crate::loss::PixelLoss).
+    ///
+    /// # Shapes
+    /// - windows: `[batch_size, num_frames, height, width]`, neighbouring frames in their order
+    /// - output: `[batch_size, channels, height, width]`, f32
+    ///
+    /// # Panics
+    /// As [`MUNet::forward`].
+    pub fn forward(&self, windows: Tensor<4>) -> Tensor<4> {
+        activate_pixels(self.net.forward(windows), |logits| logits)
+    }
+
+    /// Localizes the middle frame of every window, with probabilities.
+    ///
+    /// Shapes and panics are those of [`forward`](Self::forward).
+    pub fn infer(&self, windows: Tensor<4>) -> Tensor<4> {
+        activate_pixels(self.net.forward(windows), sigmoid)
+    }
+}
+
+fn activate_pixels(raw: Tensor<4>, prob: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    let raw = full(raw);
+    let channels = raw.dims()[1];
+    let part = |first, count| raw.clone().narrow(1, first, count);
+    let mut parts = vec![prob(part(0, 1)), sigmoid(part(1, 1)), part(2, 3).tanh()];
+    if channels == 6 {
+        parts.push(sigmoid(part(5, 1)));
+    }
+    Tensor::cat(parts, 1)
+}
+
+impl GradCheckpoint for DoubleMUNet {
+    type Block = Stage;
+
+    fn forward(&self, windows: Tensor<4>) -> Tensor<4> {
+        Self::forward(self, windows)
+    }
+
+    fn cut(&self) -> &Cut {
+        self.net.cut()
+    }
+
+    fn cut_mut(&mut self) -> &mut Cut {
+        self.net.cut_mut()
+    }
+
+    fn chain_keeping(&self, keep: Keep) -> BlockChain<Stage> {
+        self.net.chain_keeping(keep)
+    }
+}
+
+/// The names are those of DECODE, such as `encoder.0.2.weight`.
+impl StateDict for UNet2d {
+    fn state_dict_name(path: &str) -> String {
+        decode_name(path)
+    }
+}
+
+/// The names are those of DECODE, such as `unet_shared.encoder.0.2.weight`.
+impl StateDict for SigmaMUNet {
+    fn state_dict_name(path: &str) -> String {
+        decode_name(path)
+    }
+}
+
+/// The names are those of DECODE, such as `unet_shared.encoder.0.2.weight`.
+impl StateDict for DoubleMUNet {
+    fn state_dict_name(path: &str) -> String {
+        decode_name(path)
+    }
+}
+
+/// Leaves out the fields that DECODE does not have, and calls the parameters of a normalization
+/// as PyTorch does.
+fn decode_name(path: &str) -> String {
+    let parts = path
+        .split('.')
+        .filter(|part| !["net", "layers"].contains(part));
+    parts.map(parameter_name).collect::<Vec<_>>().join(".")
 }
