@@ -3,7 +3,7 @@ use burn::{
     tensor::{Device, Distribution, Tensor},
 };
 use burn_memopt::{
-    accumulate::GradientAccumulator,
+    accumulate::WeightedAccumulator,
     budget::{Request, StepSettings, Technique, Verified, verify},
     grad_checkpoint::Policy,
     memory::{
@@ -129,7 +129,7 @@ impl Work {
         if micro_batch_size == BATCH_SIZE {
             return gradients(self.images.clone());
         }
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         for images in self.images.clone().split(micro_batch_size, 0) {
             let num_items = images.dims()[0] as f64;
             accumulator.accumulate(unet, gradients(images), num_items);

@@ -3,7 +3,7 @@ use burn::{
     tensor::{Device, Distribution, Tensor},
 };
 use burn_memopt::{
-    accumulate::GradientAccumulator,
+    accumulate::WeightedAccumulator,
     grad_checkpoint::{PlanError, Policy},
     memory::{Bytes, estimate::peak_of_step},
     precision::{Autocast, Precision},
@@ -93,7 +93,7 @@ impl Workload {
 
     /// One image at a time.
     fn micro_batches(&self, loss: impl Fn(Tensor<4>) -> Tensor<1>) -> GradientsParams {
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         for image in 0..self.images.dims()[0] {
             let loss = loss(self.images.clone().narrow(0, image, 1));
             let grads = GradientsParams::from_grads(loss.backward(), &self.unet);

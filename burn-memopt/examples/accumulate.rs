@@ -30,7 +30,7 @@ fn main() {
     let whole_peak = meter.finish().peak.expect("the allocator is installed");
 
     let meter = PeakMeter::start(&device);
-    let mut accumulator = GradientAccumulator::new();
+    let mut accumulator = WeightedAccumulator::new();
     for image in batch.split(1, 0) {
         let num_items = image.dims()[0] as f64;
         let grads = GradientsParams::from_grads(loss(&model, image).backward(), &model);

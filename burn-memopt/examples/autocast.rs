@@ -26,7 +26,7 @@ fn main() -> Result<(), StepError> {
         first: LinearConfig::new(2, 32).init(&device),
         last: LinearConfig::new(32, 1).init(&device),
     };
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .with_accumulation_steps(2)
         .with_clipping(Some(Clipping::Norm(1.0)))

@@ -13,7 +13,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::flex().autodiff();
     let mut layer = LinearConfig::new(64, 64).init(&device);
-    let mut train = TrainStepConfig::new().init(SgdConfig::new().init());
+    let mut train = MicroBatchTrainerConfig::new().init(SgdConfig::new().init());
     let x = Tensor::<2>::ones([256, 64], &device);
 
     let mut tracker = MemoryTracker::of_device(&device);

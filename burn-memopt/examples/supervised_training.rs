@@ -67,7 +67,7 @@ fn main() {
 
     let folder = std::env::temp_dir().join("supervised-training");
     let training = SupervisedTraining::new(&folder, data.clone(), data).num_epochs(4);
-    let config = TrainStepConfig::new().with_precision(Precision::F16);
+    let config = MicroBatchTrainerConfig::new().with_precision(Precision::F16);
     let strategy = MicroBatchStrategy::new(config.with_accumulation_steps(2), device);
     let training = strategy.attach(training.metrics((LossMetric::new(),)), &folder);
     let result = training.launch(learner);

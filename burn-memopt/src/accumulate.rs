@@ -30,11 +30,11 @@ use crate::gradients::{self, at_least_f32};
 /// use burn::module::Param;
 /// use burn::optim::GradientsParams;
 /// use burn::tensor::{Device, Tensor};
-/// use burn_memopt::accumulate::GradientAccumulator;
+/// use burn_memopt::accumulate::WeightedAccumulator;
 ///
 /// let device = Device::flex().autodiff();
 /// let weight = Param::from_tensor(Tensor::<1>::from_floats([1.0], &device));
-/// let mut accumulator = GradientAccumulator::new();
+/// let mut accumulator = WeightedAccumulator::new();
 /// // A batch of three items as 2 + 1; each loss is the mean over its items.
 /// for items in [vec![1.0, 2.0], vec![6.0]] {
 ///     let num_items = items.len();
@@ -47,7 +47,7 @@ use crate::gradients::{self, at_least_f32};
 /// assert_eq!(grads.get::<1>(weight.id).unwrap().into_scalar::<f32>(), 3.0);
 /// ```
 #[derive(Debug, Default)]
-pub struct GradientAccumulator {
+pub struct WeightedAccumulator {
     grads: GradientsParams,
     /// Weight that counts as one in `grads`. The first micro-batch sets it, so
     /// that equal weights need no multiplication and a single micro-batch
@@ -59,7 +59,7 @@ pub struct GradientAccumulator {
     ids: Vec<ParamId>,
 }
 
-impl GradientAccumulator {
+impl WeightedAccumulator {
     /// An empty accumulator.
     pub fn new() -> Self {
         Self::default()
@@ -132,7 +132,7 @@ impl GradientAccumulator {
             assert!(
                 ids == self.ids,
                 "the model must stay the same from the first micro-batch of a group to its step, \
-                 got one with other parameters: give each model an accumulator or `TrainStep` of \
+                 got one with other parameters: give each model an accumulator or `MicroBatchTrainer` of \
                  its own"
             );
         }
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn half_precision_gradients_are_accumulated_in_f32() {
         let param = param();
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         // In f16, 2048 + 1 is 2048.
         for value in [2048.0, 1.0] {
             accumulator.accumulate_sum(&param, grads_of(&param, value, FloatDType::F16), 0.5);
@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn a_single_micro_batch_comes_back_bit_for_bit() {
         let param = param();
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         let odd = f32::from_bits(0x3eaa_aaab);
         accumulator.accumulate(&param, grads_of(&param, odd, FloatDType::F32), 7.0);
         let grads = accumulator.finish(&param).expect("one micro-batch");
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn means_and_sums_mix_in_one_group() {
         let param = param();
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         accumulator.accumulate(&param, grads_of(&param, 2.0, FloatDType::F32), 4.0);
         accumulator.accumulate_sum(&param, grads_of(&param, 12.0, FloatDType::F32), 6.0);
         let grads = accumulator.finish(&param).expect("two micro-batches");
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_fully_masked_micro_batch_adds_nothing_even_if_it_is_nan() {
         let param = param();
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         accumulator.accumulate(&param, grads_of(&param, f32::NAN, FloatDType::F32), 0.0);
         accumulator.accumulate(&param, grads_of(&param, 3.0, FloatDType::F32), 2.0);
         accumulator.accumulate(&param, grads_of(&param, f32::NAN, FloatDType::F32), 0.0);
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn nothing_accumulated_gives_no_gradients() {
         let param = param();
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         assert!(accumulator.finish(&param).is_none());
         accumulator.accumulate(&param, grads_of(&param, 1.0, FloatDType::F32), 0.0);
         assert!(accumulator.finish(&param).is_none());
@@ -313,6 +313,6 @@ mod tests {
     fn a_negative_weight_is_refused() {
         let param = param();
         let grads = grads_of(&param, 1.0, FloatDType::F32);
-        GradientAccumulator::new().accumulate(&param, grads, -1.0);
+        WeightedAccumulator::new().accumulate(&param, grads, -1.0);
     }
 }

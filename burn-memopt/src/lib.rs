@@ -27,7 +27,7 @@
 //! let batch = Tensor::<2>::random([32, 8], Distribution::Default, &device);
 //!
 //! let autocast = Autocast::new(Precision::F16);
-//! let mut accumulator = GradientAccumulator::new();
+//! let mut accumulator = WeightedAccumulator::new();
 //! for images in batch.split(8, 0) {
 //!     let num_items = images.dims()[0] as f64;
 //!     let output = autocast.run(&model, images, |half: &Vec<Linear>, x: Tensor<2>| {
@@ -41,7 +41,7 @@
 //! assert_eq!(grads.get::<2>(model[0].weight.id).unwrap().dims(), [8, 8]);
 //! ```
 //!
-//! For training in f16, [`train::TrainStep`] adds what is left out here: the scaled
+//! For training in f16, [`train::MicroBatchTrainer`] adds what is left out here: the scaled
 //! loss, the check for overflow, clipping and the optimizer, in the right order.
 //! `MicroBatchStrategy` does the same inside burn-train's `SupervisedTraining`.
 //! [`gradients`] clips by the norm over all parameters. The [`prelude`] has what

@@ -11,10 +11,8 @@
 //! assert!(layer.weight.val().grad(&y.sum().backward()).is_some());
 //! ```
 //!
-//! No name of it is one of `burn::prelude`. burn-train has a trait [`TrainStep`] as well, which
-//! models implement by its path: `impl burn::train::TrainStep for Net`.
 
-pub use crate::accumulate::GradientAccumulator;
+pub use crate::accumulate::WeightedAccumulator;
 pub use crate::chunked::{Blend, SlidingWindow};
 pub use crate::grad_checkpoint::{
     Boundary, Chain, Policy, Segment, checkpoint_sequential, grad_checkpoint, own_gradient,
@@ -29,7 +27,9 @@ pub use crate::tensors::Tensors;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub use crate::train::{MicroBatchStrategy, MicroStep};
-pub use crate::train::{MicroLoss, StepError, StepOutcome, TrainState, TrainStep, TrainStepConfig};
+pub use crate::train::{
+    MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss, StepError, StepOutcome, TrainState,
+};
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
@@ -53,8 +53,8 @@ mod tests {
         is_tensors::<State>();
         let device = Device::flex().autodiff();
         let layer: Linear = LinearConfig::new(4, 2).init(&device);
-        let mut accumulator = GradientAccumulator::new();
-        let mut train: TrainStep = TrainStepConfig::new()
+        let mut accumulator = WeightedAccumulator::new();
+        let mut train: MicroBatchTrainer = MicroBatchTrainerConfig::new()
             .with_clipping(Some(Clipping::Norm(1.0)))
             .with_precision(Precision::F32)
             .init(SgdConfig::new().init());

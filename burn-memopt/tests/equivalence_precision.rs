@@ -8,13 +8,15 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::{AdamConfig, GradientsParams, SgdConfig};
 use burn::tensor::activation::{gelu, relu};
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor};
-use burn_memopt::accumulate::GradientAccumulator;
+use burn_memopt::accumulate::WeightedAccumulator;
 use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::{
     Autocast, AutocastPolicy, LossScalerConfig, Precision, batch_norm, full_precision,
 };
-use burn_memopt::train::{MicroLoss, StepError, StepOutcome, TrainStep, TrainStepConfig};
+use burn_memopt::train::{
+    MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss, StepError, StepOutcome,
+};
 use rstest::rstest;
 
 fn test_device() -> Device {
@@ -125,7 +127,7 @@ fn accumulated_gradients_equal_those_of_the_full_batch(
     let loss = error(x.clone(), y.clone()).mean();
     let full = GradientsParams::from_grads(loss.backward(), &net);
 
-    let mut accumulator = GradientAccumulator::new();
+    let mut accumulator = WeightedAccumulator::new();
     let mut start = 0;
     for &size in sizes {
         let x = x.clone().narrow(0, start, size);
@@ -162,7 +164,7 @@ fn accumulated_gradients_of_a_masked_loss_equal_those_of_the_full_batch() {
     let loss = masked_sum(x.clone(), y.clone(), mask.clone()) / 4.0;
     let full = GradientsParams::from_grads(loss.backward(), &net);
 
-    let mut accumulator = GradientAccumulator::new();
+    let mut accumulator = WeightedAccumulator::new();
     for start in [0, 2, 4, 6] {
         let part = |tensor: &Tensor<2>| tensor.clone().narrow(0, start, 2);
         let weight: f32 = kept[start..start + 2].iter().sum();
@@ -337,7 +339,7 @@ fn an_island_computes_in_f32_and_returns_the_dtype_it_was_given() {
 }
 
 /// One micro-batch on `net` whose loss is multiplied by `factor`.
-fn micro_batch(train: &mut TrainStep, net: &Net, x: &Tensor<2>, factor: f32) {
+fn micro_batch(train: &mut MicroBatchTrainer, net: &Net, x: &Tensor<2>, factor: f32) {
     train.micro_batch(
         net,
         x.clone(),
@@ -352,7 +354,7 @@ fn an_overflow_skips_the_step_halves_the_scale_and_loses_nothing() {
     let device = test_device();
     let mut net = Net::new(&device);
     let x = random([8, 6], &device);
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .init(AdamConfig::new().init());
     let before = parameters(&net);
@@ -383,7 +385,7 @@ fn a_refused_step_puts_running_statistics_back(#[case] precision: Precision) {
     let device = test_device();
     let mut net = NormNet::new(&device);
     let good = random([2, 2, 5, 5], &device);
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(precision)
         .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(2)
@@ -452,7 +454,7 @@ fn a_nan_loss_in_f32_is_an_error_that_names_the_step_and_changes_nothing() {
     let device = test_device();
     let mut net = Net::new(&device);
     let x = random([8, 6], &device);
-    let mut train = TrainStepConfig::new().init(SgdConfig::new().init());
+    let mut train = MicroBatchTrainerConfig::new().init(SgdConfig::new().init());
     micro_batch(&mut train, &net, &x, 1.0);
     net = train.step(net, 0.01).0;
     let before = parameters(&net);
@@ -477,7 +479,7 @@ fn gradients_that_are_not_finite_in_f32_name_their_parameters() {
     let _stream = hold_random_stream();
     let device = test_device();
     let net = Net::new(&device);
-    let mut train = TrainStepConfig::new().init(SgdConfig::new().init());
+    let mut train = MicroBatchTrainerConfig::new().init(SgdConfig::new().init());
     // The root has an infinite slope at zero, its value is finite.
     let loss = (net.first.weight.val() * 0.0).sqrt().sum();
     train.backward(&net, MicroLoss::mean(loss, 1.0));
@@ -499,7 +501,7 @@ fn training_that_only_skips_is_given_up_with_a_reason() {
     let device = test_device();
     let mut net = Net::new(&device);
     let x = random([8, 6], &device);
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .with_max_skipped_steps(3)
         .init(SgdConfig::new().init());
@@ -529,7 +531,7 @@ fn a_plain_f32_step_is_bit_equal_to_the_optimizer_alone() {
     let grads = GradientsParams::from_grads(loss.backward(), &net);
     let expected = AdamConfig::new().init().step(0.01, net.clone(), grads);
 
-    let mut train = TrainStepConfig::new().init(AdamConfig::new().init());
+    let mut train = MicroBatchTrainerConfig::new().init(AdamConfig::new().init());
     micro_batch(&mut train, &net, &x, 1.0);
     let (net, outcome) = train.step(net, 0.01);
 
@@ -543,7 +545,7 @@ fn accumulated_clipped_and_scaled_steps_equal_one_step_on_the_full_batch() {
     let device = test_device();
     let start = Net::new(&device);
     let x = random([10, 6], &device);
-    let config = TrainStepConfig::new()
+    let config = MicroBatchTrainerConfig::new()
         .with_clipping(Some(Clipping::Norm(0.05)))
         // Loss scaling is exact in f32 as long as the scale is a power of two.
         .with_loss_scaler(Some(LossScalerConfig::new()));
@@ -589,7 +591,7 @@ fn half_precision_training_ends_near_the_f32_loss() {
     let last_loss = |precision| {
         let mut net = start.clone();
         let y = x.clone().sum_dim(1).sin();
-        let mut train = TrainStepConfig::new()
+        let mut train = MicroBatchTrainerConfig::new()
             .with_precision(precision)
             .init(AdamConfig::new().init());
         let mut last = f64::NAN;
@@ -616,7 +618,7 @@ fn a_resumed_step_goes_on_with_the_same_scale_and_refuses_another_precision() {
     let device = test_device();
     let net = Net::new(&device);
     let x = random([8, 6], &device);
-    let config = TrainStepConfig::new().with_precision(Precision::F16);
+    let config = MicroBatchTrainerConfig::new().with_precision(Precision::F16);
     let mut train = config.init(SgdConfig::new().init());
     micro_batch(&mut train, &net, &x, f32::NAN);
     let (_, outcome) = train.step(net, 0.01);
@@ -630,7 +632,7 @@ fn a_resumed_step_goes_on_with_the_same_scale_and_refuses_another_precision() {
         .expect("the same precision");
     assert_eq!(resumed.state(), train.state());
 
-    let mut other = TrainStepConfig::new().init(SgdConfig::new().init());
+    let mut other = MicroBatchTrainerConfig::new().init(SgdConfig::new().init());
     let error = other.load_state(state).expect_err("f32 has no scaler");
     assert!(matches!(error, StepError::OtherScaling { .. }));
 }
@@ -661,7 +663,7 @@ fn f16_training_steps_on_wgpu() {
     let net = Net::new(&device);
     let x = random([8, 6], &device);
     let before = parameters(&net);
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .with_accumulation_steps(2)
         .init(AdamConfig::new().init());

@@ -7,9 +7,9 @@ use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
-use burn_memopt::accumulate::GradientAccumulator;
+use burn_memopt::accumulate::WeightedAccumulator;
 use burn_memopt::precision::{Autocast, AutocastPolicy, Precision, batch_norm};
-use burn_memopt::train::{MicroLoss, StepOutcome, TrainStep, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss, StepOutcome};
 use rstest::rstest;
 
 fn device() -> Device {
@@ -28,8 +28,8 @@ fn loss(output: Tensor<2>) -> MicroLoss {
     MicroLoss::mean(output.square().mean(), 3.0)
 }
 
-fn train_step() -> TrainStep {
-    TrainStepConfig::new().init(SgdConfig::new().init())
+fn train_step() -> MicroBatchTrainer {
+    MicroBatchTrainerConfig::new().init(SgdConfig::new().init())
 }
 
 /// The message of the panic that `run` ends in.
@@ -86,7 +86,7 @@ fn a_second_model_is_refused_and_the_first_goes_on() {
 
     let in_the_group = refusal(|| train.micro_batch(&other, inputs(), |m, x| m.forward(x), loss));
     assert!(
-        in_the_group.contains("a `TrainStep` must train one model"),
+        in_the_group.contains("a `MicroBatchTrainer` must train one model"),
         "{in_the_group}"
     );
     let in_the_step = refusal(|| drop(train.step(other.clone(), 0.1)));
@@ -104,7 +104,7 @@ fn a_second_model_is_refused_and_the_first_goes_on() {
     }
     let after = refusal(|| train.begin(&other));
     assert!(
-        after.contains("give each model a `TrainStep` of its own"),
+        after.contains("give each model a `MicroBatchTrainer` of its own"),
         "{after}"
     );
 }
@@ -112,7 +112,7 @@ fn a_second_model_is_refused_and_the_first_goes_on() {
 #[test]
 fn an_accumulator_refuses_gradients_of_another_module() {
     let (model, other) = (linear(), linear());
-    let mut accumulator = GradientAccumulator::new();
+    let mut accumulator = WeightedAccumulator::new();
     let grads = |model: &Linear| {
         let loss = model.forward(inputs()).mean();
         GradientsParams::from_grads(loss.backward(), model)
@@ -120,7 +120,7 @@ fn an_accumulator_refuses_gradients_of_another_module() {
     accumulator.accumulate(&model, grads(&model), 1.0);
     let message = refusal(|| accumulator.accumulate(&other, grads(&other), 1.0));
     assert!(
-        message.contains("an accumulator or `TrainStep` of its own"),
+        message.contains("an accumulator or `MicroBatchTrainer` of its own"),
         "{message}"
     );
 
@@ -151,7 +151,7 @@ fn gradients_taken_from_a_view_are_refused() {
     let (view, loss) = view_and_loss();
     let grads = GradientsParams::from_grads(loss.backward(), &view);
     assert_eq!(grads.len(), 0);
-    let message = refusal(|| GradientAccumulator::new().accumulate(&view, grads, 1.0));
+    let message = refusal(|| WeightedAccumulator::new().accumulate(&view, grads, 1.0));
     assert!(message.contains("not from an autocast view"), "{message}");
 
     let (view, loss) = view_and_loss();
@@ -199,9 +199,9 @@ fn a_layer_that_half_precision_cannot_run_is_named_before_the_first_forward_pass
         layer: linear(),
         norm: BatchNormConfig::new(2).init(&device()),
     };
-    let config = TrainStepConfig::new().with_precision(Precision::F16);
+    let config = MicroBatchTrainerConfig::new().with_precision(Precision::F16);
     let runs = Cell::new(0);
-    let run = |config: &TrainStepConfig| {
+    let run = |config: &MicroBatchTrainerConfig| {
         let mut train = config.init(SgdConfig::new().init());
         let forward = |model: &Normed, x: Tensor<2>| {
             runs.set(runs.get() + 1);

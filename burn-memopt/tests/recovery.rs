@@ -5,7 +5,7 @@ use burn::optim::AdamConfig;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::train::{
-    MicroBatches, MicroLoss, StepError, StepOutcome, TrainStep, TrainStepConfig,
+    MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, MicroLoss, StepError, StepOutcome,
 };
 mod blocks;
 
@@ -13,8 +13,8 @@ use blocks::Block;
 
 const NUM_STEPS: usize = 4;
 
-fn train_step() -> TrainStep {
-    TrainStepConfig::new()
+fn train_step() -> MicroBatchTrainer {
+    MicroBatchTrainerConfig::new()
         .with_undo_updates(true)
         .init(AdamConfig::new().init())
 }
@@ -57,7 +57,7 @@ fn course(size: usize, failure: Failure) -> Course {
     for step in 0..NUM_STEPS {
         device.seed(100 + step as u64);
         let images = Tensor::<4>::random([8, 4, 8, 8], Distribution::Default, &device);
-        let run = |train: &mut TrainStep, model: &Block, size: usize| {
+        let run = |train: &mut MicroBatchTrainer, model: &Block, size: usize| {
             device.seed(200 + step as u64);
             for (number, images) in images.clone().split(size, 0).into_iter().enumerate() {
                 let forward = |model: &Block, images: Tensor<4>| {
@@ -158,8 +158,9 @@ fn where_not_even_one_item_fits_the_sizes_are_named() {
 fn a_panic_for_another_reason_goes_on() {
     let device = Device::flex().autodiff();
     let model = Block::new(4, false, 0.0, &device);
-    let run =
-        |_: &mut TrainStep, _: &Block, _| -> Result<(), StepError> { panic!("a bug in the model") };
+    let run = |_: &mut MicroBatchTrainer, _: &Block, _| -> Result<(), StepError> {
+        panic!("a bug in the model")
+    };
     let mut parts = MicroBatches::new(8, 1);
     let _ = train_step().step_in_parts(model, 0.1, &mut parts, run);
 }
@@ -194,7 +195,7 @@ fn hungry_losses(size: usize, device: &Device) -> (Vec<f64>, f32, MicroBatches) 
     let mut parts = MicroBatches::new(size, 8 / size);
     let mut losses = Vec::new();
     for _ in 0..2 {
-        let run = |train: &mut TrainStep, model: &Hungry, size: usize| {
+        let run = |train: &mut MicroBatchTrainer, model: &Hungry, size: usize| {
             let items = Tensor::<1>::from_floats([1., 2., 3., 4., 5., 6., 7., 8.], device);
             for items in items.split(size, 0) {
                 let loss = |output: Tensor<1>| MicroLoss::sum(output.square().sum(), size as f64);

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Distribution, Tensor, activation};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::{self, CountingAllocator, PeakMeter, PeakMethod};
 use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm, full_precision};
-use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainerConfig, MicroLoss, StepOutcome};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -74,7 +74,7 @@ fn peak(step: Step) -> u64 {
     let shape = [BATCH_SIZE, CHANNELS, SIZE, SIZE];
     let images = Tensor::<4>::random(shape, Distribution::Default, &device);
     let micro_batches = images.split(BATCH_SIZE / step.micro_batches, 0);
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(step.precision)
         .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(step.micro_batches)

@@ -9,7 +9,7 @@ use burn_memopt::grad_checkpoint::grad_checkpoint;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::memory::{self, CountingAllocator, Leak, MemoryTracker};
 use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm};
-use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainerConfig, MicroLoss, StepOutcome};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -66,7 +66,7 @@ const SETTLED: usize = 200;
 fn live_bytes_stay_constant_over_two_thousand_steps_with_every_technique_on() {
     let device = Device::flex().autodiff();
     let mut net = Net::new(&device);
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(2)

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::gradients::Clipping;
 use burn_memopt::memory::{self, CountingAllocator};
 use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm};
-use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainerConfig, MicroLoss, StepOutcome};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
@@ -30,7 +30,7 @@ fn live_bytes_stay_constant_over_mixed_precision_steps() {
         last: LinearConfig::new(8, 1).init(&device),
         unused: LinearConfig::new(4, 4).init(&device),
     };
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .with_policy(AutocastPolicy::default().keep_type("BatchNorm"))
         .with_accumulation_steps(2)

@@ -12,18 +12,18 @@ use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::{MetricEarlyStoppingStrategy, StoppingCondition, TrainingError};
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::{AutocastPolicy, LossScalerConfig, Precision};
-use burn_memopt::train::{MicroBatchStrategy, StepError, TrainState, TrainStepConfig};
+use burn_memopt::train::{MicroBatchStrategy, MicroBatchTrainerConfig, StepError, TrainState};
 use rstest::rstest;
 use supervised::{Net, NetConfig, Run, device, items, parameters, turn};
 
 /// Low enough that nothing overflows but what is made to.
 const INIT_SCALE: f64 = 1024.0;
 
-fn f16() -> TrainStepConfig {
+fn f16() -> MicroBatchTrainerConfig {
     let scaler = LossScalerConfig::new()
         .with_init_scale(INIT_SCALE)
         .with_growth_interval(4);
-    TrainStepConfig::new()
+    MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .with_policy(norms())
         .with_loss_scaler(Some(scaler))
@@ -38,7 +38,9 @@ fn norms() -> AutocastPolicy {
 fn f32_without_accumulation_equals_burns_own_strategy() {
     let _turn = turn();
     let net = NetConfig::new().with_batch_norm(true).init();
-    let ours = Run::new(&net).with_step(TrainStepConfig::new()).launch();
+    let ours = Run::new(&net)
+        .with_step(MicroBatchTrainerConfig::new())
+        .launch();
     let burns = Run::new(&net).launch();
     assert_ne!(parameters(&ours.model), parameters(&net.clone()));
     assert_eq!(parameters(&ours.model), parameters(&burns.model));
@@ -60,11 +62,11 @@ fn groups_with_a_ragged_end_equal_full_batches() {
     // 11 items: groups of 2 + 2 + 2 + 2 and 2 + 1 are batches of 8 and 3.
     let small = Run::new(&net)
         .with_batch_size(2)
-        .with_step(TrainStepConfig::new().with_accumulation_steps(4))
+        .with_step(MicroBatchTrainerConfig::new().with_accumulation_steps(4))
         .launch();
     let full = Run::new(&net)
         .with_batch_size(8)
-        .with_step(TrainStepConfig::new())
+        .with_step(MicroBatchTrainerConfig::new())
         .launch();
     let (small, full) = (parameters(&small.model), parameters(&full.model));
     let largest = full.iter().fold(0.0_f32, |max, value| max.max(value.abs()));
@@ -130,13 +132,13 @@ fn an_overflow_skips_the_step_and_halves_the_scale() {
 }
 
 #[rstest]
-#[case::f32(TrainStepConfig::new())]
+#[case::f32(MicroBatchTrainerConfig::new())]
 #[case::everything(
     f16()
         .with_accumulation_steps(2)
         .with_clipping(Some(Clipping::Norm(0.5)))
 )]
-fn a_resumed_run_equals_an_uninterrupted_one(#[case] step: TrainStepConfig) {
+fn a_resumed_run_equals_an_uninterrupted_one(#[case] step: MicroBatchTrainerConfig) {
     let _turn = turn();
     let config = NetConfig::new().with_batch_norm(true).with_dropout(0.5);
     let net = config.with_segment(true).init();
@@ -169,7 +171,7 @@ fn a_resumed_run_equals_an_uninterrupted_one(#[case] step: TrainStepConfig) {
 #[case::f16(Precision::F16)]
 fn checkpointed_segments_change_nothing(#[case] precision: Precision) {
     let _turn = turn();
-    let step = TrainStepConfig::new()
+    let step = MicroBatchTrainerConfig::new()
         .with_precision(precision)
         .with_policy(norms());
     let config = NetConfig::new().with_batch_norm(true);
@@ -229,7 +231,7 @@ fn an_interruption_ends_the_run_without_a_checkpoint() {
         })
         .launch()
     };
-    let ours = interrupted(Run::new(&net).with_step(TrainStepConfig::new()));
+    let ours = interrupted(Run::new(&net).with_step(MicroBatchTrainerConfig::new()));
     let burns = interrupted(Run::new(&net));
     let reason = ours
         .interrupted
@@ -252,7 +254,7 @@ fn a_loss_that_is_nan_ends_the_training_before_it_reaches_a_parameter() {
     items[0].y = f32::NAN;
     let run = Run::new(&net)
         .with_items(items)
-        .with_step(TrainStepConfig::new())
+        .with_step(MicroBatchTrainerConfig::new())
         .launch();
     let error = run.error.as_ref().expect("the loss is NaN");
     let TrainingError::Dataset(carrier) = error.as_ref() else {
@@ -271,7 +273,7 @@ fn a_loss_that_is_nan_ends_the_training_before_it_reaches_a_parameter() {
 fn a_model_that_half_precision_cannot_run_is_refused_before_its_first_step() {
     let _turn = turn();
     let net = NetConfig::new().with_batch_norm(true).init();
-    let step = TrainStepConfig::new().with_precision(Precision::F16);
+    let step = MicroBatchTrainerConfig::new().with_precision(Precision::F16);
     let run = Run::new(&net).with_step(step).launch();
     let error = run
         .error
@@ -291,7 +293,7 @@ fn a_run_in_another_precision_is_not_resumed() {
     let net = NetConfig::new().init();
     let first = Run::new(&net).with_step(f16()).with_epochs(1).launch();
     let rest = Run::new(&net)
-        .with_step(TrainStepConfig::new())
+        .with_step(MicroBatchTrainerConfig::new())
         .with_resume(1, first)
         .launch();
     let error = rest.error.expect("the precision differs").to_string();
@@ -332,7 +334,7 @@ fn checkpointers_that_would_lose_the_loss_scale_are_refused() {
 fn accumulation_that_sums_is_refused() {
     let _turn = turn();
     Run::new(&NetConfig::new().init())
-        .with_step(TrainStepConfig::new())
+        .with_step(MicroBatchTrainerConfig::new())
         .with_training(|training| training.grads_accumulation(2))
         .launch();
 }

@@ -9,7 +9,7 @@ use burn::optim::GradientsParams;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
-use burn_memopt::accumulate::GradientAccumulator;
+use burn_memopt::accumulate::WeightedAccumulator;
 use burn_memopt::budget::{Request, StepSettings, Technique, Verified, VerifyError, verify};
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{
@@ -99,7 +99,7 @@ impl Work {
         if micro_batch_size == BATCH_SIZE {
             return gradients(unet, self.images.clone(), meter);
         }
-        let mut accumulator = GradientAccumulator::new();
+        let mut accumulator = WeightedAccumulator::new();
         for images in self.images.clone().split(micro_batch_size, 0) {
             accumulator.accumulate(unet, gradients(unet, images, meter), 1.0);
         }

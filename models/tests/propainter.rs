@@ -5,7 +5,7 @@ use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::grad_checkpoint::{Policy, Segment};
 use burn_memopt::precision::{Autocast, Precision};
-use burn_memopt::train::{StepOutcome, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainerConfig, StepOutcome};
 use burn_memopt_models::propainter::training::{
     FlowCompletionLoss, FlowCompletionTarget, InpaintTarget,
 };
@@ -222,7 +222,7 @@ fn both_rivals_are_stepped_and_each_by_its_own_loss(#[case] precision: Precision
         backward: flow,
     };
     let target = InpaintTarget::new(frames, flows, masks, 2);
-    let config = TrainStepConfig::new().with_precision(precision);
+    let config = MicroBatchTrainerConfig::new().with_precision(precision);
     let step = || config.init(SgdConfig::new().init());
     let mut train = AdversarialStep::new(step(), step());
     train.micro_batch(&rivals, target.clone());

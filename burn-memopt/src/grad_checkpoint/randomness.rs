@@ -151,7 +151,7 @@ impl Drop for RandomStreamGuard {
 /// the first such segment reads one, and the others derive theirs from it.
 /// [`Policy::run`](super::Policy::run), [`Chain::run`](super::Chain::run),
 /// [`checkpoint_sequential`](super::checkpoint_sequential) and
-/// [`TrainStep`](crate::train::TrainStep) do this by themselves.
+/// [`MicroBatchTrainer`](crate::train::MicroBatchTrainer) do this by themselves.
 ///
 /// # Exactness
 /// Other seeds than without it, as good as those.

@@ -135,7 +135,7 @@ impl Autocast {
     /// may compute wrongly. Layers that the policy keeps in f32 by
     /// [`keep_type`](AutocastPolicy::keep_type) or
     /// [`keep_path`](AutocastPolicy::keep_path) pass: naming them there says
-    /// that the model gives them f32. [`TrainStep`](crate::train::TrainStep)
+    /// that the model gives them f32. [`MicroBatchTrainer`](crate::train::MicroBatchTrainer)
     /// and its strategy check before their first step.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{FloatDType, Gradients, Tensor, TensorReadError};
 
 use super::LossScaler;
-use crate::accumulate::GradientAccumulator;
+use crate::accumulate::WeightedAccumulator;
 use crate::gradients::{self, Clipping};
 
 impl LossScaler {
@@ -96,8 +96,8 @@ impl LossScaler {
     }
 
     /// An accumulator for the scaled gradients of several micro-batches.
-    pub fn accumulator(&self) -> Scaled<GradientAccumulator> {
-        Scaled::new(GradientAccumulator::new(), self.current())
+    pub fn accumulator(&self) -> Scaled<WeightedAccumulator> {
+        Scaled::new(WeightedAccumulator::new(), self.current())
     }
 
     /// Goes on to the next iteration: lowers the scale if a step was skipped,
@@ -151,8 +151,8 @@ impl Scaled<Gradients> {
     }
 }
 
-impl Scaled<GradientAccumulator> {
-    /// [`GradientAccumulator::accumulate`] for scaled gradients.
+impl Scaled<WeightedAccumulator> {
+    /// [`WeightedAccumulator::accumulate`] for scaled gradients.
     ///
     /// # Panics
     /// If the scale changed since the first micro-batch of the group. Update
@@ -167,7 +167,7 @@ impl Scaled<GradientAccumulator> {
         self.grads.accumulate(module, grads.grads, weight);
     }
 
-    /// [`GradientAccumulator::accumulate_sum`] for scaled gradients.
+    /// [`WeightedAccumulator::accumulate_sum`] for scaled gradients.
     ///
     /// # Panics
     /// As [`accumulate`](Self::accumulate).
@@ -181,7 +181,7 @@ impl Scaled<GradientAccumulator> {
         self.grads.accumulate_sum(module, grads.grads, weight);
     }
 
-    /// [`GradientAccumulator::finish`]: the mean gradients, still scaled.
+    /// [`WeightedAccumulator::finish`]: the mean gradients, still scaled.
     pub fn finish<M: Module>(&mut self, module: &M) -> Option<Scaled<GradientsParams>> {
         let grads = self.grads.finish(module)?;
         Some(Scaled::new(grads, self.scale))

@@ -1,13 +1,13 @@
 use burn::config::Config;
 use burn::optim::ModuleOptimizer;
 
-use super::{TrainStep, group::Group};
+use super::{MicroBatchTrainer, group::Group};
 use crate::gradients::Clipping;
 use crate::precision::{AutocastPolicy, LossScalerConfig, Precision};
 
-/// Settings of a [`TrainStep`].
+/// Settings of a [`MicroBatchTrainer`].
 #[derive(Config, Debug)]
-pub struct TrainStepConfig {
+pub struct MicroBatchTrainerConfig {
     /// What the model computes in. The default is `f32`.
     #[config(default = "Precision::F32")]
     pub precision: Precision,
@@ -32,7 +32,7 @@ pub struct TrainStepConfig {
     pub max_skipped_steps: usize,
 }
 
-impl TrainStepConfig {
+impl MicroBatchTrainerConfig {
     /// A step that updates parameters with `optimizer`.
     ///
     /// Gradient clipping set on `optimizer` itself is per parameter and comes
@@ -41,8 +41,8 @@ impl TrainStepConfig {
     /// # Panics
     /// If `accumulation_steps` or `max_skipped_steps` is zero, or the clipping
     /// limit or a value of the loss scaler is out of range.
-    pub fn init(&self, optimizer: impl Into<ModuleOptimizer>) -> TrainStep {
-        TrainStep::new(self.group(), optimizer.into(), self.undo_updates)
+    pub fn init(&self, optimizer: impl Into<ModuleOptimizer>) -> MicroBatchTrainer {
+        MicroBatchTrainer::new(self.group(), optimizer.into(), self.undo_updates)
     }
 
     /// The part of the step that needs no optimizer.

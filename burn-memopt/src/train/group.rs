@@ -3,19 +3,19 @@ use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor};
 
 use super::statistics::RunningStatistics;
-use super::{MicroLoss, StepError, TrainState, TrainStepConfig};
-use crate::accumulate::{GradientAccumulator, parameter_ids};
+use super::{MicroBatchTrainerConfig, MicroLoss, StepError, TrainState};
+use crate::accumulate::{WeightedAccumulator, parameter_ids};
 use crate::gradients::Clipping;
 use crate::precision::{Autocast, LossScaler, Scaled, Unscaled};
 
 /// A group of micro-batches on its way to one optimizer step: everything of a
-/// [`TrainStep`](super::TrainStep) but the optimizer.
+/// [`MicroBatchTrainer`](super::MicroBatchTrainer) but the optimizer.
 pub(super) struct Group {
     autocast: Autocast,
     accumulation_steps: usize,
     clipping: Option<Clipping>,
     max_skipped_steps: usize,
-    accumulator: GradientAccumulator,
+    accumulator: WeightedAccumulator,
     /// Sum of weight times mean loss over the group, left on the device.
     loss_sum: Option<Tensor<1>>,
     /// As they were before the group; kept after it, to undo its update.
@@ -46,13 +46,13 @@ pub(super) enum Verdict {
 }
 
 impl Group {
-    pub(super) fn new(config: &TrainStepConfig, scaler: Option<LossScaler>) -> Self {
+    pub(super) fn new(config: &MicroBatchTrainerConfig, scaler: Option<LossScaler>) -> Self {
         Self {
             autocast: Autocast::new(config.precision).with_policy(config.policy.clone()),
             accumulation_steps: config.accumulation_steps,
             clipping: config.clipping.map(Clipping::validate),
             max_skipped_steps: config.max_skipped_steps,
-            accumulator: GradientAccumulator::new(),
+            accumulator: WeightedAccumulator::new(),
             loss_sum: None,
             statistics: None,
             ids: Vec::new(),
@@ -130,8 +130,8 @@ impl Group {
         let ids = parameter_ids(model);
         assert!(
             self.ids.is_empty() || ids.iter().any(|id| self.ids.contains(id)),
-            "a `TrainStep` must train one model, got another that shares no parameter with it: give \
-             each model a `TrainStep` of its own"
+            "a `MicroBatchTrainer` must train one model, got another that shares no parameter with it: give \
+             each model a `MicroBatchTrainer` of its own"
         );
         self.ids = ids;
     }
@@ -172,7 +172,7 @@ impl Group {
     /// statistics are put back unless it is to be stepped with.
     ///
     /// # Errors
-    /// As [`TrainStep::step`](crate::train::TrainStep::step).
+    /// As [`MicroBatchTrainer::step`](crate::train::MicroBatchTrainer::step).
     pub(super) fn finish<M: Module>(&mut self, model: &M) -> Result<Verdict, StepError> {
         let refused = match self.mean(model) {
             Ok(None) => return Ok(Verdict::Empty),

@@ -11,11 +11,11 @@ mod step;
 #[cfg(feature = "train")]
 mod strategy;
 
-pub use config::TrainStepConfig;
+pub use config::MicroBatchTrainerConfig;
 pub use loss::MicroLoss;
 pub use outcome::{StepError, StepOutcome, TrainState};
 pub use recovery::MicroBatches;
-pub use step::TrainStep;
+pub use step::MicroBatchTrainer;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub use strategy::{MicroBatchStrategy, MicroStep, StateCheckpointer};

@@ -5,7 +5,7 @@ use crate::batch::list;
 use crate::chunked::BoxError;
 use crate::precision::{LossScaler, UnsupportedLayersError};
 
-/// The state of a [`TrainStep`](super::TrainStep) between two groups.
+/// The state of a [`MicroBatchTrainer`](super::MicroBatchTrainer) between two groups.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainState {
@@ -40,7 +40,7 @@ impl TrainState {
     }
 }
 
-/// What a call of [`TrainStep::step`](super::TrainStep::step) did.
+/// What a call of [`MicroBatchTrainer::step`](super::MicroBatchTrainer::step) did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum StepOutcome {

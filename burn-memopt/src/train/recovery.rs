@@ -6,7 +6,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor, TensorReadError};
 use burn_backend::ExecutionError;
 
-use super::{StepError, StepOutcome, TrainStep};
+use super::{MicroBatchTrainer, StepError, StepOutcome};
 use crate::batch::Failure;
 use crate::budget::{AttemptError, catch_out_of_memory, retry};
 use crate::memory::to_host;
@@ -91,7 +91,7 @@ impl MicroBatches {
     }
 }
 
-impl TrainStep {
+impl MicroBatchTrainer {
     /// Steps the optimizer; if updates are undone, and this one cannot be read, model and optimizer
     /// are as before.
     pub(super) fn update<M: Module>(
@@ -126,7 +126,7 @@ impl TrainStep {
     /// `run` runs all of its micro-batches, of the size that it gets, through
     /// [`micro_batch`](Self::micro_batch). If memory runs out, what it did is undone and it is
     /// [called again](retry), for the same items in smaller micro-batches, which `parts` keeps. Set
-    /// [`undo_updates`](super::TrainStepConfig::undo_updates), so that an update that runs out of memory
+    /// [`undo_updates`](super::MicroBatchTrainerConfig::undo_updates), so that an update that runs out of memory
     /// is noticed.
     ///
     /// # Exactness
@@ -144,11 +144,11 @@ impl TrainStep {
     /// use burn::nn::{Linear, LinearConfig};
     /// use burn::optim::SgdConfig;
     /// use burn::tensor::{Device, Tensor};
-    /// use burn_memopt::train::{MicroBatches, MicroLoss, StepError, StepOutcome, TrainStepConfig};
+    /// use burn_memopt::train::{MicroBatches, MicroLoss, StepError, StepOutcome, MicroBatchTrainerConfig};
     ///
     /// let device = Device::flex().autodiff();
     /// let model: Linear = LinearConfig::new(4, 1).init(&device);
-    /// let config = TrainStepConfig::new().with_undo_updates(true);
+    /// let config = MicroBatchTrainerConfig::new().with_undo_updates(true);
     /// let mut train = config.init(SgdConfig::new().init());
     /// let images = Tensor::<2>::ones([12, 4], &device);
     ///

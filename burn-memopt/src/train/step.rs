@@ -13,7 +13,7 @@ use crate::tensors::Tensors;
 /// check, clip, step or skip.
 ///
 /// For one model and one optimizer in a loop of one's own. Several models have
-/// a `TrainStep` each, and a second one is refused; where they share a loss scaler, compose the pieces of
+/// a `MicroBatchTrainer` each, and a second one is refused; where they share a loss scaler, compose the pieces of
 /// [`precision`](crate::precision) and [`accumulate`](crate::accumulate)
 /// instead.
 ///
@@ -32,11 +32,11 @@ use crate::tensors::Tensors;
 /// use burn::nn::{Linear, LinearConfig};
 /// use burn::optim::SgdConfig;
 /// use burn::tensor::{Device, Tensor};
-/// use burn_memopt::train::{MicroLoss, StepOutcome, TrainStepConfig};
+/// use burn_memopt::train::{MicroLoss, StepOutcome, MicroBatchTrainerConfig};
 ///
 /// let device = Device::flex().autodiff();
 /// let mut model: Linear = LinearConfig::new(4, 1).init(&device);
-/// let mut train = TrainStepConfig::new()
+/// let mut train = MicroBatchTrainerConfig::new()
 ///     .with_accumulation_steps(2)
 ///     .init(SgdConfig::new().init());
 ///
@@ -54,13 +54,13 @@ use crate::tensors::Tensors;
 /// assert_eq!(train.state().steps, 1);
 /// # Ok::<(), burn_memopt::train::StepError>(())
 /// ```
-pub struct TrainStep {
+pub struct MicroBatchTrainer {
     pub(super) group: Group,
     pub(super) optimizer: ModuleOptimizer,
     pub(super) undo_updates: bool,
 }
 
-impl TrainStep {
+impl MicroBatchTrainer {
     pub(super) fn new(group: Group, optimizer: ModuleOptimizer, undo_updates: bool) -> Self {
         Self {
             group,

@@ -17,7 +17,7 @@ use burn::train::{
 };
 
 use super::group::Group;
-use super::{StepError, TrainState, TrainStepConfig};
+use super::{MicroBatchTrainerConfig, StepError, TrainState};
 pub use micro_step::MicroStep;
 use saved_state::SavedState;
 pub use saved_state::StateCheckpointer;
@@ -61,11 +61,11 @@ pub use saved_state::StateCheckpointer;
 ///   not reach a custom strategy: give a device with
 ///   `.autodiff().gradient_checkpointing()` instead.
 /// - `SupervisedTraining::grads_accumulation` sums and is refused: set
-///   `accumulation_steps` of [`TrainStepConfig`].
+///   `accumulation_steps` of [`MicroBatchTrainerConfig`].
 ///
 /// # Exactness
 /// In f32 without accumulation bit-equal to burn's own strategy; otherwise as
-/// [`TrainStep`](super::TrainStep).
+/// [`MicroBatchTrainer`](super::MicroBatchTrainer).
 ///
 /// # Example
 /// With a model `Net` that implements [`MicroStep`]:
@@ -73,12 +73,12 @@ pub use saved_state::StateCheckpointer;
 /// # use burn::train::{Learner, LearningResult, SupervisedTraining, TrainLoader, ValidLoader};
 /// use burn::tensor::Device;
 /// use burn_memopt::precision::Precision;
-/// use burn_memopt::train::{MicroBatchStrategy, MicroStep, TrainStepConfig};
+/// use burn_memopt::train::{MicroBatchStrategy, MicroStep, MicroBatchTrainerConfig};
 ///
 /// # fn train<Net: MicroStep>(
 /// #     learner: Learner<Net>, train: TrainLoader<Net>, valid: ValidLoader<Net>,
 /// # ) -> LearningResult<Net> {
-/// let config = TrainStepConfig::new()
+/// let config = MicroBatchTrainerConfig::new()
 ///     .with_precision(Precision::F16)
 ///     .with_accumulation_steps(4);
 /// let strategy = MicroBatchStrategy::new(config, Device::flex());
@@ -90,7 +90,7 @@ pub use saved_state::StateCheckpointer;
 /// ```
 #[derive(Debug)]
 pub struct MicroBatchStrategy {
-    config: TrainStepConfig,
+    config: MicroBatchTrainerConfig,
     device: Device,
     seed: Option<u64>,
     saved: SavedState,
@@ -98,11 +98,11 @@ pub struct MicroBatchStrategy {
 
 impl MicroBatchStrategy {
     /// A strategy that trains on `device`, by the settings of a
-    /// [`TrainStep`](super::TrainStep).
+    /// [`MicroBatchTrainer`](super::MicroBatchTrainer).
     ///
     /// # Panics
-    /// As [`TrainStepConfig::init`].
-    pub fn new(config: TrainStepConfig, device: Device) -> Self {
+    /// As [`MicroBatchTrainerConfig::init`].
+    pub fn new(config: MicroBatchTrainerConfig, device: Device) -> Self {
         let _ = config.group();
         let device = match device.is_autodiff() {
             true => device,
@@ -161,7 +161,7 @@ impl MicroBatchStrategy {
         assert!(
             components.grad_accumulation.is_none(),
             "grads_accumulation must not be set beside a MicroBatchStrategy, which takes \
-             accumulation_steps of its TrainStepConfig; got {}",
+             accumulation_steps of its MicroBatchTrainerConfig; got {}",
             components.grad_accumulation.unwrap_or_default()
         );
         let mut group = self.config.group();

@@ -21,7 +21,9 @@ use burn::train::{
 };
 use burn_memopt::grad_checkpoint::grad_checkpoint;
 use burn_memopt::precision::{Autocast, batch_norm};
-use burn_memopt::train::{MicroBatchStrategy, MicroLoss, MicroStep, TrainState, TrainStepConfig};
+use burn_memopt::train::{
+    MicroBatchStrategy, MicroBatchTrainerConfig, MicroLoss, MicroStep, TrainState,
+};
 use tempfile::TempDir;
 
 mod recorder;
@@ -202,7 +204,7 @@ pub struct Run {
     items: Vec<Item>,
     batch_size: usize,
     epochs: usize,
-    step: Option<TrainStepConfig>,
+    step: Option<MicroBatchTrainerConfig>,
     shuffle: Option<u64>,
     seed: Option<u64>,
     kept: usize,
@@ -252,7 +254,7 @@ impl Run {
     }
 
     /// Trains with the strategy under test.
-    pub fn with_step(self, step: TrainStepConfig) -> Self {
+    pub fn with_step(self, step: MicroBatchTrainerConfig) -> Self {
         let step = Some(step);
         Self { step, ..self }
     }

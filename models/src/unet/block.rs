@@ -15,7 +15,7 @@ use crate::upsample::{Corners, Part, double_bilinear, double_part};
 
 /// The normalization layer of a [`DoubleConv`].
 ///
-/// Half-precision input is normalized in f32 and returned in its own type; a `TrainStep` in half
+/// Half-precision input is normalized in f32 and returned in its own type; a `MicroBatchTrainer` in half
 /// precision believes that of batch norm if its policy says `keep_type("BatchNorm")`.
 ///
 /// # Exactness

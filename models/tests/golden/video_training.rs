@@ -2,7 +2,7 @@
 
 use burn::optim::GradientsParams;
 use burn::tensor::Device;
-use burn_memopt::train::{StepOutcome, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainerConfig, StepOutcome};
 use burn_memopt_models::propainter::training::{
     FlowCompletionLoss, FlowCompletionTarget, HingeLoss, InpaintLoss, InpaintTarget, canny, crests,
     flow_edges, second_order_loss, smoothness_loss,
@@ -135,7 +135,7 @@ fn golden_training_step_of_generator_and_discriminator() {
 
 /// The networks of the case after one step.
 fn stepped(case: &Case, target: &InpaintTarget) -> Rivals {
-    let step = || TrainStepConfig::new().init(optimizer::optimizer("adam", case, "adam/"));
+    let step = || MicroBatchTrainerConfig::new().init(optimizer::optimizer("adam", case, "adam/"));
     let mut train = AdversarialStep::new(step(), step());
     let rivals = rivals(case);
     train.micro_batch(&rivals, target.clone());

@@ -171,7 +171,7 @@ pub fn segments_give_the_plain_gradients(device: &Device) {
 /// With dropout, in f16, in segments and out of micro-batches it learns.
 pub fn half_precision_trains(device: &Device) {
     let mut model = Gpt::init(0.1, device);
-    let mut train = TrainStepConfig::new()
+    let mut train = MicroBatchTrainerConfig::new()
         .with_precision(Precision::F16)
         .with_accumulation_steps(2)
         .with_clipping(Some(Clipping::Norm(1.0)))

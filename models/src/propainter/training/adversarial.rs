@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn_memopt::train::{MicroLoss, StepError, StepOutcome, TrainStep};
+use burn_memopt::train::{MicroBatchTrainer, MicroLoss, StepError, StepOutcome};
 
 use super::discriminator::Discriminator;
 use super::inpaint_loss::{HingeLoss, InpaintLoss, InpaintTarget};
@@ -21,7 +21,7 @@ pub struct Rivals {
 /// came out; while the generator learns, the discriminator's parameters are not recorded.
 ///
 /// # Exactness
-/// As [`TrainStep`], micro-batch by micro-batch: the loss of the holes is relative to their share of
+/// As [`MicroBatchTrainer`], micro-batch by micro-batch: the loss of the holes is relative to their share of
 /// one, and each moves the estimates of the discriminator's spectral norms. Both networks learn from
 /// what the other was before the step.
 ///
@@ -29,7 +29,7 @@ pub struct Rivals {
 /// ```
 /// use burn::optim::AdamConfig;
 /// use burn::tensor::{Device, Tensor};
-/// use burn_memopt::train::TrainStepConfig;
+/// use burn_memopt::train::MicroBatchTrainerConfig;
 /// use burn_memopt_models::propainter::training::InpaintTarget;
 /// use burn_memopt_models::propainter::{
 ///     AdversarialStep, Discriminator, Flows, InpaintGeneratorConfig, Rivals, View,
@@ -47,7 +47,7 @@ pub struct Rivals {
 /// let flows = Flows { forward: flow.clone(), backward: flow };
 /// let target = InpaintTarget::new(frames, flows, masks, 2);
 ///
-/// let step = || TrainStepConfig::new().init(AdamConfig::new().init());
+/// let step = || MicroBatchTrainerConfig::new().init(AdamConfig::new().init());
 /// let mut train = AdversarialStep::new(step(), step());
 /// train.micro_batch(&rivals, target);
 /// let (_rivals, outcomes) = train.flush(rivals, 1e-4);
@@ -60,15 +60,15 @@ pub struct Rivals {
 /// Video Inpainting with 3D Gated Convolution and Temporal PatchGAN", arXiv:1904.10247, section 3.2.
 pub struct AdversarialStep {
     /// Steps the generator.
-    pub generator: TrainStep,
+    pub generator: MicroBatchTrainer,
     /// Steps the discriminator.
-    pub discriminator: TrainStep,
+    pub discriminator: MicroBatchTrainer,
     loss: InpaintLoss,
 }
 
 impl AdversarialStep {
     /// Steps the two networks with an optimizer each.
-    pub fn new(generator: TrainStep, discriminator: TrainStep) -> Self {
+    pub fn new(generator: MicroBatchTrainer, discriminator: MicroBatchTrainer) -> Self {
         Self {
             generator,
             discriminator,
@@ -122,7 +122,7 @@ impl AdversarialStep {
     /// and of the discriminator. In half precision each may be skipped on its own.
     ///
     /// # Errors
-    /// As [`TrainStep::step`], for either. The network that it is of is as before, the other may have
+    /// As [`MicroBatchTrainer::step`], for either. The network that it is of is as before, the other may have
     /// been stepped.
     pub fn flush(
         &mut self,

@@ -10,7 +10,7 @@ use burn_memopt::gradients::Clipping;
 use burn_memopt::memory::PeakMeter;
 use burn_memopt::memory::estimate::{BlockFit, CalibrateError, PeakFit, Workload, calibrate};
 use burn_memopt::precision::{Autocast, Precision};
-use burn_memopt::train::{StepOutcome, TrainStep, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, StepOutcome};
 use burn_memopt_models::GradCheckpoint;
 
 use super::job::Job;
@@ -25,7 +25,9 @@ const CLIP_NORM: f32 = 1.0;
 const LEAST_BOTTOM_PIXELS: usize = 2;
 
 /// A job that can be tried without data.
-pub(crate) trait Rehearsal: Job<Network: GradCheckpoint, Trainer = TrainStep> {
+pub(crate) trait Rehearsal:
+    Job<Network: GradCheckpoint, Trainer = MicroBatchTrainer>
+{
     /// The network for images of a size, uncut.
     ///
     /// # Errors
@@ -63,7 +65,7 @@ impl<J: Rehearsal> Stage<J> {
         workload: Workload,
         micro_batches: usize,
     ) -> impl FnMut(&PeakMeter) -> Result<(), BoxError> + use<'a, J> {
-        let mut train = TrainStepConfig::new()
+        let mut train = MicroBatchTrainerConfig::new()
             .with_precision(precision)
             .with_policy(techniques::autocast_policy())
             .with_clipping(Some(Clipping::Norm(CLIP_NORM.into())))

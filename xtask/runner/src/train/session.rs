@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::Precision;
-use burn_memopt::train::{MicroBatches, StepOutcome, TrainStepConfig};
+use burn_memopt::train::{MicroBatchTrainerConfig, MicroBatches, StepOutcome};
 use burn_memopt_datasets::loader::LoaderState;
 use burn_memopt_datasets::shuffle::mix;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,7 @@ impl<J: Job> Session<J> {
         precision: Precision,
         device: &Device,
     ) -> Result<Self> {
-        let config = TrainStepConfig::new()
+        let config = MicroBatchTrainerConfig::new()
             .with_precision(precision)
             .with_policy(techniques::autocast_policy())
             .with_accumulation_steps(run.accumulation_steps)

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn_memopt::train::{MicroBatches, StepError, StepOutcome, TrainStep, TrainStepConfig};
+use burn_memopt::train::{
+    MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, StepError, StepOutcome,
+};
 use burn_memopt_models::propainter::{AdversarialStep, Rivals};
 
 /// What makes optimizer steps out of micro-batches: one optimizer, or one for each of several
@@ -13,24 +15,24 @@ pub trait Trainer<M: Module>: Sized {
     const NAMES: &'static [&'static str];
 
     /// Steps as `config` says, of optimizers that `optimizer` makes.
-    fn new(config: &TrainStepConfig, optimizer: fn() -> ModuleOptimizer) -> Self;
+    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self;
 
     /// The steps of all optimizers, in the order of their names.
-    fn steps(&self) -> Vec<&TrainStep>;
+    fn steps(&self) -> Vec<&MicroBatchTrainer>;
 
     /// As [`steps`](Self::steps), to go on from saved ones.
-    fn steps_mut(&mut self) -> Vec<&mut TrainStep>;
+    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer>;
 
     /// Steps every optimizer with what is accumulated; the outcome is that of the first.
     ///
     /// # Errors
-    /// As [`TrainStep::step`].
+    /// As [`MicroBatchTrainer::step`].
     fn flush(&mut self, network: M, lr: f64) -> (M, Result<StepOutcome, StepError>);
 
     /// Steps with what `run` accumulates in micro-batches of a size.
     ///
     /// # Errors
-    /// As [`TrainStep::step`], and as `run` fails.
+    /// As [`MicroBatchTrainer::step`], and as `run` fails.
     fn step(
         &mut self,
         network: M,
@@ -47,7 +49,7 @@ pub trait Trainer<M: Module>: Sized {
         }
     }
 
-    /// As [`TrainStep::step_in_parts`], where a step can be undone; by default it cannot, and a lack
+    /// As [`MicroBatchTrainer::step_in_parts`], where a step can be undone; by default it cannot, and a lack
     /// of memory is an error.
     ///
     /// # Errors
@@ -63,23 +65,23 @@ pub trait Trainer<M: Module>: Sized {
     }
 }
 
-impl<M: Module> Trainer<M> for TrainStep {
+impl<M: Module> Trainer<M> for MicroBatchTrainer {
     const NAMES: &'static [&'static str] = &[""];
 
-    fn new(config: &TrainStepConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
+    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
         config.init(optimizer())
     }
 
-    fn steps(&self) -> Vec<&TrainStep> {
+    fn steps(&self) -> Vec<&MicroBatchTrainer> {
         vec![self]
     }
 
-    fn steps_mut(&mut self) -> Vec<&mut TrainStep> {
+    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
         vec![self]
     }
 
     fn flush(&mut self, network: M, lr: f64) -> (M, Result<StepOutcome, StepError>) {
-        TrainStep::flush(self, network, lr)
+        MicroBatchTrainer::flush(self, network, lr)
     }
 
     fn step_in_parts(
@@ -89,22 +91,22 @@ impl<M: Module> Trainer<M> for TrainStep {
         parts: &mut MicroBatches,
         run: impl FnMut(&mut Self, &M, usize) -> Result<()>,
     ) -> (M, Result<StepOutcome>) {
-        TrainStep::step_in_parts(self, network, lr, parts, run)
+        MicroBatchTrainer::step_in_parts(self, network, lr, parts, run)
     }
 }
 
 impl Trainer<Rivals> for AdversarialStep {
     const NAMES: &'static [&'static str] = &["generator", "discriminator"];
 
-    fn new(config: &TrainStepConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
+    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
         Self::new(config.init(optimizer()), config.init(optimizer()))
     }
 
-    fn steps(&self) -> Vec<&TrainStep> {
+    fn steps(&self) -> Vec<&MicroBatchTrainer> {
         vec![&self.generator, &self.discriminator]
     }
 
-    fn steps_mut(&mut self) -> Vec<&mut TrainStep> {
+    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
         vec![&mut self.generator, &mut self.discriminator]
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::estimate::Workload;
-use burn_memopt::train::TrainStep;
+use burn_memopt::train::MicroBatchTrainer;
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::unet::UNet;
@@ -37,7 +37,7 @@ pub struct UNetJob {
 impl Job for UNetJob {
     type Settings = UNetSettings;
     type Network = UNet;
-    type Trainer = TrainStep;
+    type Trainer = MicroBatchTrainer;
     type Data = Data;
     type Item = Sample;
     type Batch = Batch;
@@ -97,7 +97,7 @@ impl Job for UNetJob {
         batch.num_items()
     }
 
-    fn micro_batch(&self, network: &UNet, train: &mut TrainStep, batch: Batch) {
+    fn micro_batch(&self, network: &UNet, train: &mut MicroBatchTrainer, batch: Batch) {
         self.task.micro_batch(network, train, batch);
     }
 

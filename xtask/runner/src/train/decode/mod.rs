@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::estimate::Workload;
-use burn_memopt::train::{MicroLoss, TrainStep};
+use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig};
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::decode::{Attribute, MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
@@ -46,7 +46,7 @@ pub struct DecodeJob {
 impl Job for DecodeJob {
     type Settings = DecodeSettings;
     type Network = SigmaMUNet;
-    type Trainer = TrainStep;
+    type Trainer = MicroBatchTrainer;
     type Data = Data;
     type Item = Sample;
     type Batch = Batch;
@@ -119,7 +119,7 @@ impl Job for DecodeJob {
         batch.windows.dims()[0]
     }
 
-    fn micro_batch(&self, network: &SigmaMUNet, train: &mut TrainStep, batch: Batch) {
+    fn micro_batch(&self, network: &SigmaMUNet, train: &mut MicroBatchTrainer, batch: Batch) {
         let Batch {
             windows,
             targets,

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use burn::tensor::activation::{sigmoid, softmax};
-use burn_memopt::train::{MicroLoss, TrainStep};
+use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
 use burn_memopt_models::loss::{BceDiceLoss, CountLossConfig, CrossEntropyLoss};
 use burn_memopt_models::unet::UNet;
 
@@ -70,7 +70,7 @@ impl Task {
     }
 
     /// Runs one micro-batch forward and backward.
-    pub fn micro_batch(self, network: &UNet, train: &mut TrainStep, batch: Batch) {
+    pub fn micro_batch(self, network: &UNet, train: &mut MicroBatchTrainer, batch: Batch) {
         let Batch { images, targets } = batch;
         train.micro_batch(
             network,

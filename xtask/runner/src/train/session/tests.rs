@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn_memopt::train::TrainStep;
+use burn_memopt::train::MicroBatchTrainer;
 use burn_memopt_models::unet::UNet;
 use figment::value::Dict;
 use tempfile::TempDir;
@@ -26,7 +26,7 @@ struct Small {
 impl Job for Small {
     type Settings = UNetSettings;
     type Network = UNet;
-    type Trainer = TrainStep;
+    type Trainer = MicroBatchTrainer;
     type Data = Data;
     type Item = Sample;
     type Batch = Batch;
@@ -61,7 +61,7 @@ impl Job for Small {
         batch.num_items()
     }
 
-    fn micro_batch(&self, network: &UNet, train: &mut TrainStep, batch: Batch) {
+    fn micro_batch(&self, network: &UNet, train: &mut MicroBatchTrainer, batch: Batch) {
         let num_items = batch.num_items();
         self.job.micro_batch(network, train, batch);
         assert!(

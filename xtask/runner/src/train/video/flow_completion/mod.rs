@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use burn_memopt::train::{MicroLoss, TrainStep};
+use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::video::Clip;
 use burn_memopt_models::propainter::raft::Raft;
@@ -38,7 +38,7 @@ pub struct FlowCompletionJob {
 impl Job for FlowCompletionJob {
     type Settings = FlowCompletionSettings;
     type Network = FlowCompletion;
-    type Trainer = TrainStep;
+    type Trainer = MicroBatchTrainer;
     type Data = Clips;
     type Item = Clip;
     type Batch = ClipBatch;
@@ -100,7 +100,12 @@ impl Job for FlowCompletionJob {
         batch.num_items()
     }
 
-    fn micro_batch(&self, network: &FlowCompletion, train: &mut TrainStep, batch: ClipBatch) {
+    fn micro_batch(
+        &self,
+        network: &FlowCompletion,
+        train: &mut MicroBatchTrainer,
+        batch: ClipBatch,
+    ) {
         let target = self.target(&batch).autodiff();
         let given = (target.flows.clone(), target.masks.clone());
         let predict =
