@@ -247,29 +247,9 @@ fn visit_in_memory(
     Ok(())
 }
 
-/// A stack whose pages are mapped, in order, against one that is read into memory first.
-pub(crate) fn mapped_sequential(bench: &mut Bench) -> Result<(), String> {
-    visit_both_ways(bench, |files| files.contiguous, Order::Sequential)
-}
-
-/// The same, shuffled.
-pub(crate) fn mapped_random(bench: &mut Bench) -> Result<(), String> {
-    visit_both_ways(bench, |files| files.contiguous, Order::Random)
-}
-
-/// A stack whose pages are inflated when asked for, in order, against one that is read into memory
-/// first.
-pub(crate) fn deflate_sequential(bench: &mut Bench) -> Result<(), String> {
-    visit_both_ways(bench, |files| files.deflate, Order::Sequential)
-}
-
-/// The same, shuffled.
-pub(crate) fn deflate_random(bench: &mut Bench) -> Result<(), String> {
-    visit_both_ways(bench, |files| files.deflate, Order::Random)
-}
-
-/// Opens the stack and copies every frame to one place, in both ways in turn.
-fn visit_both_ways(
+/// Copies every frame of a stack to one place: read into memory first, and lazily. Pages of the
+/// contiguous stack are mapped, those of the deflated one inflated when they are asked for.
+pub(crate) fn tiff(
     bench: &mut Bench,
     file: fn(TiffFiles) -> PathBuf,
     order: Order,

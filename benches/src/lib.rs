@@ -85,11 +85,13 @@ pub fn cases() -> Vec<Case> {
     let single = cases! {
         "loader_workers" "192 deflated pages of 512×512, two loader threads against one", data::workers;
         "tiff_mapped_sequential" "400 uncompressed frames of 256×256 in order, mapped against read into memory first",
-            data::mapped_sequential;
-        "tiff_mapped_random" "the same shuffled", data::mapped_random;
+            |bench| data::tiff(bench, |files| files.contiguous, Order::Sequential);
+        "tiff_mapped_random" "the same shuffled",
+            |bench| data::tiff(bench, |files| files.contiguous, Order::Random);
         "tiff_deflate_sequential" "the frames deflated, inflated when asked for against read into memory first",
-            data::deflate_sequential;
-        "tiff_deflate_random" "the same shuffled", data::deflate_random;
+            |bench| data::tiff(bench, |files| files.deflate, Order::Sequential);
+        "tiff_deflate_random" "the same shuffled",
+            |bench| data::tiff(bench, |files| files.deflate, Order::Random);
         "chunked_identity" "windows of 256×256 of 3×2048×2048 without a model, against a copy of the image",
             chunked::identity;
         "chunked_unet" "U-Net on 9 windows of 256×256 cut beforehand, cut and blended, and windows without it",
@@ -146,9 +148,9 @@ pub fn groups() -> Vec<Case> {
             chunked::exact_tiles;
         "loader" "16 deflated pages of 512×512, two loader threads against one", data::workers;
         "tiff mapped" "40 uncompressed frames of 256×256, mapped against read into memory first",
-            data::mapped_random;
+            |bench| data::tiff(bench, |files| files.contiguous, Order::Random);
         "tiff deflate" "the frames deflated, inflated when asked for against read into memory first",
-            data::deflate_random;
+            |bench| data::tiff(bench, |files| files.deflate, Order::Random);
         "generator step" "ProPainter's generator on 3 + 1 frames of 64×64, recomputed, then in f16 too",
             video::generator_step;
     }

@@ -166,7 +166,10 @@ impl GeneratorStep {
     fn new(bench: &Bench) -> Self {
         let device = bench.device.clone().autodiff();
         device.seed(0);
-        let (num_local, num_references, side) = bench.pick((10, 6, 128), (3, 1, 64));
+        let full = InpaintGeneratorConfig::new();
+        let small = InpaintGeneratorConfig::new().with_depth(2);
+        let (config, num_local, num_references, side) =
+            bench.pick((full, 10, 6, 128), (small, 3, 1, 64));
         let frames = num_local + num_references;
         let random = |frames: usize, channels: usize| {
             let normal = Distribution::Normal(0.0, 1.0);
@@ -187,9 +190,7 @@ impl GeneratorStep {
             num_local,
         };
         Self {
-            generator: InpaintGeneratorConfig::new()
-                .with_working_bytes(WORKING_BYTES)
-                .init(&device),
+            generator: config.with_working_bytes(WORKING_BYTES).init(&device),
             input,
             truth,
             device,

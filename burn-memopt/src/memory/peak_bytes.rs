@@ -50,6 +50,7 @@ use super::{Bytes, PeakMeter, PeakMethod};
 /// let mut criterion = Criterion::default().with_measurement(measurement);
 /// # let mut criterion = criterion
 /// #     .output_directory(&std::env::temp_dir().join("burn-memopt-peak-bytes"))
+/// #     .without_plots()
 /// #     .sample_size(10)
 /// #     .warm_up_time(std::time::Duration::from_millis(1))
 /// #     .measurement_time(std::time::Duration::from_millis(1));
