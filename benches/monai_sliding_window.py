@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Seconds to cut an image into windows and to blend them, beside MONAI's sliding_window_inference.
+"""Seconds to cut an image into windows and to blend them, compared with MONAI's sliding_window_inference.
 
     pip install monai torch
     python3 benches/monai_sliding_window.py
 
 Both work through noise of 1 x 3 x 2048 x 2048 float32 with windows of 256 x 256 that overlap by a
-quarter, one at a time, and a model that answers its window: what is measured is cutting and blending
+quarter, one at a time, and a model that returns its window: what is measured is cutting and blending
 alone. MONAI runs with PyTorch's number of threads and with one thread; the faster counts. The
 fastest of 21 runs counts, 7 in each of three turns, so that a machine that is busy for a while slows
 both.

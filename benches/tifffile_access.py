@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Frames a second of the TIFF reader beside those of Python's tifffile.
+"""Frames a second of the TIFF reader compared with those of Python's tifffile.
 
     pip install tifffile
     python3 benches/tifffile_access.py

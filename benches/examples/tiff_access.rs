@@ -3,15 +3,16 @@
 //!
 //! `tiff_access FOLDER write` writes the stacks, `tiff_access FOLDER` reads them.
 
-use std::{error::Error, hint::black_box, path::Path, time::Instant};
+use std::{hint::black_box, path::Path, time::Instant};
 
+use burn_memopt::chunked::BoxError;
 use burn_memopt_benches::{Order, TiffFiles, sum_of, visit_frames};
 use burn_memopt_datasets::tiff::TiffStack;
 
 /// Passes over all frames; the fastest counts, on both sides.
 const ROUNDS: usize = 7;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), BoxError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [folder, "write"] => drop(TiffFiles::write(Path::new(folder), TiffFiles::NUM_FRAMES)?),
@@ -25,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn read(layout: &str, path: &Path) -> Result<(), Box<dyn Error>> {
+fn read(layout: &str, path: &Path) -> Result<(), BoxError> {
     for (order, name) in [(Order::Sequential, "sequential"), (Order::Random, "random")] {
         let stack = TiffStack::open(path)?;
         let mut sum = 0;
@@ -33,7 +34,7 @@ fn read(layout: &str, path: &Path) -> Result<(), Box<dyn Error>> {
         let mut place = vec![0; stack.height() * stack.width()];
         let mut fastest = f64::INFINITY;
         for _ in 0..ROUNDS {
-            // Opened anew, so that no pass finds what the last one left behind.
+            // Opened again, so that no pass finds what the last one left behind.
             let stack = TiffStack::open(path)?;
             let start = Instant::now();
             visit_frames(&stack, order, |frame| {

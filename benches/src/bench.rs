@@ -5,7 +5,10 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Tensor, TensorData},
 };
-use burn_memopt::memory::{Bytes, PeakMeter, PeakMethod};
+use burn_memopt::{
+    chunked::BoxError,
+    memory::{Bytes, PeakMeter, PeakMethod},
+};
 
 use crate::Row;
 
@@ -178,8 +181,8 @@ impl<'a> Bench<'a> {
     pub(crate) fn runs(
         &mut self,
         runs: &Runs,
-        mut run: impl FnMut(usize) -> Result<(), String>,
-    ) -> Result<(), String> {
+        mut run: impl FnMut(usize) -> Result<(), BoxError>,
+    ) -> Result<(), BoxError> {
         let rows = match &mut self.output {
             Output::Rows(rows) => rows,
             Output::Visit(visit) => {

@@ -8,6 +8,7 @@ use burn::{
     tensor::{Device, Distribution, Tensor, activation::relu},
 };
 use burn_memopt::{
+    chunked::BoxError,
     grad_checkpoint::{Chain, Cut, Forward, PlanError, Policy, Segment},
     memory::{Bytes, PeakMeter},
 };
@@ -79,14 +80,14 @@ impl Workload {
         GradientsParams::from_grads(y.mean().backward(), &self.blocks)
     }
 
-    fn plain_peak(&self) -> Result<Bytes, String> {
+    fn plain_peak(&self) -> Result<Bytes, BoxError> {
         let plain = Policy::None.into();
         drop(self.step(&plain));
         let meter = PeakMeter::start(&self.device);
         let grads = self.step(&plain);
         let peak = meter.finish().peak;
         drop(grads);
-        peak.ok_or_else(|| "the device does not report its memory".to_owned())
+        peak.ok_or_else(|| "the device does not report its memory".into())
     }
 
     /// Measures the plain step, and with a technique.
@@ -98,14 +99,14 @@ impl Workload {
         bench.steps(&self.blocks, rounds, &variants);
     }
 
-    fn planned(&self, bench: &mut Bench, policy: Policy) -> Result<(), String> {
+    fn planned(&self, bench: &mut Bench, policy: Policy) -> Result<(), BoxError> {
         let plan = match self.chain().plan(policy, self.x.clone()) {
             Err(PlanError::Budget(error)) => {
                 eprintln!("  refused: {error}");
                 self.measure(bench, None);
                 return Ok(());
             }
-            plan => plan.map_err(|error| error.to_string())?,
+            plan => plan?,
         };
         let cut = Cut::from(&plan);
         let technique = Variant::new("budget", move || self.step(&cut));
@@ -115,7 +116,7 @@ impl Workload {
 }
 
 /// Six segments (three, in the small chain) against plain.
-pub(crate) fn segments(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn segments(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(bench);
     let (name, segments) = bench.pick(("segments=6", 6), ("segments=3", 3));
     let cut = Policy::Segments(segments).into();
@@ -125,12 +126,12 @@ pub(crate) fn segments(bench: &mut Bench) -> Result<(), String> {
 }
 
 /// The least memory that a plan finds.
-pub(crate) fn least(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn least(bench: &mut Bench) -> Result<(), BoxError> {
     Workload::new(bench).planned(bench, Policy::Least)
 }
 
 /// A budget of some percent of the plain peak.
-pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(bench);
     let budget = Bytes::new(work.plain_peak()?.get() * PERCENT / 100);
     work.planned(bench, Policy::Budget(budget))

@@ -1,4 +1,4 @@
-//! Chunked inference: memory that does not grow with the image, and what windows cost beside the model.
+//! Chunked inference: memory that does not grow with the image, and what windows cost in addition to the model.
 
 use std::{fs, hint::black_box, ops::ControlFlow, path::Path};
 
@@ -7,8 +7,8 @@ use burn::{
     tensor::{Device, Distribution, Tensor},
 };
 use burn_memopt::chunked::{
-    Accumulator, Blend, ChunkedError, ExactReport, ExactTiles, HostImage, NpySink, NpySource,
-    Reach, RowSink, SlidingWindow, TensorSink,
+    Accumulator, Blend, BoxError, ChunkedError, ExactReport, ExactTiles, HostImage, NpySink,
+    NpySource, Reach, RowSink, SlidingWindow, TensorSink,
 };
 use burn_memopt_models::unet::{UNet, UNetConfig};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -35,29 +35,27 @@ fn unet(base_channels: usize, depth: usize, device: &Device) -> UNet {
 }
 
 /// A small U-Net from file to file over a square image.
-pub(crate) fn flat<const SIDE: usize>(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn flat<const SIDE: usize>(bench: &mut Bench) -> Result<(), BoxError> {
     let (side, device) = (SIDE, &bench.device.clone());
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let folder = tempfile::tempdir()?;
     let [image, result] = ["image.npy", "result.npy"].map(|name| folder.path().join(name));
-    write_image(&image, side).map_err(|error| error.to_string())?;
+    write_image(&image, side)?;
     let unet = unet(4, 2, device);
     let windows = windows()
         .with_blend(Blend::GAUSSIAN)
         .with_accumulator(Accumulator::File(folder.path().to_owned()));
-    let run = |source: &Path| -> Result<(), String> {
-        let source = NpySource::open(source, device).map_err(|error| error.to_string())?;
+    let run = |source: &Path| -> Result<(), BoxError> {
+        let source = NpySource::open(source, device)?;
         let mut sink = NpySink::new(&result);
         let go_on = |_| ControlFlow::Continue(());
-        windows
-            .stream(&source, [&mut sink], go_on, |windows| {
-                Ok([unet.forward(windows.pixels)])
-            })
-            .map_err(|error| error.to_string())?;
-        sink.finish().map_err(|error| error.to_string())
+        windows.stream(&source, [&mut sink], go_on, |windows| {
+            Ok([unet.forward(windows.pixels)])
+        })?;
+        Ok(sink.finish()?)
     };
     // What stays for ever, like the buffers of threads, is there after one window.
     let small = folder.path().join("small.npy");
-    write_image(&small, WINDOW).map_err(|error| error.to_string())?;
+    write_image(&small, WINDOW)?;
     run(&small)?;
     let num_windows = windows.grid(side, side).num_windows();
     let runs = Runs {
@@ -65,17 +63,15 @@ pub(crate) fn flat<const SIDE: usize>(bench: &mut Bench) -> Result<(), String> {
         ..Runs::on(device, &["chunked"], num_windows)
     };
     bench.runs(&runs, |_| run(&image))?;
-    let len = fs::metadata(&result)
-        .map_err(|error| error.to_string())?
-        .len();
-    match len >= (side * side * size_of::<f32>()) as u64 {
-        true => Ok(()),
-        false => Err(format!("the result must have all pixels, got {len} bytes")),
+    let len = fs::metadata(&result)?.len();
+    if len < (side * side * size_of::<f32>()) as u64 {
+        return Err(format!("the result must have all pixels, got {len} bytes").into());
     }
+    Ok(())
 }
 
 /// Writes noise, a few rows at a time.
-fn write_image(path: &Path, side: usize) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+fn write_image(path: &Path, side: usize) -> Result<(), BoxError> {
     let mut sink = NpySink::new(path);
     sink.begin([1, 1, side, side])?;
     let mut rng = StdRng::seed_from_u64(0);
@@ -88,15 +84,14 @@ fn write_image(path: &Path, side: usize) -> Result<(), Box<dyn std::error::Error
 }
 
 /// Windows that no model changes, against a copy of the image.
-pub(crate) fn identity(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn identity(bench: &mut Bench) -> Result<(), BoxError> {
     let image = CopiedImage::new(3);
     let runs = Runs::on_host(&["plain", "chunked"], image.num_windows());
     bench.runs(&runs, |variant| {
         if variant == 0 {
             image.copy();
         } else {
-            let copy = image.window_by_window(&Blend::Constant);
-            drop(copy.map_err(|error| error.to_string())?);
+            drop(image.window_by_window(&Blend::Constant)?);
         }
         Ok(())
     })
@@ -159,7 +154,7 @@ impl CopiedImage {
 }
 
 /// A U-Net on windows that were cut beforehand, on windows of an image, and windows without it.
-pub(crate) fn overhead(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn overhead(bench: &mut Bench) -> Result<(), BoxError> {
     let (channels, depth, side, window) = bench.pick((16, 3, 640, WINDOW), (4, 2, 160, 64));
     let device = bench.device.clone();
     let unet = unet(channels, depth, &device);
@@ -187,7 +182,7 @@ pub(crate) fn overhead(bench: &mut Bench) -> Result<(), String> {
 }
 
 /// A U-Net on the whole image, on windows of it, and on exact tiles.
-pub(crate) fn exact_tiles(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn exact_tiles(bench: &mut Bench) -> Result<(), BoxError> {
     let (side, tile) = bench.pick((1024, 256), (256, 64));
     let device = bench.device.clone();
     let unet = unet(4, 2, &device);

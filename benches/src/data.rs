@@ -1,4 +1,4 @@
-//! Data: threads that load beside one, and frames of TIFF stacks, mapped and deflated.
+//! Data: several loader threads against one, and frames of TIFF stacks, mapped and deflated.
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use burn::{
     },
     tensor::Device,
 };
-use burn_memopt::memory::Bytes;
+use burn_memopt::{chunked::BoxError, memory::Bytes};
 use burn_memopt_datasets::{
     lazy::LazyDataset,
     loader::{Loader, LoaderConfig},
@@ -98,8 +98,8 @@ impl Batcher<Vec<u8>, Vec<Vec<u8>>> for Collect {
 type PageLoader = Loader<Vec<u8>, Vec<Vec<u8>>>;
 
 /// Two workers against one. The work is the host's, whatever the device.
-pub(crate) fn workers(bench: &mut Bench) -> Result<(), String> {
-    let pages = Pages::generate(bench.pick(192, 16)).map_err(|error| error.to_string())?;
+pub(crate) fn workers(bench: &mut Bench) -> Result<(), BoxError> {
+    let pages = Pages::generate(bench.pick(192, 16))?;
     let loaders = [loader(&pages, 1)?, loader(&pages, 2)?];
     // The first epoch warms up, and shows that the items are the same.
     let orders: Vec<Vec<Vec<u8>>> = loaders
@@ -119,18 +119,23 @@ pub(crate) fn workers(bench: &mut Bench) -> Result<(), String> {
     })
 }
 
-fn loader(pages: &Pages, workers: usize) -> Result<PageLoader, String> {
+fn loader(pages: &Pages, workers: usize) -> Result<PageLoader, BoxError> {
     let config = LoaderConfig::new(BATCH_SIZE)
         .with_workers(workers)
         .with_prefetch_bytes(PREFETCH_BYTES);
-    Loader::new(pages.clone(), Collect, config, &Device::flex()).map_err(|error| error.to_string())
+    Ok(Loader::new(
+        pages.clone(),
+        Collect,
+        config,
+        &Device::flex(),
+    )?)
 }
 
 /// Takes all batches of an epoch as fast as they come, and what `look` sees in each page.
-fn epoch<T>(loader: &PageLoader, look: impl Fn(&[u8]) -> T) -> Result<Vec<T>, String> {
+fn epoch<T>(loader: &PageLoader, look: impl Fn(&[u8]) -> T) -> Result<Vec<T>, BoxError> {
     let mut seen = Vec::new();
     for batch in loader.batches() {
-        let batch = batch.map_err(|error| error.to_string())?;
+        let batch = batch?;
         seen.extend(batch.iter().map(|page| look(page)));
     }
     Ok(seen)
@@ -165,7 +170,7 @@ impl TiffFiles {
     ///
     /// # Errors
     /// If a file cannot be written.
-    pub fn write(folder: &Path, num_frames: usize) -> Result<Self, Box<dyn std::error::Error>> {
+    pub fn write(folder: &Path, num_frames: usize) -> Result<Self, BoxError> {
         let files = Self::in_folder(folder);
         let mut writer = TiffStackWriter::create(&files.contiguous, SIDE, SIDE)?;
         let mut encoder = TiffEncoder::new(File::create(&files.deflate)?)?
@@ -214,9 +219,9 @@ pub fn visit_frames(
     stack: &TiffStack,
     order: Order,
     mut visit: impl FnMut(&[u16]),
-) -> Result<(), String> {
+) -> Result<(), BoxError> {
     for index in order.frames(stack.num_frames()) {
-        let page = stack.page(index).map_err(|error| error.to_string())?;
+        let page = stack.page(index)?;
         let pixels = page.as_slice();
         visit(pixels.ok_or("the stack must hold u16 pixels of this machine's byte order")?);
     }
@@ -253,15 +258,15 @@ pub(crate) fn tiff(
     bench: &mut Bench,
     file: fn(TiffFiles) -> PathBuf,
     order: Order,
-) -> Result<(), String> {
-    let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
+) -> Result<(), BoxError> {
+    let folder = tempfile::tempdir()?;
     let num_frames = bench.pick(TiffFiles::NUM_FRAMES, 40);
-    let files = TiffFiles::write(folder.path(), num_frames).map_err(|error| error.to_string())?;
+    let files = TiffFiles::write(folder.path(), num_frames)?;
     let path = file(files);
     let read = |variant: usize, visit: &mut dyn FnMut(&[u16])| match variant {
-        0 => visit_in_memory(&path, order, visit).map_err(|error| error.to_string()),
+        0 => Ok(visit_in_memory(&path, order, visit)?),
         _ => {
-            let stack = TiffStack::open(&path).map_err(|error| error.to_string())?;
+            let stack = TiffStack::open(&path)?;
             visit_frames(&stack, order, visit)
         }
     };

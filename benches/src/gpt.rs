@@ -11,7 +11,7 @@ use burn::{
     optim::GradientsParams,
     tensor::{Device, Distribution, Int, Tensor, activation::gelu},
 };
-use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt::{chunked::BoxError, grad_checkpoint::Policy};
 
 use crate::bench::{Bench, Variant};
 
@@ -151,7 +151,7 @@ impl Workload {
 }
 
 /// Every block recomputed, with dropout.
-pub(crate) fn block(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn block(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(0.1, bench);
     let variants = [
         Variant::new("plain", || work.step(Policy::None)),
@@ -164,7 +164,7 @@ pub(crate) fn block(bench: &mut Bench) -> Result<(), String> {
 }
 
 /// The same without dropout.
-pub(crate) fn block_without_dropout(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn block_without_dropout(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(0.0, bench);
     let variants = [
         Variant::new("plain", || work.step(Policy::None)),

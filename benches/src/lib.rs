@@ -26,6 +26,7 @@ pub use row::{Row, table};
 
 use bench::Bench;
 use burn::tensor::Device;
+use burn_memopt::chunked::BoxError;
 
 /// A comparison: the plain path and a technique on the same inputs.
 #[derive(Clone, Copy, Debug)]
@@ -34,27 +35,27 @@ pub struct Case {
     pub name: &'static str,
     /// What is compared, in a few words.
     pub about: &'static str,
-    measure: fn(&mut Bench) -> Result<(), String>,
+    measure: fn(&mut Bench) -> Result<(), BoxError>,
 }
 
 impl Case {
     /// Measures the case on a device without autodiff.
     ///
     /// # Errors
-    /// A sentence that says why the case cannot run there.
-    pub fn run(&self, device: &Device) -> Result<Vec<Row>, String> {
+    /// If the case cannot run there.
+    pub fn run(&self, device: &Device) -> Result<Vec<Row>, BoxError> {
         self.rows(Bench::full(device))
     }
 
     /// Shows every variant of the small workload to `visit`, in order, the plain one first.
     ///
     /// # Errors
-    /// A sentence that says why the case cannot run on the device.
-    pub fn visit(&self, device: &Device, visit: &mut Visit) -> Result<(), String> {
+    /// If the case cannot run on the device.
+    pub fn visit(&self, device: &Device, visit: &mut Visit) -> Result<(), BoxError> {
         (self.measure)(&mut Bench::visiting(device, visit))
     }
 
-    fn rows(&self, mut bench: Bench) -> Result<Vec<Row>, String> {
+    fn rows(&self, mut bench: Bench) -> Result<Vec<Row>, BoxError> {
         (self.measure)(&mut bench)?;
         let mut rows = bench.into_rows();
         for row in &mut rows {

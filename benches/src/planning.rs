@@ -5,6 +5,7 @@ use burn::{
 use burn_memopt::{
     accumulate::WeightedAccumulator,
     budget::{Request, StepSettings, Technique, Verified, verify},
+    chunked::BoxError,
     grad_checkpoint::Policy,
     memory::{
         Bytes, PeakMeter,
@@ -35,10 +36,7 @@ impl Work {
     /// The network of the well-known PyTorch weights on images of 256×256; on a GPU, which may be
     /// software, an eighth of its channels on 64×64.
     fn new(device: &Device) -> Self {
-        let (channels, side) = match on_host(device) {
-            true => (64, 256),
-            false => (8, 64),
-        };
+        let (channels, side) = if on_host(device) { (64, 256) } else { (8, 64) };
         let device = device.clone().autodiff();
         device.seed(0);
         let shape = [BATCH_SIZE, 3, side, side];
@@ -95,7 +93,7 @@ impl Work {
         ])
     }
 
-    fn plan(&self, budget: Bytes) -> Result<Verified, String> {
+    fn plan(&self, budget: Bytes) -> Result<Verified, BoxError> {
         let bytes = ModelBytes::of(&self.unet);
         let workload = self.workload();
         let request = Request {
@@ -103,7 +101,7 @@ impl Work {
             has_batch_statistics: bytes.has_batch_statistics,
             ..Request::training(budget, workload.batch_size, workload.size)
         };
-        let techniques = self.techniques().map_err(|error| error.to_string())?;
+        let techniques = self.techniques()?;
         let run = |settings: &StepSettings| {
             let unet = self.cut(settings);
             peak_of_step(&self.device, |meter| {
@@ -111,7 +109,7 @@ impl Work {
                 Ok(())
             })
         };
-        verify(&request, techniques, run).map_err(|error| error.to_string())
+        Ok(verify(&request, techniques, run)?)
     }
 
     fn cut(&self, settings: &StepSettings) -> UNet {
@@ -140,13 +138,13 @@ impl Work {
 }
 
 /// A budget of some percent of the plain peak.
-pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Work::new(&bench.device);
     let plain_peak = peak_of_step(&work.device, |meter| {
         drop(work.step(&work.unet, BATCH_SIZE, || meter.sample()));
         Ok(())
     });
-    let plain_peak = plain_peak.map_err(|error| error.to_string())?;
+    let plain_peak = plain_peak?;
     let planned = work.plan(Bytes::new(plain_peak.get() * PERCENT / 100))?;
     let choice = &planned.choice;
     eprintln!("{choice}");

@@ -4,6 +4,7 @@ use burn::{
 };
 use burn_memopt::{
     accumulate::WeightedAccumulator,
+    chunked::BoxError,
     grad_checkpoint::{PlanError, Policy},
     memory::{Bytes, estimate::peak_of_step},
     precision::{Autocast, Precision},
@@ -42,10 +43,8 @@ impl Workload {
         }
     }
 
-    fn autocast(&self) -> Result<Autocast, String> {
-        Precision::F16
-            .check(&self.device)
-            .map_err(|error| error.to_string())?;
+    fn autocast(&self) -> Result<Autocast, BoxError> {
+        Precision::F16.check(&self.device)?;
         Ok(Autocast::new(Precision::F16))
     }
 
@@ -61,17 +60,17 @@ impl Workload {
     }
 
     /// The highest bytes of a plain step above those before it.
-    fn plain_peak(&self) -> Result<Bytes, String> {
+    fn plain_peak(&self) -> Result<Bytes, BoxError> {
         drop(self.plain());
         let peak = peak_of_step(&self.device, |_| {
             drop(self.plain());
             Ok(())
         });
-        peak.map_err(|error| error.to_string())
+        Ok(peak?)
     }
 
     /// Measures a plan against plain.
-    fn planned(&self, bench: &mut Bench, policy: Policy) -> Result<(), String> {
+    fn planned(&self, bench: &mut Bench, policy: Policy) -> Result<(), BoxError> {
         let plan = match self.unet.plan(policy, self.images.clone()) {
             Err(PlanError::Budget(error)) => {
                 eprintln!("  refused: {error}");
@@ -79,7 +78,7 @@ impl Workload {
                 bench.steps(&self.unet, 1, &[plain]);
                 return Ok(());
             }
-            plan => plan.map_err(|error| error.to_string())?,
+            plan => plan?,
         };
         let unet = self.unet.clone().with_grad_checkpoint(&plan);
         let technique = Variant::new("budget", || self.step(&unet));
@@ -114,7 +113,7 @@ fn scaled(logits: Tensor<4>) -> Tensor<1> {
 }
 
 /// Every block recomputed.
-pub(crate) fn block(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn block(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(1, bench);
     let unet = work.unet.clone().with_grad_checkpoint(Policy::EveryBlock);
     work.measure(bench, ROUNDS, Variant::new("block", || work.step(&unet)));
@@ -122,19 +121,19 @@ pub(crate) fn block(bench: &mut Bench) -> Result<(), String> {
 }
 
 /// The least memory that a plan finds.
-pub(crate) fn least(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn least(bench: &mut Bench) -> Result<(), BoxError> {
     Workload::new(1, bench).planned(bench, Policy::Least)
 }
 
 /// A budget of some percent of the plain peak.
-pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn budget<const PERCENT: u64>(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(1, bench);
     let budget = Bytes::new(work.plain_peak()?.get() * PERCENT / 100);
     work.planned(bench, Policy::Budget(budget))
 }
 
 /// Half precision with f32 master weights.
-pub(crate) fn autocast(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn autocast(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(2, bench);
     let autocast = work.autocast()?;
     let technique = Variant::new("autocast", || {
@@ -147,7 +146,7 @@ pub(crate) fn autocast(bench: &mut Bench) -> Result<(), String> {
 }
 
 /// Micro-batches of one image, eight of them (four, in the small batch).
-pub(crate) fn accumulate(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn accumulate(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(bench.pick(8, 4), bench);
     let technique = Variant::new("accumulate", || {
         work.micro_batches(|image| work.unet.forward(image).mean())
@@ -157,7 +156,7 @@ pub(crate) fn accumulate(bench: &mut Bench) -> Result<(), String> {
 }
 
 /// Half precision, every block recomputed, micro-batches of one image.
-pub(crate) fn all(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn all(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(bench.pick(8, 4), bench);
     let autocast = work.autocast()?;
     let unet = work.unet.clone().with_grad_checkpoint(Policy::EveryBlock);

@@ -33,7 +33,7 @@ const HOLE: usize = 24;
 const SUB_VIDEO: usize = 20;
 
 /// A whole run, which is to need the same memory whatever its length, and a row for each stage.
-pub(crate) fn streamed<const NUM_FRAMES: usize>(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn streamed<const NUM_FRAMES: usize>(bench: &mut Bench) -> Result<(), BoxError> {
     let device = bench.device.clone();
     let networks = ProPainter::procedural(&device);
     let config = InpaintConfig {
@@ -76,16 +76,14 @@ fn name(stage: Stage) -> &'static str {
 
 /// Completes a clip; says what each stage took, and whether every frame came once with its known
 /// pixels untouched.
-fn complete(inpainter: &Inpainter, num_frames: usize) -> Result<([StageTime; 4], bool), String> {
-    let work = tempfile::tempdir().map_err(|error| error.to_string())?;
+fn complete(inpainter: &Inpainter, num_frames: usize) -> Result<([StageTime; 4], bool), BoxError> {
+    let work = tempfile::tempdir()?;
     let mut sink = Untouched {
         next: 0,
         holds: true,
     };
     let mut go_on = |_: &InpaintProgress| ControlFlow::Continue(());
-    let stages = inpainter
-        .run(&mut Clip { num_frames }, work.path(), &mut sink, &mut go_on)
-        .map_err(|error| error.to_string())?;
+    let stages = inpainter.run(&mut Clip { num_frames }, work.path(), &mut sink, &mut go_on)?;
     Ok((stages, sink.holds && sink.next == num_frames))
 }
 
@@ -234,7 +232,7 @@ impl GeneratorStep {
 }
 
 /// A training step recomputed in f32 and in half precision, where the device has it.
-pub(crate) fn generator_step(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn generator_step(bench: &mut Bench) -> Result<(), BoxError> {
     let work = GeneratorStep::new(bench);
     let autocast = Autocast::new(Precision::F16);
     let recomputed = work
@@ -291,7 +289,7 @@ impl FramePair {
 }
 
 /// Values looked up on demand against all pairs at once, for frames of `FRAME_SIDE` pixels.
-pub(crate) fn raft_lookup<const FRAME_SIDE: usize>(bench: &mut Bench) -> Result<(), String> {
+pub(crate) fn raft_lookup<const FRAME_SIDE: usize>(bench: &mut Bench) -> Result<(), BoxError> {
     let side = FRAME_SIDE / 8;
     let work = FramePair::new(side);
     let variants = [Correlation::AllPairs, Correlation::ON_DEMAND];

@@ -211,6 +211,26 @@ mod wgpu {
         opened.ok().flatten()
     }
 
+    #[cfg(feature = "criterion")]
+    #[test]
+    fn peaks_of_a_device_are_a_measurement_of_criterion() {
+        use burn_memopt::memory::PeakBytes;
+        use criterion::measurement::Measurement;
+
+        let _turn = turn();
+        let Some(device) = adapter() else { return };
+        let measurement = PeakBytes::new(&device);
+        let step = |side: usize| {
+            let start = measurement.start();
+            let tensor = Tensor::<2>::random([side, side], Distribution::Default, &device);
+            let peak = measurement.end(start);
+            drop(tensor);
+            peak
+        };
+        let sum = measurement.add(&step(1024), &step(2048));
+        assert!(sum >= Bytes::mib(4 + 16).get(), "{sum}");
+    }
+
     #[test]
     fn the_pools_of_a_device_are_reported_and_metered() {
         let _turn = turn();
