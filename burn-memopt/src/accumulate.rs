@@ -1,22 +1,21 @@
 //! Gradient accumulation: several micro-batches, one optimizer step.
 //!
-//! Only one micro-batch's activations are in memory at a time. The accumulator
-//! keeps the *weighted sum* of the gradients and divides once, at the end, by
-//! the accumulated weight. So the result is that of the whole batch also where
-//! micro-batches differ in size, where the last group is incomplete and where
-//! losses are masked, and nothing has to be known in advance.
+//! Only one micro-batch's activations are in memory at a time. The accumulator keeps the *weighted
+//! sum* of the gradients and divides once, at the end, by the accumulated weight. So the result is
+//! that of the whole batch also where micro-batches differ in size, where the last group is
+//! incomplete and where losses are masked, and nothing has to be known in advance.
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 
-use crate::gradients::{self, at_least_f32};
+use crate::gradients;
+use crate::precision::ops::full;
 
 /// Accumulates the gradients of one module over micro-batches.
 ///
-/// Memory: one set of gradients in f32, whatever dtype the gradients arrive
-/// in, instead of the activations of the whole batch. Gradients are consumed
-/// and added in place.
+/// Memory: one set of gradients in f32, whatever dtype the gradients arrive in, instead of the
+/// activations of the whole batch. Gradients are consumed and added in place.
 ///
 /// Several models train side by side with an accumulator each.
 ///
@@ -49,9 +48,8 @@ use crate::gradients::{self, at_least_f32};
 #[derive(Debug, Default)]
 pub struct WeightedAccumulator {
     grads: GradientsParams,
-    /// Weight that counts as one in `grads`. The first micro-batch sets it, so
-    /// that equal weights need no multiplication and a single micro-batch
-    /// comes back bit for bit.
+    /// Weight that counts as one in `grads`. The first micro-batch sets it, so that equal weights
+    /// need no multiplication and a single micro-batch comes back bit for bit.
     unit: Option<f64>,
     weight: f64,
     micro_batches: usize,
@@ -67,9 +65,8 @@ impl WeightedAccumulator {
 
     /// Adds the gradients of a **mean** loss over `weight` items.
     ///
-    /// `weight` is what the mean was taken over: items, tokens or unmasked
-    /// pixels. A weight of zero (everything masked, where the mean is 0/0)
-    /// counts as a micro-batch and adds nothing.
+    /// `weight` is what the mean was taken over: items, tokens or unmasked pixels. A weight of zero
+    /// (everything masked, where the mean is 0/0) counts as a micro-batch and adds nothing.
     ///
     /// # Panics
     /// - If `weight` is negative or not finite.
@@ -221,8 +218,8 @@ impl ModuleVisitor for Add<'_> {
         };
         self.has_gradients = true;
         let grad = match self.factor {
-            1.0 => at_least_f32(grad),
-            factor => at_least_f32(grad).mul_scalar(factor),
+            1.0 => full(grad),
+            factor => full(grad).mul_scalar(factor),
         };
         let total = match self.total.remove::<D>(param.id) {
             Some(total) => total.add(grad),

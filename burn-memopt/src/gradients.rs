@@ -1,14 +1,15 @@
 //! Whole-model operations on gradients: global norm, clipping, finiteness.
 //!
-//! burn's own clipping works on one parameter at a time. Training recipes
-//! usually mean the norm over *all* parameters, which is what stands here.
-//! Everything runs on plain tensors: parameters are visited for their
-//! identifier only and never read through the autodiff graph.
+//! burn's own clipping works on one parameter at a time. Training recipes usually mean the norm
+//! over *all* parameters, which is what this module computes. Everything runs on plain tensors:
+//! parameters are visited for their identifier only and never read through the autodiff graph.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Bool, DType, FloatDType, Tensor, TensorReadError};
+use burn::tensor::{Bool, FloatDType, Tensor, TensorReadError};
 use serde::{Deserialize, Serialize};
+
+use crate::precision::ops::full;
 
 /// How gradients are limited before an optimizer step.
 ///
@@ -34,8 +35,7 @@ impl Clipping {
     }
 }
 
-/// Limits the global L2 norm of the gradients of `module` and returns the norm
-/// they had before.
+/// Limits the global L2 norm of the gradients of `module` and returns the norm they had before.
 ///
 /// Gradients are multiplied by `max_norm / (norm + 1e-6)` where that is below
 /// one, the rule of PyTorch's `clip_grad_norm_`. Costs one pass over the
@@ -68,16 +68,6 @@ pub fn clip_grad_norm<M: Module>(grads: &mut GradientsParams, module: &M, max_no
     let norm = grad_norm(grads, module);
     limit(grads, module, norm, Clipping::Norm(max_norm));
     norm
-}
-
-/// Limits every element of the gradients of `module` to `[-max, max]`.
-///
-/// Gradients of parameters that are not in `module` are dropped.
-///
-/// # Panics
-/// If `max` is not finite and positive.
-pub fn clip_grad_value<M: Module>(grads: &mut GradientsParams, module: &M, max: f64) {
-    limit(grads, module, 0.0, Clipping::Value(max));
 }
 
 /// The global L2 norm of the gradients of `module`, accumulated in f32.
@@ -132,7 +122,7 @@ pub(crate) fn scale<M: Module>(grads: &mut GradientsParams, module: &M, factor: 
 ///
 /// For the message after a skipped step: one flag a parameter is computed on
 /// the device and all are read at once.
-pub fn non_finite_parameters<M: Module>(grads: &GradientsParams, module: &M) -> Vec<String> {
+pub(crate) fn non_finite_parameters<M: Module>(grads: &GradientsParams, module: &M) -> Vec<String> {
     let mut finder = NonFinite {
         grads,
         path: Vec::new(),
@@ -150,23 +140,14 @@ pub fn non_finite_parameters<M: Module>(grads: &GradientsParams, module: &M) -> 
         .collect()
 }
 
-/// `tensor` in f32 if it is narrower, unchanged if not.
-pub(crate) fn at_least_f32<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    match tensor.dtype() {
-        DType::F16 | DType::BF16 => tensor.cast(FloatDType::F32),
-        _ => tensor,
-    }
-}
-
 /// A function over gradients of any rank, which closures cannot express.
 pub(crate) trait GradientOp {
     /// The gradient that replaces `grad`.
     fn apply<const D: usize>(&mut self, grad: Tensor<D>) -> Tensor<D>;
 }
 
-/// Replaces each gradient of `module` by what `op` makes of it, once each
-/// (shared parameters are visited twice), moving it so that it can be changed
-/// in place.
+/// Replaces each gradient of `module` by what `op` makes of it, once each (shared parameters are
+/// visited twice), moving it so that it can be changed in place.
 pub(crate) fn transform<M: Module, O: GradientOp>(
     grads: &mut GradientsParams,
     module: &M,
@@ -201,7 +182,7 @@ struct Scale {
 
 impl GradientOp for Scale {
     fn apply<const D: usize>(&mut self, grad: Tensor<D>) -> Tensor<D> {
-        let grad = at_least_f32(grad);
+        let grad = full(grad);
         match self.factor {
             1.0 => grad,
             factor => grad.mul_scalar(factor),
@@ -307,7 +288,7 @@ mod tests {
     #[test]
     fn clipping_by_value_limits_each_element() {
         let (linear, mut grads) = gradients([3.0, -4.0]);
-        clip_grad_value(&mut grads, &linear, 3.5);
+        limit(&mut grads, &linear, 5.0, Clipping::Value(3.5));
         assert_eq!(weight_of(&linear, &grads), [3.0, -3.5]);
     }
 

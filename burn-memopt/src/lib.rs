@@ -11,7 +11,7 @@
 //! | sub-videos | a video to a few frames at a time | frames that are read twice | by the stage | [`clip`] |
 //! | all of them in one step | the above together | the above together | as its parts | [`train`] |
 //! | planning | what runs, to a budget | small runs before | predicted, then checked by running | [`budget`] |
-//! | measuring | nothing; it tells | nearly nothing on the CPU; readings on a GPU | on the CPU; sampled on GPUs | [`memory`] |
+//! | measuring | nothing; it reports | nearly nothing on the CPU; readings on a GPU | on the CPU; sampled on GPUs | [`memory`] |
 //!
 //! The [`guide`] shows each technique with examples that run. They combine:
 //!
@@ -45,7 +45,7 @@
 //! loss, the check for overflow, clipping and the optimizer, in the right order.
 //! `MicroBatchStrategy` does the same inside burn-train's `SupervisedTraining`.
 //! [`gradients`] clips by the norm over all parameters. The [`prelude`] has what
-//! a model of one's own needs.
+//! a model of your own needs.
 //!
 //! # Features
 //! By default there are the techniques, with no dependency that burn does not have.

@@ -1,4 +1,4 @@
-//! What a model of one's own needs of this crate, to be imported together with burn's prelude.
+//! What a model of your own needs of this crate, to be imported together with burn's prelude.
 //!
 //! ```
 //! use burn::prelude::*;
@@ -31,7 +31,8 @@ pub use crate::train::{
     MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss, StepError, StepOutcome, TrainState,
 };
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests {
     use burn::nn::*;
     use burn::optim::*;

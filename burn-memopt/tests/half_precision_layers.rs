@@ -33,9 +33,7 @@ use burn::nn::{
 use burn::tensor::{Bool, DType, Device, Distribution, FloatDType, Int, Tensor};
 
 use burn_memopt::grad_checkpoint::hold_random_stream;
-use burn_memopt::precision::{
-    Autocast, AutocastPolicy, Precision, batch_norm, full_precision, ops,
-};
+use burn_memopt::precision::{Autocast, AutocastPolicy, Precision, batch_norm, full_precision};
 
 fn device() -> Device {
     Device::flex().autodiff()
@@ -561,12 +559,4 @@ fn a_layer_of_ones_own_with_the_name_of_one_of_burns_passes() {
         mix: LinearConfig::new(4, 3).init(&device()),
     };
     assert!(Autocast::new(Precision::F16).check(&gru).is_ok());
-}
-
-#[test]
-fn operations_of_listed_layers_run_in_f32() {
-    let _stream = hold_random_stream();
-    for operation in ["lstm", "gru"] {
-        assert_eq!(ops::run_in(operation), ops::RunIn::Full, "{operation}");
-    }
 }

@@ -3,9 +3,10 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_memopt::grad_checkpoint::{
-    BlockCost, Chain, Cut, Plan, PlanError, Policy, Segment, Tensors, UnmeasuredError, WithSkips,
+    BlockCost, Chain, Cut, Plan, PlanError, Policy, Segment, UnmeasuredError, WithSkips,
     own_gradient,
 };
+use burn_memopt::tensors::Tensors;
 
 /// What a block keeps for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 
-use super::links::{Links, Waiting};
-use super::walk::{Forward, Walk, WithSkips, WithoutSkips};
+use super::walk::{Forward, Links, PendingSkips, Walk, WithSkips, WithoutSkips};
 use super::{Cut, PlanError, Policy, Segment, Span, Tensors, share_seed};
 
 /// Blocks of one type that run one after the other, so that they can be cut into
@@ -132,8 +131,7 @@ where
         self.blocks.len()
     }
 
-    /// Runs the chain, cut by a policy or as it was planned before. No blocks return
-    /// their input.
+    /// Runs the chain, cut by a policy or as it was planned before. No blocks return their input.
     ///
     /// [`Policy::Least`] and [`Policy::Budget`] are planned when the chain first runs
     /// with tracked tensors: the blocks are measured on copies with statistics of their
@@ -158,7 +156,7 @@ where
     ///
     /// # Errors
     /// [`PlanError`] if the device's memory cannot be measured, or no cut fits a budget
-    /// (it says the least that would do).
+    /// (it contains the least that fits).
     ///
     /// # Panics
     /// If a policy asks for zero segments, or spans do not cover the chain.
@@ -171,7 +169,7 @@ where
             },
         };
         assert_cover(&spans, self.num_blocks());
-        let mut waiting = Waiting::new(&self.walk.links, 0..self.num_blocks(), []);
+        let mut waiting = PendingSkips::new(&self.walk.links, 0..self.num_blocks(), []);
         let run = || self.walk.run(&self.blocks, &spans, x, &mut waiting);
         Ok(share_seed(run))
     }
@@ -202,7 +200,7 @@ fn assert_cover(spans: &[Span], num_blocks: usize) {
 }
 
 impl Policy {
-    /// Runs modules one after the other, recomputing what the policy says: gradient
+    /// Runs modules one after the other, recomputing what the policy selects: gradient
     /// checkpointing of a `Vec` of blocks in one line. See [`Chain::run`].
     ///
     /// # Exactness

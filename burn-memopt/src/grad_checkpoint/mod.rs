@@ -1,11 +1,10 @@
 //! Gradient checkpointing: pieces of a model that are recomputed in the backward
 //! pass instead of keeping what they computed.
 //!
-//! A training step keeps the intermediate results of every layer until the
-//! backward pass has used them. A checkpointed *segment* keeps its inputs only,
-//! and runs a second time when its gradients are needed: memory falls to the
-//! segments' inputs and the insides of one segment, time grows by one forward
-//! pass of the segments.
+//! A training step keeps the intermediate results of every layer until the backward pass has used
+//! them. A checkpointed *segment* keeps its inputs only, and runs a second time when its gradients
+//! are needed: memory falls to the segments' inputs and the insides of one segment, time grows by
+//! one forward pass of the segments.
 //!
 //! ```
 //! use burn::nn::{Linear, LinearConfig};
@@ -47,9 +46,8 @@
 //!    next is recomputed.
 //!
 //! # Exactness
-//! Loss and gradients are bit-equal to the plain path on the CPU. A GPU that
-//! tunes its kernels may choose another one for the second run: equal to
-//! rounding.
+//! Loss and gradients are bit-equal to the plain path on the CPU. A GPU that tunes its kernels may
+//! choose another one for the second run: equal to rounding.
 //!
 //! # When a segment does not pay
 //! A segment saves what its layers keep. It costs its inputs, one more forward pass, and records of
@@ -73,16 +71,12 @@
 //! drawing the masks of a forward pass alone takes 0.19.
 //!
 //! # References
-//! Chen et al. 2016, *Training deep nets with sublinear memory cost*,
-//! arXiv:1604.06174, section 3. Beaumont et al. 2019, *Optimal checkpointing for
-//! heterogeneous chains*, arXiv:1911.13214.
+//! Chen et al. 2016, *Training deep nets with sublinear memory cost*, arXiv:1604.06174, section 3.
+//! Beaumont et al. 2019, *Optimal checkpointing for heterogeneous chains*, arXiv:1911.13214.
 
-mod boundaries;
 mod chain;
-mod links;
-mod own_gradient;
 mod plan;
-mod planned;
+mod plan_cache;
 mod policy;
 mod profile;
 mod randomness;
@@ -90,23 +84,22 @@ mod recompute;
 mod repeat;
 mod schedule;
 mod segment;
-mod span;
 mod tape;
 mod walk;
 
 pub use chain::{Chain, checkpoint_sequential};
-pub use own_gradient::own_gradient;
 pub use plan::{BlockCost, Plan};
-pub use policy::{Cut, ParsePolicyError, Policy};
+pub use policy::{Cut, ParsePolicyError, Policy, Span};
 pub use profile::{PlanError, UnmeasuredError};
 pub use randomness::{RandomStreamGuard, SegmentSeed, hold_random_stream, share_seed};
 pub use segment::{Boundary, Segment};
-pub use span::Span;
 pub use walk::{Forward, WithSkips, WithoutSkips};
 
-pub use crate::tensors::Tensors;
-
 use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::memory::on_host;
+use crate::tensors::Tensors;
 
 /// Runs `forward` on a module without keeping its intermediate results; the
 /// backward pass runs it again.
@@ -115,7 +108,7 @@ use burn::module::Module;
 /// vectors, arrays, options and structs of them. The closure runs again in the
 /// backward pass, so it owns what it uses (`'static`): clone a mask or a setting
 /// into it and write `move`, or pass it as an input; both are shown in
-/// [`tensors`](crate::tensors). Segments nest, and a module may serve in several.
+/// [`tensors`](crate::tensors). Segments nest, and several segments may share a module.
 /// An input that does not need a gradient is fine: the parameters still get
 /// theirs. Where nothing is tracked (inference), `forward` simply runs.
 ///
@@ -124,9 +117,8 @@ use burn::module::Module;
 /// gets a gradient of zeros where it is not a leaf.
 ///
 /// # Panics
-/// If `forward` captured a tracked tensor (pass it as an input). In the backward pass,
-/// if `forward` gives outputs of other shapes, or drew other random numbers, than the
-/// first time.
+/// If `forward` captured a tracked tensor (pass it as an input). In the backward pass, if `forward`
+/// gives outputs of other shapes, or drew other random numbers, than the first time.
 ///
 /// # Example
 /// Several inputs and outputs:
@@ -156,4 +148,35 @@ where
     F: Fn(&M, I) -> O + Send + 'static,
 {
     Segment::new().run(module, inputs, forward)
+}
+
+/// Returns a tensor unchanged; in the backward pass, copies its gradient into memory of its own,
+/// when the gradient of `other` is computed.
+///
+/// The gradient of a part of a concatenation may be a view that keeps the whole alive. Where such
+/// a part is used much later, as the skip of a U-Net is, the copy frees the rest. `other` is the
+/// other part. On devices whose slices are copies nothing is done.
+///
+/// # Exactness
+/// Exact: the gradient is copied.
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use burn_memopt::grad_checkpoint::own_gradient;
+///
+/// let device = Device::flex().autodiff();
+/// let skip = Tensor::<2>::ones([2, 3], &device).require_grad();
+/// let x = Tensor::<2>::ones([2, 3], &device).require_grad();
+/// let y = Tensor::cat(vec![own_gradient(skip.clone(), &x), x], 1);
+/// let grads = y.sum().backward();
+/// assert_eq!(skip.grad(&grads).unwrap().dims(), [2, 3]);
+/// ```
+pub fn own_gradient<const D: usize>(tensor: Tensor<D>, other: &Tensor<D>) -> Tensor<D> {
+    let both_tracked = tensor.is_tracked() && other.is_tracked();
+    if !both_tracked || !on_host(&tensor.device()) {
+        return tensor;
+    }
+    let other = other.clone().into_dispatch();
+    Tensor::from_dispatch(tape::own_gradient(tensor.into_dispatch(), other))
 }

@@ -1,8 +1,11 @@
+//! Where a chain is cut, and what that is predicted to cost.
+//!
+//! Pure.
+
 use serde::{Deserialize, Serialize};
 
 use super::Span;
-use super::boundaries::Boundaries;
-use super::schedule::Schedules;
+use super::schedule::{Boundaries, Schedules};
 use crate::budget::{BudgetError, Ladder};
 use crate::memory::Bytes;
 
@@ -67,16 +70,14 @@ impl Plan {
         }
     }
 
-    /// The cut with the least recomputation whose predicted peak stays within
-    /// the budget.
+    /// The cut with the least recomputation whose predicted peak stays within the budget.
     ///
     /// # Exactness
-    /// Optimal among all cuts into contiguous spans that are recomputed or not,
-    /// with spans cut again when they are recomputed, to any depth: a dynamic
-    /// programme over all intervals of blocks. A cut is passed over only if a
-    /// faster one has a peak less than two percent higher. In a chain so long that
-    /// an interval has more than 64 to 512 cuts worth keeping (the longer the chain,
-    /// the fewer), cuts whose peaks are next to each other are thinned out.
+    /// Optimal among all cuts into contiguous spans that are recomputed or not, with spans cut
+    /// again when they are recomputed, to any depth: a dynamic programme over all intervals of
+    /// blocks. A cut is passed over only if a faster one has a peak less than two percent higher.
+    /// In a chain so long that an interval has more than 64 to 512 cuts worth keeping (the longer
+    /// the chain, the fewer), cuts whose peaks are next to each other are thinned out.
     ///
     /// The same costs and budget give the same cut.
     ///

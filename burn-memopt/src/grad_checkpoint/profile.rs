@@ -5,8 +5,7 @@ use burn::tensor::{Device, DispatchTensor, Tensor};
 use burn_backend::TensorMetadata;
 use burn_dispatch::Dispatch;
 
-use super::links::Waiting;
-use super::walk::Forward;
+use super::walk::{Forward, PendingSkips};
 use super::{
     BlockCost, Chain, Span, Tensors,
     segment::untape,
@@ -33,7 +32,7 @@ pub struct UnmeasuredError {
 }
 
 impl UnmeasuredError {
-    pub(crate) fn of(device: &Device) -> Self {
+    pub(crate) fn new(device: &Device) -> Self {
         Self {
             device: format!("{device:?}"),
         }
@@ -71,13 +70,13 @@ where
     /// # Panics
     /// If the sample has no float tensor on an autodiff device.
     pub fn profile(&self, sample: T) -> Result<Vec<BlockCost>, UnmeasuredError> {
-        let sample = Held::new(sample);
+        let sample = ChainValue::new(sample);
         let device = match sample.parts.iter().find(|part| is_autodiff_float(part)) {
             Some(part) => Device::new(part.device()),
             None => panic!("the sample of a chain must have a float tensor on an autodiff device"),
         };
         let mut costs: Vec<BlockCost> = Vec::new();
-        let mut skips: Vec<(usize, Held<T>)> = Vec::new();
+        let mut skips: Vec<(usize, ChainValue<T>)> = Vec::new();
         let mut x = sample;
         for (index, block) in self.blocks.iter().enumerate() {
             let block = block.valid().train();
@@ -104,14 +103,14 @@ where
         &self,
         index: usize,
         block: &M,
-        x: &Held<T>,
-        skips: &[Held<T>],
+        x: &ChainValue<T>,
+        skips: &[ChainValue<T>],
         device: &Device,
-    ) -> Result<(BlockCost, Held<T>), UnmeasuredError> {
+    ) -> Result<(BlockCost, ChainValue<T>), UnmeasuredError> {
         let range = index..index + 1;
         let run = |span: Span| {
-            let skips = skips.iter().map(Held::tracked);
-            let mut waiting = Waiting::new(&self.walk.links, range.clone(), skips);
+            let skips = skips.iter().map(ChainValue::tracked);
+            let mut waiting = PendingSkips::new(&self.walk.links, range.clone(), skips);
             let block = std::slice::from_ref(block);
             self.walk.run(block, &[span], x.tracked(), &mut waiting)
         };
@@ -127,7 +126,7 @@ where
         let structure = run(Span::plain(range.clone())).flatten(&mut outputs);
         let recorded_peak = peak(meter, device)?;
         let kept = live(device)? - base;
-        let next = Held {
+        let next = ChainValue {
             parts: outputs.iter().cloned().map(untape).collect(),
             structure: Rc::new(structure),
         };
@@ -157,12 +156,12 @@ where
 }
 
 /// A value that runs along the chain, taken apart and without history.
-struct Held<T: Tensors> {
+struct ChainValue<T: Tensors> {
     parts: Vec<DispatchTensor>,
     structure: Rc<T::Structure>,
 }
 
-impl<T: Tensors> Clone for Held<T> {
+impl<T: Tensors> Clone for ChainValue<T> {
     fn clone(&self) -> Self {
         Self {
             parts: self.parts.clone(),
@@ -171,7 +170,7 @@ impl<T: Tensors> Clone for Held<T> {
     }
 }
 
-impl<T: Tensors> Held<T> {
+impl<T: Tensors> ChainValue<T> {
     fn new(value: T) -> Self {
         let mut parts = Vec::new();
         let structure = value.flatten(&mut parts);
@@ -238,12 +237,12 @@ fn ones_like(tensor: &DispatchTensor) -> DispatchTensor {
 }
 
 fn live(device: &Device) -> Result<Bytes, UnmeasuredError> {
-    live_on(device).ok_or_else(|| UnmeasuredError::of(device))
+    live_on(device).ok_or_else(|| UnmeasuredError::new(device))
 }
 
 fn peak(meter: PeakMeter, device: &Device) -> Result<Bytes, UnmeasuredError> {
     // What failed shows where a tensor that depends on it is read.
     let _ = device.sync();
     let peak = meter.finish().peak;
-    peak.ok_or_else(|| UnmeasuredError::of(device))
+    peak.ok_or_else(|| UnmeasuredError::new(device))
 }

@@ -113,12 +113,11 @@ pub struct RandomStreamGuard {
 
 /// Holds burn's random stream for this thread until the guard is dropped.
 ///
-/// The stream is one for the whole process, whatever the device. A checkpointed
-/// segment that runs on its seed holds it. A thread that draws random tensors by
-/// burn while another thread trains, such as a data loader that adds noise, has to
-/// hold it as well: otherwise its draw falls between those of a segment, and the
-/// backward pass of that segment ends with an error. A thread may hold the stream
-/// several times.
+/// The stream is one for the whole process, whatever the device. A checkpointed segment that runs
+/// on its seed holds it. A thread that draws random tensors by burn while another thread trains,
+/// such as a data loader that adds noise, has to hold it as well: otherwise its draw falls between
+/// those of a segment, and the backward pass of that segment ends with an error. A thread may hold
+/// the stream several times.
 ///
 /// # Example
 /// ```

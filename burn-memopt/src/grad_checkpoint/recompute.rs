@@ -10,20 +10,20 @@ use burn_dispatch::{Dispatch, DispatchAutodiffContext};
 use super::{
     Boundary, Tensors,
     randomness::{Replay, Run},
-    repeat::{Compared, Trace},
+    repeat::{OutputCheck, Trace},
     tape::{self, GradCell, Recompute, is_autodiff_float},
 };
 use crate::memory::to_host;
 
 /// An input of the segment, kept until the backward pass.
-pub(super) struct Kept {
-    value: KeptValue,
+pub(super) struct StoredInput {
+    value: StoredValue,
     /// Autodiff association of a floating-point input; `None` for all others.
     context: Option<DispatchAutodiffContext>,
     is_tracked: bool,
 }
 
-enum KeptValue {
+enum StoredValue {
     Device(DispatchTensor),
     Rounded(DispatchTensor, DType),
     Host(TensorData, Device),
@@ -33,11 +33,11 @@ pub(super) fn store(
     parts: Vec<DispatchTensor>,
     tracked: Vec<bool>,
     boundary: Boundary,
-) -> Vec<Kept> {
+) -> Vec<StoredInput> {
     let keep = |(part, is_tracked): (DispatchTensor, bool)| {
         if !is_autodiff_float(&part) {
-            let value = KeptValue::Device(part);
-            return Kept {
+            let value = StoredValue::Device(part);
+            return StoredInput {
                 value,
                 context: None,
                 is_tracked,
@@ -48,18 +48,18 @@ pub(super) fn store(
         let inner = Tensor::<1>::from_dispatch(part).without_autodiff();
         let value = match boundary {
             Boundary::Half(half) if dtype == DType::F32 => {
-                KeptValue::Rounded(inner.cast(half).into_dispatch(), dtype)
+                StoredValue::Rounded(inner.cast(half).into_dispatch(), dtype)
             }
             Boundary::Host => {
                 let device = inner.device();
                 let data = to_host(inner).unwrap_or_else(|error| {
                     panic!("the input of a segment could not be moved to the host: {error}")
                 });
-                KeptValue::Host(data, device)
+                StoredValue::Host(data, device)
             }
-            _ => KeptValue::Device(inner.into_dispatch()),
+            _ => StoredValue::Device(inner.into_dispatch()),
         };
-        Kept {
+        StoredInput {
             value,
             context,
             is_tracked,
@@ -68,15 +68,15 @@ pub(super) fn store(
     parts.into_iter().zip(tracked).map(keep).collect()
 }
 
-impl Kept {
+impl StoredInput {
     /// The tensor at the start of a new graph, and the cell of its gradient.
     fn restore(self) -> (DispatchTensor, Option<GradCell>) {
         let inner = match self.value {
-            KeptValue::Device(inner) => inner,
-            KeptValue::Rounded(inner, dtype) => Tensor::<1>::from_dispatch(inner)
+            StoredValue::Device(inner) => inner,
+            StoredValue::Rounded(inner, dtype) => Tensor::<1>::from_dispatch(inner)
                 .cast(FloatDType::from(dtype))
                 .into_dispatch(),
-            KeptValue::Host(data, device) => upload(data, &device),
+            StoredValue::Host(data, device) => upload(data, &device),
         };
         let Some(context) = self.context else {
             return (inner, None);
@@ -133,14 +133,14 @@ pub(super) struct Recomputation<M, I: Tensors, O, F> {
     /// Parameters without autodiff, and statistics of its own.
     pub(super) module: M,
     pub(super) forward: F,
-    pub(super) inputs: Vec<Kept>,
+    pub(super) inputs: Vec<StoredInput>,
     pub(super) structure: I::Structure,
     pub(super) param_is_tracked: Vec<bool>,
     pub(super) output_shapes: Vec<Shape>,
     pub(super) context: DispatchAutodiffContext,
     pub(super) replay: Replay,
     pub(super) trace: Trace,
-    pub(super) compared: Compared,
+    pub(super) compared: OutputCheck,
     pub(super) tolerance: f32,
     pub(super) output: core::marker::PhantomData<fn() -> O>,
 }
@@ -164,7 +164,7 @@ where
         // Without gradients: `train` would make leaves of its own, which burn keeps to the end.
         let module = self.module.no_grad().train().map(&mut fresh);
         let (parts, input_grads): (Vec<_>, Vec<_>) =
-            self.inputs.into_iter().map(Kept::restore).unzip();
+            self.inputs.into_iter().map(StoredInput::restore).unzip();
 
         let inputs = I::unflatten(&self.structure, &mut parts.into_iter());
         let (outputs, stream) = self
@@ -177,7 +177,7 @@ where
             shapes, self.output_shapes,
             "a checkpointed closure must compute the same both times, got other output shapes"
         );
-        let again = Trace::of(stream, &parts, self.compared);
+        let again = Trace::new(stream, &parts, self.compared);
         self.trace
             .compare(again, core::any::type_name::<M>(), self.tolerance);
 

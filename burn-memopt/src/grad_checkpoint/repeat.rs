@@ -1,4 +1,4 @@
-//! Whether the second run of a segment did what the first had done.
+//! Whether the second run of a segment did the same as the first.
 //!
 //! Both runs leave a few numbers on the device: what they would have drawn next from
 //! the random stream, and samples or sums of their outputs. They are compared at the
@@ -38,7 +38,7 @@ struct Output {
 
 /// How much of the outputs is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compared {
+pub(super) enum OutputCheck {
     /// Nothing: the segment is known to repeat.
     Nothing,
     /// A sample: other random numbers change nearly every value.
@@ -48,10 +48,10 @@ pub(super) enum Compared {
 }
 
 impl Trace {
-    pub(super) fn of(
+    pub(super) fn new(
         stream: Option<StreamPlace>,
         outputs: &[DispatchTensor],
-        compared: Compared,
+        compared: OutputCheck,
     ) -> Self {
         let floats = outputs.iter().enumerate();
         let floats = floats.filter(|(_, output)| is_autodiff_float(output));
@@ -59,9 +59,9 @@ impl Trace {
             let output = Tensor::<1>::from_dispatch(output.clone()).without_autodiff();
             let tolerance = tolerance(&output);
             let numbers = match compared {
-                Compared::Nothing => return None,
-                Compared::Sample => sample(output.into_dispatch()),
-                Compared::Everything => sums(output.into_dispatch()),
+                OutputCheck::Nothing => return None,
+                OutputCheck::Sample => sample(output.into_dispatch()),
+                OutputCheck::Everything => sums(output.into_dispatch()),
             };
             Some(Output {
                 index,
@@ -75,9 +75,8 @@ impl Trace {
         }
     }
 
-    /// Queues the traces of both runs of a segment over a module of type `module`, whose
-    /// outputs may differ by `tolerance` of the largest value where that is more than the
-    /// device's own.
+    /// Queues the traces of both runs of a segment over a module of type `module`, whose outputs
+    /// may differ by `tolerance` of the largest value where that is more than the device's own.
     pub(super) fn compare(self, again: Self, module: &'static str, tolerance: f32) {
         let stream = self.stream.zip(again.stream);
         let stream = stream.map(|(first, second)| Pair {
@@ -183,8 +182,7 @@ thread_local! {
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Runs a recomputation. What inner backward passes have to compare waits for the
-/// outermost.
+/// Runs a recomputation. What inner backward passes have to compare waits for the outermost.
 pub(super) fn nested<T>(recompute: impl FnOnce() -> T) -> T {
     struct Leave;
     impl Drop for Leave {
@@ -257,7 +255,7 @@ fn difference(first: &[f32], second: &[f32], tolerance: f32) -> Option<f32> {
 
 impl Pair {
     /// Whether a difference has no consequence: where one run left the stream untouched,
-    /// the segment draws nothing, and draws of others are nothing to it.
+    /// the segment draws nothing, and draws of others do not matter.
     fn is_harmless(&self, runs: [&[f32]; 2]) -> bool {
         let Subject::Stream(seed) = self.subject else {
             return false;
@@ -281,7 +279,7 @@ impl Pair {
                  `Segment::without_randomness`"
             ),
             Subject::Output(index) => format!(
-                "output {index} of a checkpointed segment of {module} was another when it was \
+                "output {index} of a checkpointed segment of {module} differed when it was \
                  recomputed (by up to {difference:e}), so its gradients would belong to another \
                  forward pass. {other_draw}; or the closure depends on something that changed \
                  between its two runs: pass that as an input"

@@ -12,7 +12,7 @@ use super::{
     Tensors,
     randomness::{Replay, Run, inside_segment},
     recompute::{Recomputation, store},
-    repeat::{Compared, Trace},
+    repeat::{OutputCheck, Trace},
     tape::{self, is_autodiff_float},
 };
 use crate::memory::on_host;
@@ -125,7 +125,7 @@ impl Segment {
     {
         let mut parts = Vec::new();
         let structure = inputs.flatten(&mut parts);
-        let params = Params::of(module);
+        let params = Params::new(module);
         let tracked: Vec<bool> = parts.iter().map(Dispatch::is_tracked).collect();
         let mut tied: Vec<_> = select(&parts, &tracked).cloned().collect();
         tied.extend(params.tracked);
@@ -166,7 +166,7 @@ impl Segment {
             output_shapes: output_parts.iter().map(TensorMetadata::shape).collect(),
             context: tied[0].autodiff,
             replay,
-            trace: Trace::of(stream, &output_parts, compared),
+            trace: Trace::new(stream, &output_parts, compared),
             compared,
             tolerance: self.boundary.tolerance(),
             output: core::marker::PhantomData,
@@ -188,13 +188,13 @@ impl Segment {
         }
     }
 
-    fn compared(&self, replay: &Replay) -> Compared {
+    fn compared(&self, replay: &Replay) -> OutputCheck {
         if self.compares_outputs {
-            Compared::Everything
+            OutputCheck::Everything
         } else if replay.is_seeded() {
-            Compared::Sample
+            OutputCheck::Sample
         } else {
-            Compared::Nothing
+            OutputCheck::Nothing
         }
     }
 }
@@ -263,7 +263,7 @@ struct Params {
 }
 
 impl Params {
-    fn of(module: &impl Module) -> Self {
+    fn new(module: &impl Module) -> Self {
         let mut params = Self::default();
         module.visit(&mut params);
         params

@@ -6,9 +6,9 @@ use super::Bytes;
 
 /// The system's allocator with exact counts of live and peak bytes.
 ///
-/// A binary, bench or test that installs it learns what the tensors of a host backend (flex)
-/// hold: [`live`], [`peak`] and [`PeakMeter`](super::PeakMeter) answer from its counts. Without
-/// it they answer "unknown".
+/// A binary, bench or test that installs it can read what the tensors of a host backend (flex)
+/// hold: [`live`], [`peak`] and [`PeakMeter`](super::PeakMeter) return its counts. Without
+/// it they return "unknown".
 ///
 /// # Exactness
 /// Counts the bytes that were asked for, of the whole process and every thread, at every
@@ -35,7 +35,7 @@ use super::Bytes;
 pub struct CountingAllocator;
 
 // The counts are the process's, not the instance's: there is one global allocator, and code that
-// asks for them does not know the static it lives in.
+// reads them does not know the static.
 static INSTALLED: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicU64 = AtomicU64::new(0);
 /// The highest live bytes since the last fold into the windows.
@@ -71,7 +71,7 @@ pub fn peak() -> Option<Bytes> {
     INSTALLED.load(Relaxed).then(|| Bytes::new(peak()))
 }
 
-/// Starts [`peak`] anew from the bytes live now.
+/// Restarts [`peak`] from the bytes live now.
 ///
 /// Peak meters that run meanwhile keep their own peaks.
 pub fn reset_peak() {
@@ -116,7 +116,7 @@ fn windows() -> MutexGuard<'static, Vec<Weak<AtomicU64>>> {
     WINDOWS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hands the peak to everyone who waits for it and begins a new one at the live bytes.
+/// Adds the peak to all open windows and begins a new one at the live bytes.
 fn fold_peak(windows: &[Weak<AtomicU64>]) {
     let highest = PEAK.swap(LIVE.load(Relaxed), Relaxed);
     // Another thread may have allocated between the load and the swap.

@@ -1,3 +1,7 @@
+//! Amounts of memory.
+//!
+//! Pure.
+
 use std::fmt;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Mul, Sub, SubAssign};
@@ -31,7 +35,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Bytes(u64);
 
-/// A text is no amount of memory.
+/// A text that is no amount of memory.
 #[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseBytesError {
@@ -97,7 +101,7 @@ impl Bytes {
     }
 
     /// The least amount, not below this one, that is shown without rounding: what to advise, since
-    /// people write down what they read.
+    /// people copy what they read.
     ///
     /// ```
     /// use burn_memopt::memory::Bytes;

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::pressure::Pressure;
 use super::{Bytes, MemoryMonitor, MemorySnapshot, PressureConfig};
 
-/// What a clean-up freed, and what it cost.
+/// What a clean-up freed, and how long it took.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Cleanup {
     /// Bytes in use before, by the measure of [`PressureReading::in_use`].
@@ -31,7 +31,7 @@ pub struct PressureReading {
     /// Bytes in use: of the whole card or host, or of this process where a limit was given; `None`
     /// if unknown.
     pub in_use: Option<Bytes>,
-    /// What there is: the limit that was given, or the total of card or host; `None` if unknown.
+    /// The limit that was given, or the total of card or host; `None` if unknown.
     pub total: Option<Bytes>,
     /// Whether memory is scarce: above the threshold, or not yet well below it again.
     pub is_high: bool,
@@ -49,7 +49,7 @@ impl PressureReading {
 /// What all clean-ups of a manager did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct CleanupTotals {
-    /// Times that memory was looked at.
+    /// Checks.
     pub num_checks: usize,
     /// Clean-ups.
     pub num_cleanups: usize,
@@ -78,7 +78,7 @@ type Callback = Box<dyn FnMut(&MemorySnapshot) + Send>;
 /// Call [`check`](Self::check) after every step. Above the threshold it calls the callbacks, which
 /// drop caches, and has the device return the pages it keeps for reuse. A device keeps them because
 /// asking the driver for new ones takes long, and giving them back in every step costs more than
-/// it helps; hence the threshold, a border below it that ends the pressure, and a least time
+/// it helps; so there are a threshold, a lower one that ends the pressure, and a least time
 /// between two clean-ups.
 ///
 /// # Exactness
@@ -113,7 +113,7 @@ pub struct MemoryManager {
 }
 
 impl MemoryManager {
-    /// A manager of the memory where the tensors of `device` live.
+    /// A manager of the memory of the tensors of `device`.
     ///
     /// # Panics
     /// Unless the threshold is above 0 and at most 1, and the relief at least 0 and below it.
@@ -144,7 +144,7 @@ impl MemoryManager {
         self
     }
 
-    /// Looks at memory, and cleans up if it is scarce and the last clean-up was long enough ago.
+    /// Reads the memory, and cleans up if it is scarce and the last clean-up was long enough ago.
     pub fn check(&mut self) -> PressureReading {
         let snapshot = self.monitor.snapshot();
         let reading = self.reading(&snapshot);
@@ -156,11 +156,6 @@ impl MemoryManager {
             };
         }
         self.clean_up(&snapshot, reading)
-    }
-
-    /// Whether memory was scarce when it was last looked at.
-    pub fn is_under_pressure(&self) -> bool {
-        self.pressure.is_high()
     }
 
     /// What all clean-ups so far did.
@@ -248,7 +243,8 @@ fn used(total: Option<Bytes>, free: Option<Bytes>) -> Option<Bytes> {
     Some(total? - free?)
 }
 
-#[cfg(all(test, feature = "flex"))]
+#[cfg(test)]
+#[cfg(feature = "flex")]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -293,11 +289,11 @@ mod tests {
         }
         assert_eq!(calls.load(Relaxed), 1);
         assert_eq!(manager.totals().num_cleanups, 1);
-        assert!(manager.is_under_pressure());
+        assert!(manager.check().is_high);
     }
 
     #[test]
-    fn a_host_without_a_limit_is_judged_by_its_total() {
+    fn a_host_without_a_limit_is_compared_with_its_total() {
         let mut manager = MemoryManager::new(&Device::flex(), PressureConfig::default());
         let reading = manager.check();
         let share = reading.share().expect("this host reports its memory");

@@ -3,14 +3,13 @@ use std::fmt;
 use burn::prelude::Device;
 use serde::Serialize;
 
-use super::cards::Cards;
 use super::host::{host_memory, process_memory};
 use super::{Bytes, allocator, on_host};
 
 /// What a device holds at one moment; `None` is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceMemory {
-    /// The device as it names itself.
+    /// The name that the device reports.
     pub name: String,
     /// Bytes that tensors use, padding excluded.
     pub bytes_in_use: Option<Bytes>,
@@ -44,12 +43,12 @@ pub struct MemorySnapshot {
 }
 
 impl MemorySnapshot {
-    /// Bytes in use on all monitored devices, `None` if there is none or one does not tell.
+    /// Bytes in use on all monitored devices, `None` if there is none or one does not report it.
     pub fn device_in_use(&self) -> Option<Bytes> {
         self.sum(|device| device.bytes_in_use)
     }
 
-    /// Bytes reserved on all monitored devices, `None` if there is none or one does not tell.
+    /// Bytes reserved on all monitored devices, `None` if there is none or one does not report it.
     pub fn device_reserved(&self) -> Option<Bytes> {
         self.sum(|device| device.bytes_reserved)
     }
@@ -61,10 +60,11 @@ impl MemorySnapshot {
     }
 
     fn sum(&self, amount: impl Fn(&DeviceMemory) -> Option<Bytes>) -> Option<Bytes> {
-        match self.devices.is_empty() {
-            true => None,
-            false => self.devices.iter().map(amount).sum(),
+        // The sum of nothing would be zero, not unknown.
+        if self.devices.is_empty() {
+            return None;
         }
+        self.devices.iter().map(amount).sum()
     }
 }
 
@@ -117,7 +117,7 @@ fn shown(amount: Option<Bytes>) -> String {
 ///
 /// let mut monitor = MemoryMonitor::new([Device::flex()]);
 /// let snapshot = monitor.snapshot();
-/// assert!(snapshot.devices.is_empty()); // flex lives in the host's memory
+/// assert!(snapshot.devices.is_empty()); // flex uses the memory of the host
 /// println!("{snapshot}");
 /// ```
 #[derive(Debug)]
@@ -138,8 +138,8 @@ struct MonitoredDevice {
 impl MemoryMonitor {
     /// A monitor of the host, this process and `devices`.
     ///
-    /// Devices that live in the host's memory (flex) are covered by its numbers and make no
-    /// entry of their own; a device given twice makes one. The others are opened.
+    /// Devices that use the memory of the host (flex) are part of its numbers and have no entry of
+    /// their own; a device given twice has one. The others are opened.
     pub fn new(devices: impl IntoIterator<Item = Device>) -> Self {
         let mut monitored: Vec<MonitoredDevice> = Vec::new();
         for device in devices.into_iter().map(Device::without_autodiff) {
@@ -238,6 +238,54 @@ fn smaller(amount: Option<Bytes>, limit: Option<Bytes>) -> Option<Bytes> {
     match (amount, limit) {
         (Some(amount), Some(limit)) => Some(amount.min(limit)),
         (amount, limit) => amount.or(limit),
+    }
+}
+
+/// Total and free memory of a card.
+#[derive(Debug, Clone, Copy)]
+struct CardMemory {
+    total: Bytes,
+    free: Bytes,
+}
+
+/// The management library, where the feature `tools` is on and the library is installed.
+#[derive(Debug)]
+struct Cards {
+    #[cfg(feature = "tools")]
+    library: Option<nvml_wrapper::Nvml>,
+}
+
+#[cfg(feature = "tools")]
+impl Cards {
+    /// Loads the library only if there is a card that it could know.
+    fn open(has_card: bool) -> Self {
+        let library = has_card.then(|| nvml_wrapper::Nvml::init().ok()).flatten();
+        Self { library }
+    }
+
+    /// Memory of the card at this PCI address, `None` if unknown.
+    fn memory(&self, pci_address: &str) -> Option<CardMemory> {
+        let card = self
+            .library
+            .as_ref()?
+            .device_by_pci_bus_id(pci_address)
+            .ok()?;
+        let memory = card.memory_info().ok()?;
+        Some(CardMemory {
+            total: Bytes::new(memory.total),
+            free: Bytes::new(memory.free),
+        })
+    }
+}
+
+#[cfg(not(feature = "tools"))]
+impl Cards {
+    fn open(_has_card: bool) -> Self {
+        Self {}
+    }
+
+    fn memory(&self, _pci_address: &str) -> Option<CardMemory> {
+        None
     }
 }
 

@@ -1,25 +1,30 @@
+//! When memory is scarce.
+//!
+//! Pure.
+
 use std::time::Duration;
 
+use burn::config::Config;
+
 /// When memory counts as scarce, and how often it may be cleaned up.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Config, Debug, Copy, PartialEq)]
 pub struct PressureConfig {
     /// Share of the total above which memory is scarce. The default is 0.8.
+    #[config(default = 0.8)]
     pub threshold: f64,
     /// How far below the threshold the share must fall for memory not to be scarce any more. The
     /// default is 0.05.
+    #[config(default = 0.05)]
     pub relief: f64,
     /// Time from one clean-up to the next, at least. The default is 10 seconds. It doubles with
     /// every clean-up in a row that frees next to nothing, up to 16 times.
+    #[config(default = "Duration::from_secs(10)")]
     pub min_interval: Duration,
 }
 
 impl Default for PressureConfig {
     fn default() -> Self {
-        Self {
-            threshold: 0.8,
-            relief: 0.05,
-            min_interval: Duration::from_secs(10),
-        }
+        Self::new()
     }
 }
 
@@ -27,12 +32,9 @@ impl PressureConfig {
     /// Memory is scarce above this share of the total, and not any more 0.05 below it, or at half of
     /// it if that is more.
     pub fn above(threshold: f64) -> Self {
-        let config = Self::default();
-        Self {
-            threshold,
-            relief: config.relief.min(threshold / 2.0),
-            ..config
-        }
+        let config = Self::new();
+        let relief = config.relief.min(threshold / 2.0);
+        config.with_threshold(threshold).with_relief(relief)
     }
 }
 
@@ -71,7 +73,7 @@ impl Pressure {
         }
     }
 
-    /// Takes note of the share in use at the time `now`; answers whether to clean up.
+    /// Records the share in use at the time `now`; returns whether to clean up.
     pub(super) fn observe(&mut self, share: Option<f64>, now: Duration) -> bool {
         let Some(share) = share else {
             return false;
@@ -91,12 +93,13 @@ impl Pressure {
         is_above && is_due
     }
 
-    /// Takes note of a clean-up at the time `now`, and whether it freed anything worth while.
+    /// Records a clean-up at the time `now`, and whether it freed next to nothing.
     pub(super) fn cleaned_up(&mut self, now: Duration, was_futile: bool) {
         self.last_cleanup = Some(now);
-        self.futile_in_a_row = match was_futile {
-            true => (self.futile_in_a_row + 1).min(MAX_DOUBLINGS),
-            false => 0,
+        self.futile_in_a_row = if was_futile {
+            (self.futile_in_a_row + 1).min(MAX_DOUBLINGS)
+        } else {
+            0
         };
     }
 

@@ -1,22 +1,23 @@
 use std::collections::HashSet;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::dtype::is_castable;
+use super::policy::Place;
 use super::{AutocastPolicy, Precision, PrecisionReport, UnsupportedLayersError};
+use crate::accumulate::parameter_ids;
 use crate::tensors::Tensors;
 
 /// Runs a model in half precision while its parameters stay in f32.
 ///
-/// burn dispatches operations inside its backends, so they cannot be redirected
-/// one by one. Instead the *model* is shown in half precision: every float
-/// parameter is cast inside the autodiff graph, and gradients flow through the
-/// cast to the f32 parameters, which the optimizer updates. Activations, which
-/// are most of the memory of a training step, take half the bytes.
+/// burn dispatches operations inside its backends, so they cannot be redirected one by one. Instead
+/// the *model* is shown in half precision: every float parameter is cast inside the autodiff graph,
+/// and gradients flow through the cast to the f32 parameters, which the optimizer updates.
+/// Activations, which are most of the memory of a training step, take half the bytes.
 ///
 /// - Works with any module: one cast a parameter and forward.
-/// - [`AutocastPolicy`] says what stays in f32. `BatchNorm` does: run it
+/// - [`AutocastPolicy`] selects what stays in f32. `BatchNorm` does: run it
 ///   through [`batch_norm`](super::batch_norm).
 /// - A few layers of burn cannot run in half precision in an unedited model;
 ///   [`check`](Self::check) lists them before one fails inside burn.
@@ -129,12 +130,11 @@ impl Autocast {
 
     /// Whether every layer of `model` can run in this precision.
     ///
-    /// Finds burn's own layers by type: `BatchNorm`, `Lstm`, `Gru`,
-    /// `PositionalEncoding` and others that mix f32 tensors of their own with
-    /// half-precision input, which burn refuses or, without debug assertions,
-    /// may compute wrongly. Layers that the policy keeps in f32 by
+    /// Finds burn's own layers by type: `BatchNorm`, `Lstm`, `Gru`, `PositionalEncoding` and others
+    /// that mix f32 tensors of their own with half-precision input, which burn refuses or, without
+    /// debug assertions, may compute wrongly. Layers that the policy keeps in f32 by
     /// [`keep_type`](AutocastPolicy::keep_type) or
-    /// [`keep_path`](AutocastPolicy::keep_path) pass: naming them there says
+    /// [`keep_path`](AutocastPolicy::keep_path) pass: naming them there states
     /// that the model gives them f32. [`MicroBatchTrainer`](crate::train::MicroBatchTrainer)
     /// and its strategy check before their first step.
     ///
@@ -152,7 +152,7 @@ impl Autocast {
     /// let error = autocast.check(&norm).expect_err("burn's own forward cannot");
     /// assert!(error.to_string().contains("precision::batch_norm"));
     ///
-    /// // The model calls `precision::batch_norm` and says so.
+    /// // The model calls `precision::batch_norm`, which the policy states.
     /// let policy = AutocastPolicy::default().keep_type("BatchNorm");
     /// assert!(autocast.with_policy(policy).check(&norm).is_ok());
     /// ```
@@ -169,38 +169,6 @@ impl Autocast {
     pub(super) fn compute_dtype(&self, place: &Place, running: bool) -> Option<FloatDType> {
         let kept = running || place.is_kept(&self.policy);
         (self.precision != Precision::F32 && !kept).then_some(self.precision.dtype())
-    }
-}
-
-/// Where in the module tree a traversal stands.
-#[derive(Debug, Default)]
-pub(super) struct Place {
-    names: Vec<String>,
-    types: Vec<String>,
-}
-
-impl Place {
-    pub(super) fn enter(&mut self, name: &str, container_type: &str) {
-        self.names.push(name.to_string());
-        self.types.push(container_type.to_string());
-    }
-
-    /// Whether the policy names this place itself, beyond what it always keeps.
-    pub(super) fn is_named(&self, policy: &AutocastPolicy) -> bool {
-        self.types.iter().any(|name| policy.names_type(name)) || policy.keeps_path(&self.path())
-    }
-
-    pub(super) fn exit(&mut self) {
-        self.names.pop();
-        self.types.pop();
-    }
-
-    pub(super) fn path(&self) -> String {
-        self.names.join(".")
-    }
-
-    pub(super) fn is_kept(&self, policy: &AutocastPolicy) -> bool {
-        self.types.iter().any(|name| policy.keeps_type(name)) || policy.keeps_path(&self.path())
     }
 }
 
@@ -244,12 +212,9 @@ impl ModuleMapper for Caster<'_> {
 /// see it as an ordinary parameter. What gives it away: it keeps its own
 /// identifier whatever a mapper returns, while a parameter takes the new one.
 pub(crate) fn running_states<M: Module>(model: &M) -> HashSet<ParamId> {
-    let renamed = model.clone().map(&mut Rename);
-    let mut before = FloatIds::default();
-    let mut after = FloatIds::default();
-    model.visit(&mut before);
-    renamed.visit(&mut after);
-    before.0.intersection(&after.0).copied().collect()
+    let before: HashSet<_> = parameter_ids(model).into_iter().collect();
+    let after = parameter_ids(&model.clone().map(&mut Rename)).into_iter();
+    after.filter(|id| before.contains(id)).collect()
 }
 
 struct Rename;
@@ -259,14 +224,5 @@ impl ModuleMapper for Rename {
         // Not a new random one: nothing here may move a random stream.
         param.id = ParamId::from(!param.id.val());
         param
-    }
-}
-
-#[derive(Default)]
-struct FloatIds(HashSet<ParamId>);
-
-impl ModuleVisitor for FloatIds {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.insert(param.id);
     }
 }

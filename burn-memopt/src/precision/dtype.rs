@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// The precision a model computes in.
 ///
-/// Written `f32`, `f16` or `bf16`, on the command line and in files. The
-/// default is `f32`.
+/// Written `f32`, `f16` or `bf16`, on the command line and in files. The default is `f32`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -42,14 +41,13 @@ impl Precision {
     }
 
     /// Whether gradients vanish in this precision unless the loss is scaled.
-    pub const fn needs_loss_scaling(self) -> bool {
+    pub(crate) const fn needs_loss_scaling(self) -> bool {
         matches!(self, Self::F16)
     }
 
     /// Asks `device` whether it computes in this precision.
     ///
-    /// Storing and converting a type is not enough: bf16 on Vulkan often can
-    /// do only that.
+    /// Storing and converting a type is not enough: bf16 on Vulkan often can do only that.
     ///
     /// # Errors
     /// If the device lacks the precision; names those it has.

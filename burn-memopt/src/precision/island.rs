@@ -38,11 +38,10 @@ use crate::tensors::Tensors;
 /// assert_eq!(y.dtype(), DType::F16);
 /// ```
 ///
-/// An LSTM with its state, in chunks of the sequence. Each chunk is recomputed,
-/// so the peak of a pass over 128 steps of `[64, 128]` falls to 0.38 of plain f32
-/// in chunks of 32 steps and to 0.32 in chunks of 8. With states of `[16, 64]` it
-/// is 0.78 and 0.69, and in one chunk more than plain: there autodiff's own
-/// records of the many small operations weigh as much as the tensors, and no
+/// An LSTM with its state, in chunks of the sequence. Each chunk is recomputed, so the peak of a
+/// pass over 128 steps of `[64, 128]` falls to 0.38 of plain f32 in chunks of 32 steps and to 0.32
+/// in chunks of 8. With states of `[16, 64]` it is 0.78 and 0.69, and in one chunk more than plain:
+/// there autodiff's own records of the many small operations weigh as much as the tensors, and no
 /// precision makes them smaller.
 /// ```
 /// use burn::nn::{Lstm, LstmConfig, LstmState};
@@ -120,12 +119,11 @@ where
 
 /// Applies a `BatchNorm` that stayed in f32 to input of any precision.
 ///
-/// burn's own forward refuses half-precision input, because its parameters and
-/// statistics are f32 in an [`Autocast`](super::Autocast) view. Call this
-/// instead of `norm.forward(input)`: statistics are computed and updated in
-/// f32, and for the backward pass only the half-precision input is kept. A
-/// function rather than a module of its own, so that models keep their fields,
-/// their parameter paths and their saved weights.
+/// burn's own forward refuses half-precision input, because its parameters and statistics are f32
+/// in an [`Autocast`](super::Autocast) view. Call this instead of `norm.forward(input)`: statistics
+/// are computed and updated in f32, and for the backward pass only the half-precision input is
+/// kept. A function rather than a module of its own, so that models keep their fields, their
+/// parameter paths and their saved weights.
 ///
 /// # Shapes
 /// - input, output: `[batch_size, channels, ...]`

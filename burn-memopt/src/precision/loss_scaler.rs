@@ -1,3 +1,7 @@
+//! The scale of a loss, and when it changes.
+//!
+//! Pure.
+
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +15,7 @@ pub struct LossScalerConfig {
     /// above 1. The default is `2.0`.
     #[config(default = 2.0)]
     pub growth_factor: f64,
-    /// What the scale is multiplied by after an overflow; between 0 and 1. The
-    /// default is `0.5`.
+    /// What the scale is multiplied by after an overflow; between 0 and 1. The default is `0.5`.
     #[config(default = 0.5)]
     pub backoff_factor: f64,
     /// Finite steps in a row before the scale grows. The default is `2000`.
@@ -72,15 +75,14 @@ impl LossScalerConfig {
     }
 }
 
-/// Keeps f16 gradients from vanishing: the loss is multiplied by a scale that
-/// is as large as the gradients stand.
+/// Keeps f16 gradients from vanishing: the loss is multiplied by the largest scale
+/// at which no gradient overflows.
 ///
-/// An overflow skips the step and lowers the scale; a long run of finite steps
-/// raises it. This file is the state machine; how it meets tensors, and why the
-/// wrong order does not compile, stands at [`scale`](Self::scale).
+/// An overflow skips the step and lowers the scale; a long run of finite steps raises it.
+/// [`scale`](Self::scale) shows the order of the calls; another order does not compile.
 ///
 /// The state is serializable: saved after [`update`](Self::update) and loaded
-/// on resume, a run goes on with the same scales.
+/// on resume, a run continues with the same scales.
 ///
 /// # Exactness
 /// The sequence of scales is that of PyTorch's `GradScaler`, with the state in
@@ -124,8 +126,7 @@ impl LossScaler {
         &self.config
     }
 
-    /// Goes on to the next iteration; `overflow` says whether any gradient of
-    /// any optimizer was not finite.
+    /// Ends the iteration; `overflow` is whether any gradient of any optimizer was not finite.
     ///
     /// The rule behind [`update`](Self::update), for loops that do not use
     /// burn's optimizers. Once per iteration, also with several optimizers.

@@ -57,5 +57,3 @@ pub use policy::AutocastPolicy;
 pub use report::{ParameterPrecision, PrecisionReport};
 pub use scaled::{Scaled, ScaledLoss, Stepped, Unscaled};
 pub use unsupported::{UnsupportedLayer, UnsupportedLayersError};
-
-pub use crate::tensors::Tensors;

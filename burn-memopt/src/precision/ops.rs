@@ -2,8 +2,8 @@
 //!
 //! The table is that of PyTorch's automatic mixed precision ("CUDA Ops that can
 //! autocast", <https://docs.pytorch.org/docs/stable/amp.html>), restricted to
-//! what burn has. burn does not promote dtypes, so a model says where it leaves
-//! half precision: with the functions here, or with
+//! what burn has. burn does not promote dtypes, so a model marks where it leaves
+//! half precision: with the functions here (`full(x).exp()`), or with
 //! [`full_precision`](super::full_precision) for a piece that has parameters.
 //!
 //! | operations | run in |
@@ -22,114 +22,20 @@ use burn::tensor::{FloatDType, Tensor, activation};
 
 use super::dtype::is_half;
 
-/// The precision an operation must run in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunIn {
-    /// Half precision: fast, and accumulated in f32 by the kernels.
-    Half,
-    /// f32: half precision overflows or loses what matters.
-    Full,
-    /// The widest dtype among the inputs.
-    Widest,
-    /// The dtype of the input: safe in either.
-    Input,
-}
-
-/// Operations and the precision each must run in; others run in their input's.
-pub const OPERATIONS: &[(&str, RunIn)] = &[
-    ("attention", RunIn::Half),
-    ("bilinear", RunIn::Widest),
-    ("binary_cross_entropy_with_logits", RunIn::Full),
-    ("cdist", RunIn::Full),
-    ("conv1d", RunIn::Half),
-    ("conv2d", RunIn::Half),
-    ("conv3d", RunIn::Half),
-    ("conv_transpose1d", RunIn::Half),
-    ("conv_transpose2d", RunIn::Half),
-    ("conv_transpose3d", RunIn::Half),
-    ("cosine_similarity", RunIn::Full),
-    ("cross", RunIn::Widest),
-    ("cross_entropy", RunIn::Full),
-    ("cumprod", RunIn::Full),
-    ("cumsum", RunIn::Full),
-    ("deform_conv2d", RunIn::Half),
-    ("dot", RunIn::Widest),
-    ("einsum", RunIn::Half),
-    ("exp", RunIn::Full),
-    ("grid_sample_2d", RunIn::Widest),
-    ("group_norm", RunIn::Full),
-    ("gru", RunIn::Full),
-    ("instance_norm", RunIn::Full),
-    ("kl_div", RunIn::Full),
-    ("l1_loss", RunIn::Full),
-    ("layer_norm", RunIn::Full),
-    ("linear", RunIn::Half),
-    ("log", RunIn::Full),
-    ("log1p", RunIn::Full),
-    ("log_softmax", RunIn::Full),
-    ("lstm", RunIn::Full),
-    ("matmul", RunIn::Half),
-    ("mean", RunIn::Full),
-    ("mse_loss", RunIn::Full),
-    ("norm", RunIn::Full),
-    ("powf", RunIn::Full),
-    ("prelu", RunIn::Half),
-    ("prod", RunIn::Full),
-    ("recip", RunIn::Full),
-    ("rms_norm", RunIn::Full),
-    ("scatter", RunIn::Widest),
-    ("smooth_l1_loss", RunIn::Full),
-    ("softmax", RunIn::Full),
-    ("softmin", RunIn::Full),
-    ("softplus", RunIn::Full),
-    ("sum", RunIn::Full),
-    ("var", RunIn::Full),
-];
-
-/// The precision `operation` must run in.
-///
-/// # Example
-/// ```
-/// use burn_memopt::precision::ops::{RunIn, run_in};
-///
-/// assert_eq!(run_in("conv2d"), RunIn::Half);
-/// assert_eq!(run_in("softmax"), RunIn::Full);
-/// assert_eq!(run_in("relu"), RunIn::Input);
-/// ```
-pub fn run_in(operation: &str) -> RunIn {
-    OPERATIONS
-        .binary_search_by_key(&operation, |(name, _)| name)
-        .map_or(RunIn::Input, |index| OPERATIONS[index].1)
-}
-
 /// `tensor` in f32 if it is in half precision; before every loss.
 #[must_use]
 pub fn full<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    crate::gradients::at_least_f32(tensor)
+    if is_half(tensor.dtype()) {
+        tensor.cast(FloatDType::F32)
+    } else {
+        tensor
+    }
 }
 
 /// Softmax over `dim`, computed in f32 and returned in the dtype of `tensor`.
 #[must_use]
 pub fn softmax<const D: usize>(tensor: Tensor<D>, dim: usize) -> Tensor<D> {
     narrowed(tensor, |tensor| activation::softmax(tensor, dim))
-}
-
-/// Softplus, computed in f32 and returned in the dtype of `tensor`.
-#[must_use]
-pub fn softplus<const D: usize>(tensor: Tensor<D>, beta: f64) -> Tensor<D> {
-    narrowed(tensor, |tensor| activation::softplus(tensor, beta))
-}
-
-/// The exponential, computed in f32 and returned in f32.
-#[must_use]
-pub fn exp<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    full(tensor).exp()
-}
-
-/// The logarithm, computed in f32 and returned in f32.
-#[must_use]
-pub fn log<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
-    full(tensor).log()
 }
 
 /// The logarithm of softmax over `dim`, computed in f32 and returned in f32.
@@ -153,22 +59,10 @@ pub fn sum<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     full(tensor).sum()
 }
 
-/// The sum over `dim`, which stays with length one, in f32.
-#[must_use]
-pub fn sum_dim<const D: usize>(tensor: Tensor<D>, dim: usize) -> Tensor<D> {
-    full(tensor).sum_dim(dim)
-}
-
 /// The mean of all elements, in f32.
 #[must_use]
 pub fn mean<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     full(tensor).mean()
-}
-
-/// The mean over `dim`, which stays with length one, in f32.
-#[must_use]
-pub fn mean_dim<const D: usize>(tensor: Tensor<D>, dim: usize) -> Tensor<D> {
-    full(tensor).mean_dim(dim)
 }
 
 fn narrowed<const D: usize>(
@@ -176,9 +70,10 @@ fn narrowed<const D: usize>(
     run: impl FnOnce(Tensor<D>) -> Tensor<D>,
 ) -> Tensor<D> {
     let dtype = tensor.dtype();
-    match is_half(dtype) {
-        true => run(tensor.cast(FloatDType::F32)).cast(FloatDType::from(dtype)),
-        false => run(tensor),
+    if is_half(dtype) {
+        run(tensor.cast(FloatDType::F32)).cast(FloatDType::from(dtype))
+    } else {
+        run(tensor)
     }
 }
 
@@ -186,11 +81,6 @@ fn narrowed<const D: usize>(
 mod tests {
     use super::*;
     use burn::tensor::{DType, Device};
-
-    #[test]
-    fn the_table_is_sorted_and_names_each_operation_once() {
-        assert!(OPERATIONS.windows(2).all(|pair| pair[0].0 < pair[1].0));
-    }
 
     #[test]
     fn softmax_stays_in_half_precision_and_log_softmax_widens() {

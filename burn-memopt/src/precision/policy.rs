@@ -1,15 +1,18 @@
+//! What autocast leaves in f32.
+//!
+//! Pure.
+
 use serde::{Deserialize, Serialize};
 
 /// What an autocast view leaves in f32.
 ///
-/// Rules name either a module type (`BatchNorm`) or a piece of the parameter's
-/// path (`head`, `encoder.norm*`). The default keeps `BatchNorm`, which is
-/// always kept: its running statistics are shared with the original model and
-/// a cast would change them there.
+/// Rules name either a module type (`BatchNorm`) or a piece of the parameter's path (`head`,
+/// `encoder.norm*`). The default keeps `BatchNorm`, which is always kept: its running statistics
+/// are shared with the original model and a cast would change them there.
 ///
 /// burn does not promote dtypes, so what is kept in f32 must be given f32:
 /// call it through [`full_precision`](super::full_precision), and `BatchNorm`
-/// through [`batch_norm`](super::batch_norm). Naming a layer here says that the
+/// through [`batch_norm`](super::batch_norm). Naming a layer here states that the
 /// model does so, and [`Autocast::check`](super::Autocast::check) believes it;
 /// for `BatchNorm` too, which is kept without being named.
 ///
@@ -46,7 +49,7 @@ impl AutocastPolicy {
     }
 
     /// Keeps parameters in f32 whose path contains `pattern` as a run of whole
-    /// components. In a component, `*` stands for any characters.
+    /// components. In a component, `*` matches any characters.
     ///
     /// `head` matches `head.weight` and `decoder.head.bias`, not
     /// `header.weight`; `norm*` matches `norm1.weight`.
@@ -58,9 +61,8 @@ impl AutocastPolicy {
 
     /// Whether a module of `container_type` is kept in f32.
     ///
-    /// Takes the form burn gives to visitors, `Struct:Linear` or
-    /// `Enum:Activation`.
-    pub fn keeps_type(&self, container_type: &str) -> bool {
+    /// Takes the form burn gives to visitors, `Struct:Linear` or `Enum:Activation`.
+    pub(super) fn keeps_type(&self, container_type: &str) -> bool {
         type_name(container_type) == ALWAYS_KEPT || self.names_type(container_type)
     }
 
@@ -80,6 +82,38 @@ impl AutocastPolicy {
                 pairs.all(|(pattern, component)| matches(pattern, component))
             })
         })
+    }
+}
+
+/// Where a traversal is in the module tree.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    names: Vec<String>,
+    types: Vec<String>,
+}
+
+impl Place {
+    pub(super) fn enter(&mut self, name: &str, container_type: &str) {
+        self.names.push(name.to_string());
+        self.types.push(container_type.to_string());
+    }
+
+    /// Whether the policy names this place itself, beyond what it always keeps.
+    pub(super) fn is_named(&self, policy: &AutocastPolicy) -> bool {
+        self.types.iter().any(|name| policy.names_type(name)) || policy.keeps_path(&self.path())
+    }
+
+    pub(super) fn exit(&mut self) {
+        self.names.pop();
+        self.types.pop();
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.names.join(".")
+    }
+
+    pub(super) fn is_kept(&self, policy: &AutocastPolicy) -> bool {
+        self.types.iter().any(|name| policy.keeps_type(name)) || policy.keeps_path(&self.path())
     }
 }
 

@@ -5,18 +5,17 @@ use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{DType, Tensor};
 
 use super::Autocast;
-use super::autocast::{Place, running_states};
+use super::autocast::running_states;
 use super::dtype::is_castable;
+use super::policy::Place;
 use crate::memory::Bytes;
 
 /// The precision of each parameter of a model under an [`Autocast`].
 ///
-/// Printed, it is a table with a line of totals. In training the f32
-/// parameters stay beside their half-precision copies, so what autocast saves
-/// there are activations; the bytes saved here are what each use of a parameter
-/// reads less, and what inference on the view alone needs less. A parameter that
-/// several layers share has an entry at each of their paths and counts at the
-/// first.
+/// Printed, it is a table with a line of totals. In training the f32 parameters stay in memory with
+/// their half-precision copies, so what autocast saves there are activations; the bytes saved here
+/// are what each use of a parameter reads less, and what inference on the view alone needs less. A
+/// parameter that several layers share has an entry at each of their paths and counts at the first.
 ///
 /// # Example
 /// ```
@@ -48,8 +47,7 @@ pub struct ParameterPrecision {
     pub shared_with: Option<String>,
     /// Bytes of the stored values; zero at another path than the first.
     pub bytes: Bytes,
-    /// Bytes of the values the forward pass reads; zero at another path than the
-    /// first.
+    /// Bytes of the values the forward pass reads; zero at another path than the first.
     pub compute_bytes: Bytes,
     /// Whether the last gradients of this parameter held an infinity or a NaN.
     pub overflowed: bool,

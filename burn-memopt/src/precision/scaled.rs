@@ -10,10 +10,9 @@ use crate::gradients::{self, Clipping};
 impl LossScaler {
     /// Multiplies a loss by the scale: the first step of an iteration.
     ///
-    /// What follows is fixed by types: a [`ScaledLoss`] gives [`Scaled`]
-    /// gradients, those become [`Unscaled`] once, and stepping an optimizer
-    /// with them gives the [`Stepped`] that [`update`](Self::update) asks for.
-    /// The loss is widened to f32 first.
+    /// What follows is fixed by types: a [`ScaledLoss`] gives [`Scaled`] gradients, those become
+    /// [`Unscaled`] once, and stepping an optimizer with them gives the [`Stepped`] that
+    /// [`update`](Self::update) asks for. The loss is widened to f32 first.
     ///
     /// # Example
     /// ```
@@ -53,7 +52,7 @@ impl LossScaler {
     /// let model = optimizer.step(0.01, model, grads); // expects unscaled gradients
     /// ```
     ///
-    /// nor do they tell the scaler anything, before a step was decided on:
+    /// They do not update the scaler before a step was decided on:
     ///
     /// ```compile_fail,E0308
     /// # use burn::nn::{Linear, LinearConfig};
@@ -67,7 +66,7 @@ impl LossScaler {
     /// scaler.update(grads); // expects what the step returns
     /// ```
     ///
-    /// and nothing is unscaled twice:
+    /// Nothing is unscaled twice:
     ///
     /// ```compile_fail,E0382
     /// # use burn::nn::{Linear, LinearConfig};
@@ -89,18 +88,13 @@ impl LossScaler {
         }
     }
 
-    /// Declares gradients to be those of a loss that was multiplied by
+    /// Marks gradients as those of a loss that was multiplied by
     /// [`current`](Self::current), for losses that are scaled by other means.
     pub fn assume_scaled(&self, grads: GradientsParams) -> Scaled<GradientsParams> {
         Scaled::new(grads, self.current())
     }
 
-    /// An accumulator for the scaled gradients of several micro-batches.
-    pub fn accumulator(&self) -> Scaled<WeightedAccumulator> {
-        Scaled::new(WeightedAccumulator::new(), self.current())
-    }
-
-    /// Goes on to the next iteration: lowers the scale if a step was skipped,
+    /// Ends the iteration: lowers the scale if a step was skipped,
     /// raises it after a long run without.
     ///
     /// Once per iteration. With several optimizers combine their results by
@@ -119,6 +113,11 @@ pub struct ScaledLoss {
 }
 
 impl ScaledLoss {
+    /// A loss with a scale of one, for a precision that needs none.
+    pub(crate) fn unscaled(loss: Tensor<1>) -> Self {
+        Self { loss, scale: 1.0 }
+    }
+
     /// The gradients of the scaled loss.
     ///
     /// # Panics
@@ -128,7 +127,7 @@ impl ScaledLoss {
     }
 }
 
-/// Gradients that are too large by the scale.
+/// Gradients of a loss that was multiplied by the scale.
 #[derive(Debug)]
 #[must_use = "unscale and step"]
 pub struct Scaled<G> {
@@ -137,7 +136,7 @@ pub struct Scaled<G> {
 }
 
 impl<G> Scaled<G> {
-    pub(crate) fn new(grads: G, scale: f32) -> Self {
+    fn new(grads: G, scale: f32) -> Self {
         Self { grads, scale }
     }
 }
@@ -148,6 +147,14 @@ impl Scaled<Gradients> {
     pub fn params<M: Module>(&mut self, module: &M) -> Scaled<GradientsParams> {
         let grads = GradientsParams::from_module(&mut self.grads, module);
         Scaled::new(grads, self.scale)
+    }
+}
+
+impl Default for Scaled<WeightedAccumulator> {
+    /// An empty accumulator for the scaled gradients of several micro-batches. The first one of a
+    /// group sets its scale.
+    fn default() -> Self {
+        Self::new(WeightedAccumulator::new(), 1.0)
     }
 }
 
@@ -185,6 +192,21 @@ impl Scaled<WeightedAccumulator> {
     pub fn finish<M: Module>(&mut self, module: &M) -> Option<Scaled<GradientsParams>> {
         let grads = self.grads.finish(module)?;
         Some(Scaled::new(grads, self.scale))
+    }
+
+    /// Micro-batches accumulated since the last [`finish`](Self::finish).
+    pub(crate) fn micro_batches(&self) -> usize {
+        self.grads.micro_batches()
+    }
+
+    /// Weight accumulated since the last [`finish`](Self::finish).
+    pub(crate) fn weight(&self) -> f64 {
+        self.grads.weight()
+    }
+
+    /// Drops what was accumulated.
+    pub(crate) fn clear(&mut self) {
+        self.grads.clear();
     }
 
     fn check_scale(&mut self, grads: &Scaled<GradientsParams>) {
@@ -230,7 +252,7 @@ impl Scaled<GradientsParams> {
     }
 }
 
-/// Gradients of the true loss, known to be finite or not.
+/// Gradients of the loss without its scale, and whether they are finite.
 #[derive(Debug)]
 #[must_use = "step, or nothing is learned"]
 pub struct Unscaled {
@@ -252,9 +274,10 @@ impl Unscaled {
 
     /// The paths of the parameters with gradients that are not finite.
     pub fn overflowed<M: Module>(&self, module: &M) -> Vec<String> {
-        match self.finite {
-            true => Vec::new(),
-            false => gradients::non_finite_parameters(&self.grads, module),
+        if self.finite {
+            Vec::new()
+        } else {
+            gradients::non_finite_parameters(&self.grads, module)
         }
     }
 
@@ -282,6 +305,11 @@ impl Unscaled {
         }
     }
 
+    /// Drops the gradients, because of a loss that is not finite for instance.
+    pub(crate) fn skip(self) -> Stepped {
+        Stepped { skipped: true }
+    }
+
     /// The gradients if they are finite, to step by other means.
     pub fn into_grads(self) -> (Option<GradientsParams>, Stepped) {
         let skipped = !self.finite;
@@ -289,7 +317,7 @@ impl Unscaled {
     }
 }
 
-/// That an optimizer's step was decided on: made or skipped.
+/// Whether the step of an optimizer was made or skipped.
 #[derive(Debug)]
 #[must_use = "pass it to LossScaler::update"]
 pub struct Stepped {

@@ -2,13 +2,12 @@ use std::fmt;
 
 use burn::module::{Module, ModuleVisitor};
 
-use super::autocast::Place;
-use super::policy::type_name;
+use super::policy::{Place, type_name};
 use super::{Autocast, AutocastPolicy, Precision};
 
 /// burn's layers that fail in half precision in an unedited model: their type, the first of their
-/// fields that a visitor enters, and how they run nevertheless. The field keeps apart what a user
-/// calls by the same name. Measured: `tests/half_precision_layers.rs`
+/// fields that a visitor enters, and how they can run. The field distinguishes them from types of users
+/// with the same name. Measured: `tests/half_precision_layers.rs`
 /// tries every layer of burn-nn.
 const UNSUPPORTED: &[(&str, &str, Remedy)] = &[
     ("BatchNorm", "gamma", Remedy::BatchNorm),

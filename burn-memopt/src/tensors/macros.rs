@@ -1,3 +1,6 @@
+use burn::nn::attention::{GeneratePaddingMask, MhaOutput};
+use burn::nn::{LstmState, RnnState};
+
 /// Implements [`Tensors`](crate::tensors::Tensors) for a struct, given the names of all its fields.
 ///
 /// Each field is [`Tensors`](crate::tensors::Tensors) itself. After `uncast` come fields of tensors
@@ -106,4 +109,48 @@ macro_rules! impl_tensors {
     ($name:ty { $($fields:tt)* }) => {
         $crate::impl_tensors!(@impl [] $name { $($fields)* });
     };
+}
+
+impl_tensors!(impl<const D: usize> LstmState<D> { cell, hidden });
+impl_tensors!(impl<const D: usize> RnnState<D> { hidden });
+impl_tensors!(MhaOutput { weights, context });
+impl_tensors!(GeneratePaddingMask { tensor, mask });
+
+/// What [`impl_tensors!`](crate::impl_tensors) expands to.
+#[doc(hidden)]
+pub mod private {
+    use std::any::Any;
+
+    pub use burn::tensor::{DispatchTensor, FloatDType};
+
+    use crate::tensors::Tensors;
+
+    /// The structures of the fields, in their order. Erased, because a macro that is given the names of
+    /// fields does not know their types.
+    pub type Structure = Vec<Erased>;
+
+    /// The structure of a field, or the field itself if it holds no tensors.
+    type Erased = Box<dyn Any + Send>;
+
+    pub fn erased<T: Send + 'static>(plain: T) -> Erased {
+        Box::new(plain)
+    }
+
+    pub fn taken_apart<T: Tensors>(field: T, parts: &mut Vec<DispatchTensor>) -> Erased {
+        erased(field.flatten(parts))
+    }
+
+    pub fn put_together<'a, T: Tensors>(
+        structure: &mut impl Iterator<Item = &'a Erased>,
+        parts: &mut dyn Iterator<Item = DispatchTensor>,
+    ) -> T {
+        T::unflatten(next(structure), parts)
+    }
+
+    /// What the next field left in the structure.
+    pub fn next<'a, T: 'static>(structure: &mut impl Iterator<Item = &'a Erased>) -> &'a T {
+        let field = structure.next();
+        let field = field.and_then(|field| field.downcast_ref());
+        field.expect("invariant: as many fields, of the same types, as were taken apart")
+    }
 }

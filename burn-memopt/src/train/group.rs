@@ -1,12 +1,13 @@
-use burn::module::{Module, ParamId};
+use std::collections::HashSet;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{FloatDType, Tensor};
 
-use super::statistics::RunningStatistics;
 use super::{MicroBatchTrainerConfig, MicroLoss, StepError, TrainState};
 use crate::accumulate::{WeightedAccumulator, parameter_ids};
 use crate::gradients::Clipping;
-use crate::precision::{Autocast, LossScaler, Scaled, Unscaled};
+use crate::precision::{Autocast, LossScaler, Scaled, ScaledLoss, Unscaled, running_states};
 
 /// A group of micro-batches on its way to one optimizer step: everything of a
 /// [`MicroBatchTrainer`](super::MicroBatchTrainer) but the optimizer.
@@ -15,7 +16,7 @@ pub(super) struct Group {
     accumulation_steps: usize,
     clipping: Option<Clipping>,
     max_skipped_steps: usize,
-    accumulator: WeightedAccumulator,
+    accumulator: Scaled<WeightedAccumulator>,
     /// Sum of weight times mean loss over the group, left on the device.
     loss_sum: Option<Tensor<1>>,
     /// As they were before the group; kept after it, to undo its update.
@@ -25,9 +26,9 @@ pub(super) struct Group {
     state: TrainState,
 }
 
-/// What became of a group.
+/// The result of a group.
 pub(super) enum Verdict {
-    /// Nothing to learn from.
+    /// No gradients.
     Empty,
     /// To be stepped with.
     Step {
@@ -52,7 +53,7 @@ impl Group {
             accumulation_steps: config.accumulation_steps,
             clipping: config.clipping.map(Clipping::validate),
             max_skipped_steps: config.max_skipped_steps,
-            accumulator: WeightedAccumulator::new(),
+            accumulator: Scaled::default(),
             loss_sum: None,
             statistics: None,
             ids: Vec::new(),
@@ -120,7 +121,7 @@ impl Group {
         }
         self.check_model(model);
         if self.accumulator.micro_batches() == 0 {
-            self.statistics = Some(RunningStatistics::of(model));
+            self.statistics = Some(RunningStatistics::read(model));
         }
     }
 
@@ -142,10 +143,10 @@ impl Group {
         let mean = loss.loss.cast(FloatDType::F32);
         let value = mean.clone().without_autodiff();
         let scaled = match &self.state.scaler {
-            Some(scaler) => mean.mul_scalar(scaler.current()),
-            None => mean,
+            Some(scaler) => scaler.scale(mean),
+            None => ScaledLoss::unscaled(mean),
         };
-        let grads = GradientsParams::from_grads(scaled.backward(), model);
+        let grads = scaled.backward().params(model);
         if loss.is_sum {
             self.accumulator.accumulate_sum(model, grads, loss.weight);
         } else {
@@ -158,9 +159,10 @@ impl Group {
         if weight == 0.0 {
             return;
         }
-        let loss = match is_sum {
-            true => loss,
-            false => loss.mul_scalar(weight),
+        let loss = if is_sum {
+            loss
+        } else {
+            loss.mul_scalar(weight)
         };
         self.loss_sum = Some(match self.loss_sum.take() {
             Some(sum) => sum.add(loss),
@@ -168,7 +170,7 @@ impl Group {
         });
     }
 
-    /// Ends the group, complete or not, and says what to do with it. Running
+    /// Ends the group, complete or not, and decides what to do with it. Running
     /// statistics are put back unless it is to be stepped with.
     ///
     /// # Errors
@@ -179,7 +181,7 @@ impl Group {
             Ok(Some((loss, grads))) if loss.is_finite() && grads.is_finite() => {
                 return Ok(self.accept(model, loss, grads));
             }
-            Ok(Some((loss, grads))) => self.refuse(model, loss, &grads),
+            Ok(Some((loss, grads))) => self.refuse(model, loss, grads),
             Err(error) => Err(error),
         };
         self.undo(model);
@@ -195,10 +197,7 @@ impl Group {
         let (Some(grads), Some(loss_sum)) = (grads, self.loss_sum.take()) else {
             return Ok(None);
         };
-        let scale = self.state.scaler.as_ref().map_or(1.0, LossScaler::current);
-        let grads = Scaled::new(grads, scale)
-            .try_unscale(model)
-            .map_err(failed)?;
+        let grads = grads.try_unscale(model).map_err(failed)?;
         let loss_sum = loss_sum.try_into_scalar::<f32>().map_err(failed)?;
         Ok(Some((f64::from(loss_sum) / weight, grads)))
     }
@@ -209,8 +208,8 @@ impl Group {
             Some(clipping) => grads.clip(model, clipping),
             None => grads,
         };
-        self.state.advance(false);
-        let (grads, _) = grads.into_grads();
+        let (grads, stepped) = grads.into_grads();
+        self.state.advance(stepped);
         Verdict::Step {
             grads: grads.expect("invariant: only finite gradients are accepted"),
             loss,
@@ -222,19 +221,20 @@ impl Group {
         &mut self,
         model: &M,
         loss: f64,
-        grads: &Unscaled,
+        grads: Unscaled,
     ) -> Result<Verdict, StepError> {
         let step = self.state.steps + 1;
         if self.state.scaler.is_none() {
-            return Err(match loss.is_finite() {
-                false => StepError::NonFiniteLoss { step, loss },
-                true => StepError::NonFiniteGradients {
+            return Err(if loss.is_finite() {
+                StepError::NonFiniteGradients {
                     step,
                     parameters: grads.overflowed(model),
-                },
+                }
+            } else {
+                StepError::NonFiniteLoss { step, loss }
             });
         }
-        let scale = self.state.advance(true).unwrap_or(1.0);
+        let scale = self.state.advance(grads.skip()).unwrap_or(1.0);
         let skipped = self.state.skipped_in_a_row;
         if skipped >= self.max_skipped_steps {
             return Err(StepError::Diverged {
@@ -245,5 +245,70 @@ impl Group {
             });
         }
         Ok(Verdict::Skip { scale })
+    }
+}
+
+/// The running statistics of a model before a group of micro-batches, to put back if the group is
+/// refused: an overflow in the forward pass reaches them, and an infinity would never leave again.
+struct RunningStatistics {
+    /// Keyed by identifier; no gradients, but the container for tensors of any rank that burn has.
+    values: GradientsParams,
+}
+
+impl RunningStatistics {
+    /// Handles of the statistics of `model` as they are now.
+    fn read<M: Module>(model: &M) -> Self {
+        let running = running_states(model);
+        let mut collector = Collect {
+            values: GradientsParams::new(),
+            running: &running,
+        };
+        if !running.is_empty() {
+            settle(model);
+            model.visit(&mut collector);
+        }
+        Self {
+            values: collector.values,
+        }
+    }
+
+    /// Puts the statistics back, in `model` and all its clones.
+    fn restore<M: Module>(self, model: &M) {
+        if self.values.is_empty() {
+            return;
+        }
+        settle(model);
+        // Mapping changes running statistics in place, behind every clone.
+        let mut restore = Restore(self.values);
+        let _ = model.clone().map(&mut restore);
+    }
+}
+
+/// Applies updates that are still pending: `valid` does it first of all.
+fn settle<M: Module>(model: &M) {
+    let _ = model.valid();
+}
+
+struct Collect<'a> {
+    values: GradientsParams,
+    running: &'a HashSet<ParamId>,
+}
+
+impl ModuleVisitor for Collect<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.running.contains(&param.id) {
+            self.values.register(param.id, param.val());
+        }
+    }
+}
+
+struct Restore(GradientsParams);
+
+impl ModuleMapper for Restore {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.get::<D>(param.id) {
+            Some(value) => param.map(|_| value),
+            None => param,
+        }
     }
 }

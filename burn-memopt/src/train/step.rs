@@ -1,213 +1,217 @@
-use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::module::Module;
-use burn::optim::ModuleOptimizer;
+//! What an optimizer step takes, keeps and returns.
 
-use super::group::{Group, Verdict};
-use super::{MicroLoss, StepError, StepOutcome, TrainState};
-use crate::grad_checkpoint::share_seed;
-use crate::precision::Autocast;
-use crate::tensors::Tensors;
+use burn::tensor::{Tensor, TensorReadError};
+use serde::{Deserialize, Serialize};
 
-/// One optimizer step out of micro-batches, with everything in its order:
-/// half-precision forward, scaled loss, backward, weighted sum, mean, unscale,
-/// check, clip, step or skip.
+use crate::accumulate::check_weight;
+use crate::batch::list;
+use crate::chunked::BoxError;
+use crate::precision::{LossScaler, Stepped, UnsupportedLayersError};
+
+/// The loss of one micro-batch, with what it is taken over.
 ///
-/// For one model and one optimizer in a loop of one's own. Several models have
-/// a `MicroBatchTrainer` each, and a second one is refused; where they share a loss scaler, compose the pieces of
-/// [`precision`](crate::precision) and [`accumulate`](crate::accumulate)
-/// instead.
+/// The weight is always given: micro-batches whose losses are means over different numbers of
+/// items would otherwise count the same, and the step would not be that of the whole batch. Where the
+/// loss is a mean over the items of a batch, the weight is the length of the batch:
 ///
-/// The loss and the gradients are read and found finite before a parameter
-/// changes. A step that is skipped or fails, out of device memory included,
-/// leaves no trace: parameters, optimizer and running statistics are as they
-/// were.
-///
-/// # Exactness
-/// As its parts: accumulation is exact up to f32 rounding, f32 without
-/// accumulation is bit-equal to a plain step, half precision is approximate.
-/// Batch normalization takes its statistics per micro-batch.
-///
-/// # Example
 /// ```
-/// use burn::nn::{Linear, LinearConfig};
-/// use burn::optim::SgdConfig;
 /// use burn::tensor::{Device, Tensor};
-/// use burn_memopt::train::{MicroLoss, StepOutcome, MicroBatchTrainerConfig};
+/// use burn_memopt::train::MicroLoss;
 ///
-/// let device = Device::flex().autodiff();
-/// let mut model: Linear = LinearConfig::new(4, 1).init(&device);
-/// let mut train = MicroBatchTrainerConfig::new()
-///     .with_accumulation_steps(2)
-///     .init(SgdConfig::new().init());
-///
-/// for num_items in [3, 1] {
-///     let images = Tensor::<2>::ones([num_items, 4], &device);
-///     train.micro_batch(&model, images, |m, x| m.forward(x), |output| {
-///         MicroLoss::mean(output.square().mean(), num_items as f64)
-///     });
-///     let (next, outcome) = train.step(model, 0.1);
-///     model = next;
-///     if let StepOutcome::Stepped { loss, grad_norm } = outcome? {
-///         assert!(loss.is_finite() && grad_norm > 0.0);
-///     }
-/// }
-/// assert_eq!(train.state().steps, 1);
-/// # Ok::<(), burn_memopt::train::StepError>(())
+/// let output = Tensor::<2>::ones([3, 4], &Device::flex());
+/// let num_items = output.dims()[0] as f64;
+/// let loss = MicroLoss::mean(output.square().mean(), num_items);
 /// ```
-pub struct MicroBatchTrainer {
-    pub(super) group: Group,
-    pub(super) optimizer: ModuleOptimizer,
-    pub(super) undo_updates: bool,
+///
+/// A bare tensor is not taken for a loss of weight one:
+/// ```compile_fail,E0277
+/// # use burn::tensor::{Device, Tensor};
+/// # use burn_memopt::train::MicroLoss;
+/// # let output = Tensor::<2>::ones([3, 4], &Device::flex());
+/// let loss: MicroLoss = output.square().mean().into();
+/// ```
+///
+/// A weight of zero, of an empty or fully masked micro-batch, is fine: it counts as a micro-batch
+/// and adds nothing, even if its loss is NaN.
+#[derive(Debug)]
+pub struct MicroLoss {
+    pub(super) loss: Tensor<1>,
+    pub(super) weight: f64,
+    pub(super) is_sum: bool,
 }
 
-impl MicroBatchTrainer {
-    pub(super) fn new(group: Group, optimizer: ModuleOptimizer, undo_updates: bool) -> Self {
+impl MicroLoss {
+    /// A loss that is the mean over `weight` items, tokens or unmasked pixels.
+    ///
+    /// # Panics
+    /// If `loss` is not one number, or `weight` is negative or not finite.
+    pub fn mean(loss: Tensor<1>, weight: f64) -> Self {
+        Self::new(loss, weight, false)
+    }
+
+    /// A loss that is the sum over `weight` items, tokens or unmasked pixels.
+    ///
+    /// # Panics
+    /// As [`mean`](Self::mean).
+    pub fn sum(loss: Tensor<1>, weight: f64) -> Self {
+        Self::new(loss, weight, true)
+    }
+
+    fn new(loss: Tensor<1>, weight: f64, is_sum: bool) -> Self {
+        let num_elements = loss.shape().num_elements();
+        assert!(
+            num_elements == 1,
+            "the loss must be one number, got {num_elements} elements; take their mean or sum"
+        );
+        check_weight(weight);
         Self {
-            group,
-            optimizer,
-            undo_updates,
+            loss,
+            weight,
+            is_sum,
         }
     }
+}
 
-    /// Runs one micro-batch forward and backward and accumulates its gradients.
-    ///
-    /// `forward` sees the model and `input` in the precision of the step;
-    /// `loss` sees the output in f32. Nothing of the micro-batch stays in
-    /// memory but one set of gradients.
-    ///
-    /// # Panics
-    /// - Before anything ran, if the model has layers that cannot run in the precision of the step;
-    ///   lists them with the remedy for each, as [`Autocast::check`] does.
-    /// - If `model` is not the one that this step trains: other parameters within a group, none in
-    ///   common with the model of the group before.
-    /// - If the loss is not part of an autodiff graph, or no parameter has a gradient: `model` is an
-    ///   autocast view, or the loss does not depend on it.
-    pub fn micro_batch<M, I, O>(
-        &mut self,
-        model: &M,
-        input: I,
-        forward: impl FnOnce(&M, I) -> O,
-        loss: impl FnOnce(O) -> MicroLoss,
-    ) where
-        M: Module,
-        I: Tensors,
-        O: Tensors,
-    {
-        self.begin(model);
-        let output = share_seed(|| self.autocast().run(model, input, forward));
-        self.backward(model, loss(output));
+/// The state of a [`MicroBatchTrainer`](super::MicroBatchTrainer) between two groups.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainState {
+    /// Groups done so far, the skipped ones included.
+    pub steps: usize,
+    /// Steps skipped since the last one that was made.
+    pub skipped_in_a_row: usize,
+    /// The loss scaler, if the loss is scaled.
+    pub scaler: Option<LossScaler>,
+}
+
+impl TrainState {
+    /// Counts a group and returns the scale of the next.
+    pub(super) fn advance(&mut self, stepped: Stepped) -> Option<f32> {
+        self.steps += 1;
+        self.skipped_in_a_row = if stepped.skipped() {
+            self.skipped_in_a_row + 1
+        } else {
+            0
+        };
+        let scaler = self.scaler.as_mut()?;
+        scaler.update(stepped);
+        Some(scaler.current())
     }
 
-    /// Remembers the running statistics of `model` at the start of a group, and
-    /// checks it before the first.
-    ///
-    /// [`micro_batch`](Self::micro_batch) does it; call it before a forward pass
-    /// of your own, whose loss goes to [`backward`](Self::backward). Without it
-    /// a refused step keeps the statistics of its forward passes.
-    ///
-    /// # Panics
-    /// If `model` cannot run in this precision, or is not the one that this step
-    /// trains, as [`micro_batch`](Self::micro_batch).
-    pub fn begin<M: Module>(&mut self, model: &M) {
-        self.group.begin(model);
-    }
-
-    /// Accumulates the gradients of a loss that was computed by other means,
-    /// from [`autocast`](Self::autocast) or without.
-    ///
-    /// # Panics
-    /// As [`micro_batch`](Self::micro_batch).
-    pub fn backward<M: Module>(&mut self, model: &M, loss: MicroLoss) {
-        self.group.backward(model, loss);
-    }
-
-    /// Steps the optimizer if the group is complete; call it after every
-    /// micro-batch.
-    ///
-    /// Returns the model in any case: changed only if the outcome is
-    /// [`StepOutcome::Stepped`].
-    ///
-    /// # Errors
-    /// - Without loss scaling, if the loss or a gradient is not finite.
-    /// - With it, if `max_skipped_steps` steps in a row were skipped.
-    /// - If the device fails, out of memory for instance.
-    ///
-    /// The gradients of the group are dropped; the model and the optimizer are
-    /// as before, running statistics included.
-    ///
-    /// # Panics
-    /// If `model` is not that of the group's micro-batches.
-    pub fn step<M: Module>(
-        &mut self,
-        model: M,
-        lr: impl Into<ModuleLearningRate>,
-    ) -> (M, Result<StepOutcome, StepError>) {
-        if !self.group.is_complete() {
-            let micro_batches = self.group.micro_batches();
-            return (model, Ok(StepOutcome::Accumulating { micro_batches }));
-        }
-        self.flush(model, lr)
-    }
-
-    /// Steps the optimizer with whatever is accumulated: the last, incomplete
-    /// group of an epoch, weighted as what it is.
-    ///
-    /// # Errors
-    /// As [`step`](Self::step).
-    pub fn flush<M: Module>(
-        &mut self,
-        model: M,
-        lr: impl Into<ModuleLearningRate>,
-    ) -> (M, Result<StepOutcome, StepError>) {
-        let state = self.group.state().clone();
-        match self.group.finish(&model) {
-            Ok(Verdict::Step {
-                grads,
-                loss,
-                grad_norm,
-            }) => {
-                let (model, updated) = self.update(model, lr.into(), grads);
-                if let Err(source) = updated {
-                    let step = self.group.state().steps;
-                    self.group.undo(&model);
-                    self.group.set_state(state);
-                    return (model, Err(StepError::Device { step, source }));
-                }
-                (model, Ok(StepOutcome::Stepped { loss, grad_norm }))
-            }
-            Ok(Verdict::Skip { scale }) => (model, Ok(StepOutcome::Skipped { scale })),
-            Ok(Verdict::Empty) => (model, Ok(StepOutcome::Empty)),
-            Err(error) => (model, Err(error)),
+    /// How the run treats its loss, for the message of a mismatch.
+    pub(super) fn scaling(&self) -> &'static str {
+        match self.scaler {
+            Some(_) => "with loss scaling",
+            None => "without loss scaling",
         }
     }
+}
 
-    /// The precision and policy of the forward pass.
-    pub fn autocast(&self) -> &Autocast {
-        self.group.autocast()
-    }
+/// What a call of [`MicroBatchTrainer::step`](super::MicroBatchTrainer::step) did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum StepOutcome {
+    /// The group is not complete; the model is unchanged.
+    Accumulating {
+        /// Micro-batches so far.
+        micro_batches: usize,
+    },
+    /// The optimizer made its step.
+    Stepped {
+        /// Weighted mean of the losses of the group.
+        loss: f64,
+        /// Global L2 norm of the gradients before clipping.
+        grad_norm: f64,
+    },
+    /// A scaled gradient overflowed; the model is unchanged.
+    Skipped {
+        /// Scale of the next group.
+        scale: f32,
+    },
+    /// There was nothing to learn from: no micro-batch, or all of weight zero.
+    Empty,
+}
 
-    /// The optimizer, to save its record.
-    pub fn optimizer(&self) -> &ModuleOptimizer {
-        &self.optimizer
-    }
-
-    /// Replaces the optimizer, by one with a loaded record for instance.
-    pub fn set_optimizer(&mut self, optimizer: impl Into<ModuleOptimizer>) {
-        self.optimizer = optimizer.into();
-    }
-
-    /// What a resumed run needs besides model and optimizer. Take it between
-    /// groups: accumulated gradients are not part of it.
-    pub fn state(&self) -> &TrainState {
-        self.group.state()
-    }
-
-    /// Goes on from a saved state; what was accumulated is dropped.
-    ///
-    /// # Errors
-    /// If one of the two scales the loss and the other does not: the state is
-    /// of a run in another precision.
-    pub fn load_state(&mut self, state: TrainState) -> Result<(), StepError> {
-        self.group.load_state(state)
-    }
+/// Why a step was refused. The model is as before the step.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum StepError {
+    /// The loss is infinite or NaN and no overflow of f16 explains it.
+    #[error(
+        "training step {step}: the loss is {loss}; parameters are as before the step. \
+         Look for NaN in the data, lower the learning rate or clip gradients"
+    )]
+    NonFiniteLoss {
+        /// Number of the step, from 1.
+        step: usize,
+        /// The loss.
+        loss: f64,
+    },
+    /// The loss is finite, a gradient is not.
+    #[error(
+        "training step {step}: the gradients of {} are not finite; parameters are as before \
+         the step. Lower the learning rate, or look for a root or logarithm of zero",
+        .parameters.join(", ")
+    )]
+    NonFiniteGradients {
+        /// Number of the step, from 1.
+        step: usize,
+        /// Paths of the parameters.
+        parameters: Vec<String>,
+    },
+    /// Lowering the scale did not help.
+    #[error(
+        "training step {step}: skipped {skipped} steps in a row, down to loss scale {scale} \
+         (loss {loss}); this is no overflow of scaled gradients. Look for NaN in the data, or \
+         train in bf16 or f32"
+    )]
+    Diverged {
+        /// Number of the step, from 1.
+        step: usize,
+        /// Steps skipped in a row.
+        skipped: usize,
+        /// Scale reached.
+        scale: f32,
+        /// The last loss.
+        loss: f64,
+    },
+    /// The loss or the gradients could not be read.
+    #[error(
+        "training step {step}: the device did not compute the gradients; parameters are as \
+         before the step. If it is out of memory, use smaller micro-batches"
+    )]
+    Device {
+        /// Number of the step, from 1.
+        step: usize,
+        /// The error of the device.
+        source: TensorReadError,
+    },
+    /// Not even the smallest micro-batch fits.
+    #[error(
+        "training step {step}: memory does not suffice, for micro-batches of {}; parameters are as \
+         before the step. Recompute activations, use half precision or smaller items",
+        list(tried)
+    )]
+    OutOfMemory {
+        /// Number of the step, from 1.
+        step: usize,
+        /// Sizes that did not fit, in the order in which they were tried.
+        tried: Vec<usize>,
+        /// The error of the device for the last.
+        source: BoxError,
+    },
+    /// The model has layers that cannot run in the precision of the run.
+    #[error("the training did not begin, since {0}")]
+    UnsupportedLayers(UnsupportedLayersError),
+    /// A state of a run that treats its loss differently.
+    #[error(
+        "cannot continue from a state {saved}, this run is {expected}; resume with the precision \
+         of the saved run"
+    )]
+    OtherScaling {
+        /// The loaded state.
+        saved: &'static str,
+        /// This run.
+        expected: &'static str,
+    },
 }

@@ -25,33 +25,31 @@ pub use saved_state::StateCheckpointer;
 /// Runs burn-train's `SupervisedTraining` with accumulation, half precision,
 /// loss scaling and clipping, on one device.
 ///
-/// The loop is that of burn's own single-device strategy: dashboard, metrics,
-/// early stopping, checkpointers, interruption and resuming work as they do
-/// there. Gradient checkpointing is inside the model and needs nothing here.
-/// What differs:
+/// The loop is that of burn's own single-device strategy: dashboard, metrics, early stopping,
+/// checkpointers, interruption and resuming work as they do there. Gradient checkpointing is inside
+/// the model and needs nothing here. What differs:
 /// - Gradients of a group are averaged by weight, not summed. The last,
 ///   incomplete group of an epoch is stepped with as what it is.
 /// - A step whose scaled gradients overflow is skipped with a warning in the log:
 ///   parameters, optimizer, running statistics and the schedule of the learning
 ///   rate stay as they were.
 /// - A loss or gradient that is not finite otherwise ends the training before it
-///   reaches a parameter. `LearningResult::error` says why.
+///   reaches a parameter. `LearningResult::error` has the reason.
 /// - A model with layers that cannot run in the precision of the run is refused
 ///   before its first step, with the remedy for each
 ///   ([`Autocast::check`](crate::precision::Autocast::check)).
 /// - Validation is in f32, on the parameters the optimizer updates.
 ///
 /// # Resuming
-/// With the checkpointers of [`attach`](Self::attach) the loss scale is saved
-/// with the model, and a resumed run goes on with the losses of an
-/// uninterrupted one. The order of a shuffled loader is repeated too: what burn's
-/// loaders drew in the epochs that are done is drawn again. Random numbers of the
-/// device (dropout) cannot be saved; [`with_seed`](Self::with_seed) makes them a
-/// function of the epoch.
+/// With the checkpointers of [`attach`](Self::attach) the loss scale is saved with the model, and a
+/// resumed run has the losses of an uninterrupted one. The order of a shuffled loader is repeated
+/// too: what burn's loaders drew in the epochs that are done is drawn again. Random numbers of the
+/// device (dropout) cannot be saved; [`with_seed`](Self::with_seed) makes them a function of the
+/// epoch.
 ///
 /// # What burn-train does not let a strategy do
 /// - Its `TrainStep` returns gradients, too late to scale the loss or show the
-///   model in half precision: models implement [`MicroStep`] beside it.
+///   model in half precision: models also implement [`MicroStep`].
 /// - It has no checkpointer for a strategy's state: [`StateCheckpointer`] saves it
 ///   together with the schedule. burn's default checkpointers would lose the loss
 ///   scale and are refused where the loss is scaled.
@@ -104,9 +102,10 @@ impl MicroBatchStrategy {
     /// As [`MicroBatchTrainerConfig::init`].
     pub fn new(config: MicroBatchTrainerConfig, device: Device) -> Self {
         let _ = config.group();
-        let device = match device.is_autodiff() {
-            true => device,
-            false => device.autodiff(),
+        let device = if device.is_autodiff() {
+            device
+        } else {
+            device.autodiff()
         };
         Self {
             config,
@@ -125,16 +124,14 @@ impl MicroBatchStrategy {
         self
     }
 
-    /// A checkpointer for the learning-rate schedule that saves the state of this
-    /// strategy too, in `directory`; for
-    /// `SupervisedTraining::with_custom_checkpointers`.
+    /// A checkpointer for the learning-rate schedule that saves the state of this strategy too, in
+    /// `directory`; for `SupervisedTraining::with_custom_checkpointers`.
     pub fn checkpointer(&self, directory: impl AsRef<Path>) -> StateCheckpointer {
         self.saved.checkpointer(directory.as_ref())
     }
 
-    /// Makes `training` run this strategy and save checkpoints in
-    /// `directory/checkpoint`, in the files of burn's default checkpointers with
-    /// `step-N.json` beside them.
+    /// Makes `training` run this strategy and save checkpoints in `directory/checkpoint`, in the
+    /// files of burn's default checkpointers with `step-N.json` next to them.
     ///
     /// Without checkpoints use `training.with_training_strategy(strategy.into())`.
     pub fn attach<M: MicroStep>(
@@ -152,7 +149,7 @@ impl MicroBatchStrategy {
             .with_training_strategy(self.into())
     }
 
-    /// The group to begin with: a new one, or with the state that was restored.
+    /// A new group, with the state that was restored if there is one.
     fn group<M: MicroStep>(
         &self,
         components: &TrainingComponents<M>,
@@ -160,7 +157,7 @@ impl MicroBatchStrategy {
     ) -> Result<Group, StepError> {
         assert!(
             components.grad_accumulation.is_none(),
-            "grads_accumulation must not be set beside a MicroBatchStrategy, which takes \
+            "grads_accumulation must not be set with a MicroBatchStrategy, which uses \
              accumulation_steps of its MicroBatchTrainerConfig; got {}",
             components.grad_accumulation.unwrap_or_default()
         );

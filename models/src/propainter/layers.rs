@@ -4,7 +4,8 @@ use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::grad_checkpoint::{Segment, Tensors};
+use burn_memopt::grad_checkpoint::Segment;
+use burn_memopt::tensors::Tensors;
 
 use crate::upsample::{Corners, double_bilinear};
 

@@ -73,9 +73,8 @@ macro_rules! with_backend {
         }
     }};
 }
-/// Runs a segment again and returns the gradient of each tied tensor, given the
-/// gradient of each output; all of them without autodiff, `None` where nothing
-/// reached the tensor.
+/// Runs a segment again and returns the gradient of each tied tensor, given the gradient of each
+/// output; all of them without autodiff, `None` where nothing reached the tensor.
 pub(super) trait Recompute: Send {
     fn recompute(
         self: Box<Self>,
@@ -131,9 +130,9 @@ pub(super) fn tap(tensor: DispatchTensor) -> (DispatchTensor, GradCell) {
     with_backend!(tensor, tap_on(tensor))
 }
 
-/// Passes a tensor on; its gradient is copied as soon as that of `beside` is due.
-pub(super) fn own_gradient(tensor: DispatchTensor, beside: DispatchTensor) -> DispatchTensor {
-    with_backend!(tensor, own_gradient_on(tensor, beside))
+/// Passes a tensor on; its gradient is copied as soon as that of `other` is due.
+pub(super) fn own_gradient(tensor: DispatchTensor, other: DispatchTensor) -> DispatchTensor {
+    with_backend!(tensor, own_gradient_on(tensor, other))
 }
 
 fn record_on<B: Backend, C: CheckpointStrategy>(
@@ -163,7 +162,7 @@ where
     };
 
     // An output given twice is one node with one gradient, like the skip of a
-    // UNet that also goes on to the next block.
+    // UNet that the next block also reads.
     let mut nodes: Vec<(NodeId, DispatchTensor)> = Vec::new();
     let outputs = outputs.into_iter().zip(output_grads);
     outputs
@@ -301,13 +300,13 @@ where
 
 fn own_gradient_on<B: Backend, C: CheckpointStrategy>(
     tensor: DispatchTensor,
-    beside: DispatchTensor,
+    other: DispatchTensor,
 ) -> DispatchTensor
 where
     DispatchTensor: DispatchKindConversion<Autodiff<B, C>>,
 {
     let (value, guard) = primitive::<B, C>(tensor).into_parts();
-    let beside = primitive::<B, C>(beside).node();
-    let node = OwnGradientNode.prepare::<C>([guard, beside]);
+    let other = primitive::<B, C>(other).node();
+    let node = OwnGradientNode.prepare::<C>([guard, other]);
     dispatch::<B, C>(node.compute_bound().stateless(value))
 }

@@ -127,7 +127,7 @@ where
 }
 
 /// Copies a gradient that may be a view of something larger. The second parent
-/// only says when: its depth is the one at which the gradient comes to be.
+/// only sets the time: its depth is the one at which the gradient is computed.
 #[derive(Debug)]
 pub(super) struct OwnGradientNode;
 

@@ -45,7 +45,7 @@ pub fn peak_of_step(
             peak = peak.max(run()?.peak);
         }
     }
-    Ok(peak.ok_or_else(|| UnmeasuredError::of(device))?)
+    Ok(peak.ok_or_else(|| UnmeasuredError::new(device))?)
 }
 
 /// Measures the peak of a step on some workloads and fits it.

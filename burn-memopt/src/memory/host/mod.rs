@@ -1,6 +1,6 @@
-//! What the system says of the host's memory and of a process.
+//! What the system reports about the host's memory and about a process.
 //!
-//! Linux says it in files, which costs no dependency; elsewhere it takes the feature `tools`,
+//! Linux reports it in files, which costs no dependency; elsewhere it takes the feature `tools`,
 //! without which everything is unknown.
 
 #[cfg(target_os = "linux")]

@@ -1,3 +1,7 @@
+//! Samples of memory, joined so that their number stays bounded.
+//!
+//! Pure.
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -6,7 +10,7 @@ use crate::memory::Bytes;
 
 /// One row of a memory history; `None` is unknown.
 ///
-/// In a long run a row stands for several consecutive samples: it has the time, step and phase of
+/// In a long run a row contains several consecutive samples: it has the time, step and phase of
 /// the last and the highest amounts of all.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MemorySample {

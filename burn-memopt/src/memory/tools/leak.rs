@@ -1,3 +1,7 @@
+//! Whether memory grows with every step.
+//!
+//! Pure.
+
 use super::MemorySample;
 use crate::memory::Bytes;
 
@@ -11,7 +15,7 @@ pub enum Leak {
     },
     /// It does not.
     Stable,
-    /// Too few samples, or nothing to judge by.
+    /// Too few samples, or no amounts.
     Unknown,
 }
 
@@ -21,18 +25,18 @@ const NUM_WINDOWS: usize = 8;
 /// Rows a window needs for its lowest amount to mean something.
 const MIN_WINDOW_LEN: usize = 4;
 
-/// Windows that may stand still in a leak that comes in rare jumps.
+/// Windows that may not grow in a leak that comes in rare jumps.
 const MAX_STANDSTILLS: usize = 2;
 
 /// Growth from the first to the last window that is worth the name: 64 KiB or one thousandth.
-/// Below it lie a program's own records, such as logged metrics.
+/// Below it are a program's own records, such as logged metrics.
 const MIN_GROWTH: Bytes = Bytes::kib(64);
 
 impl Leak {
-    /// Judges by the live bytes and by the device bytes, the worse of both.
-    pub(super) fn of(rows: &[MemorySample]) -> Self {
-        let live = judge(&series(rows, |row| row.live_low));
-        let device = judge(&series(rows, |row| row.device_low));
+    /// The worse result of the live bytes and the device bytes.
+    pub(super) fn from_rows(rows: &[MemorySample]) -> Self {
+        let live = evaluate(&series(rows, |row| row.live_low));
+        let device = evaluate(&series(rows, |row| row.device_low));
         match (live, device) {
             (Self::Growing { per_step: live }, Self::Growing { per_step: device }) => {
                 Self::Growing {
@@ -60,7 +64,7 @@ fn series(
 ///
 /// What a step frees again never reaches the minima, a single late allocation raises them once,
 /// and noise lowers some: only a leak raises them window after window.
-fn judge(series: &[(usize, u64)]) -> Leak {
+fn evaluate(series: &[(usize, u64)]) -> Leak {
     let settled = &series[series.len() / 4..];
     // The remainder of the division is left out at the beginning.
     let settled = &settled[settled.len() % NUM_WINDOWS..];
@@ -114,7 +118,7 @@ mod tests {
         let leaking = rows(2000, |step| {
             (100 << 20) + 4096 * step as u64 + noise(step, 1 << 20)
         });
-        let Leak::Growing { per_step } = Leak::of(&leaking) else {
+        let Leak::Growing { per_step } = Leak::from_rows(&leaking) else {
             panic!("a leak of 4 KiB a step was missed");
         };
         assert!((3900..4300).contains(&per_step.get()), "{per_step}");
@@ -123,31 +127,31 @@ mod tests {
     #[test]
     fn a_leak_in_rare_jumps_is_found() {
         let leaking = rows(1000, |step| (10 << 20) + (step as u64 / 100) * (1 << 20));
-        assert!(matches!(Leak::of(&leaking), Leak::Growing { .. }));
+        assert!(matches!(Leak::from_rows(&leaking), Leak::Growing { .. }));
     }
 
     #[test]
     fn noise_alone_is_stable() {
         let noisy = rows(2000, |step| (100 << 20) + noise(step, 8 << 20));
-        assert_eq!(Leak::of(&noisy), Leak::Stable);
+        assert_eq!(Leak::from_rows(&noisy), Leak::Stable);
     }
 
     #[test]
     fn a_late_cache_is_stable() {
         let cached = rows(1000, |step| if step < 600 { 50 << 20 } else { 70 << 20 });
-        assert_eq!(Leak::of(&cached), Leak::Stable);
+        assert_eq!(Leak::from_rows(&cached), Leak::Stable);
     }
 
     #[test]
     fn growth_that_ends_with_the_warm_up_is_stable() {
         let warm = rows(1000, |step| (50 << 20) + 100_000 * step.min(200) as u64);
-        assert_eq!(Leak::of(&warm), Leak::Stable);
+        assert_eq!(Leak::from_rows(&warm), Leak::Stable);
     }
 
     #[test]
     fn a_few_bytes_of_records_are_stable() {
         let recording = rows(1000, |step| (100 << 20) + 16 * step as u64);
-        assert_eq!(Leak::of(&recording), Leak::Stable);
+        assert_eq!(Leak::from_rows(&recording), Leak::Stable);
     }
 
     #[test]
@@ -156,7 +160,7 @@ mod tests {
         for row in &mut leaking {
             row.device_low = Some(Bytes::kib(1000 + 8 * row.step as u64));
         }
-        let Leak::Growing { per_step } = Leak::of(&leaking) else {
+        let Leak::Growing { per_step } = Leak::from_rows(&leaking) else {
             panic!("the leak on the device was missed");
         };
         assert!((8000..8500).contains(&per_step.get()), "{per_step}");
@@ -164,13 +168,13 @@ mod tests {
 
     #[test]
     fn few_samples_or_none_are_no_verdict() {
-        assert_eq!(Leak::of(&[]), Leak::Unknown);
+        assert_eq!(Leak::from_rows(&[]), Leak::Unknown);
         assert_eq!(
-            Leak::of(&rows(30, |step| step as u64 * 1_000_000)),
+            Leak::from_rows(&rows(30, |step| step as u64 * 1_000_000)),
             Leak::Unknown
         );
         let mut silent = rows(1000, |_| 0);
         silent.iter_mut().for_each(|row| row.live_low = None);
-        assert_eq!(Leak::of(&silent), Leak::Unknown);
+        assert_eq!(Leak::from_rows(&silent), Leak::Unknown);
     }
 }

@@ -8,6 +8,6 @@ mod tracker;
 
 pub use history::{MemoryMaxima, MemorySample};
 pub use leak::Leak;
-pub use performance::{BatchSample, BatchSizePerformance, PerformanceMonitor, PerformanceSummary};
+pub use performance::{BatchPerformance, PerformanceMonitor, PerformanceSummary};
 pub use plot::register_plot_font;
 pub use tracker::{MemoryTracker, TrackerError};

@@ -60,7 +60,7 @@ struct Line {
     amount: fn(&MemorySample) -> Option<Bytes>,
 }
 
-/// In drawing order: what matters most comes last and lies on top.
+/// In drawing order: what matters most comes last, on top.
 const LINES: [Line; 5] = [
     Line {
         name: "process",
@@ -98,8 +98,7 @@ const LINES: [Line; 5] = [
 ///
 /// [`MemoryTracker::plot`](super::MemoryTracker::plot) calls it. A program that draws with
 /// `plotters` by itself, or through criterion, in the same build calls it once before, since
-/// `plotters` is compiled here without access to the system's fonts. The font becomes
-/// `sans-serif`.
+/// `plotters` is compiled here without access to the system's fonts. The font becomes `sans-serif`.
 pub fn register_plot_font() {
     static REGISTERED: Once = Once::new();
     REGISTERED.call_once(|| {
@@ -214,7 +213,7 @@ fn draw_line(chart: &mut Chart, rows: &[MemorySample], line: &Line) -> Result<()
     Ok(())
 }
 
-/// Decimals that tell about ten labels on an axis from zero to `end` apart.
+/// Decimals that distinguish about ten labels on an axis from zero to `end`.
 fn decimals(end: f64) -> usize {
     (1.0 - end.log10().floor()).clamp(0.0, 5.0) as usize
 }

@@ -1,4 +1,3 @@
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +24,7 @@ pub enum TrackerError {
     Csv {
         /// The file that was to be written.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The picture could not be drawn or written.
@@ -49,19 +48,28 @@ const MAX_ROWS: usize = 20_000;
 const MAX_MARKS: usize = 1_000;
 
 /// The first line of the table.
-const CSV_HEADER: &str = "seconds,step,phase,process_rss_bytes,live_bytes,live_peak_bytes,\
-                          device_in_use_bytes,device_peak_bytes,device_reserved_bytes";
+const CSV_HEADER: [&str; 9] = [
+    "seconds",
+    "step",
+    "phase",
+    "process_rss_bytes",
+    "live_bytes",
+    "live_peak_bytes",
+    "device_in_use_bytes",
+    "device_peak_bytes",
+    "device_reserved_bytes",
+];
 
-/// Follows the memory of a run: table, plot, maxima and a verdict on leaks.
+/// Records the memory of a run: table, plot, maxima and whether it leaks.
 ///
 /// The history holds 20,000 rows. A longer run has neighbouring rows joined, which keeps their
 /// maxima, so its own memory is bounded and reserved from the beginning.
 ///
 /// # Exactness
 /// Amounts are those of a [`MemoryMonitor`] at the moments of the samples; between them memory
-/// may have been higher. Two of them miss nothing: the live peak with a
+/// may have been higher. Two of them are complete: the live peak with a
 /// [`CountingAllocator`](crate::memory::CountingAllocator), and on Linux the maximum of the resident
-/// memory. For the peak of a step on a device hand in a [`PeakReading`].
+/// memory. For the peak of a step on a device pass a [`PeakReading`].
 ///
 /// # Example
 /// ```
@@ -92,7 +100,7 @@ pub struct MemoryTracker {
 }
 
 impl MemoryTracker {
-    /// A tracker of what `monitor` sees. Its time starts now.
+    /// A tracker of what `monitor` reads. Its time starts now.
     pub fn new(monitor: MemoryMonitor) -> Self {
         Self {
             monitor,
@@ -110,7 +118,7 @@ impl MemoryTracker {
         Self::new(MemoryMonitor::new([device.clone()]))
     }
 
-    /// Takes a sample after `step` and returns what it saw.
+    /// Takes a sample after `step` and returns it.
     ///
     /// On a device with memory pools this executes what the calling thread had queued.
     pub fn sample(&mut self, step: usize) -> MemorySnapshot {
@@ -126,7 +134,7 @@ impl MemoryTracker {
     pub fn mark(&mut self, phase: impl Into<Arc<str>>) {
         let phase = phase.into();
         if self.marks.len() == MAX_MARKS {
-            // Too many to be told apart in a plot: every other one will do.
+            // Too many to distinguish in a plot: every other one is enough.
             let mut keeps = false;
             self.marks.retain(|_| {
                 keeps = !keeps;
@@ -152,12 +160,12 @@ impl MemoryTracker {
 
     /// Whether the run keeps more memory with every step.
     ///
-    /// The live bytes and the bytes in use on devices are judged, each by the lowest amounts of
+    /// The live bytes and the bytes in use on devices are evaluated, each by the lowest amounts of
     /// eight consecutive stretches of the run, the first quarter left out: memory that is freed
     /// within a stretch, a cache filled once and noise do not count. It takes 42 samples;
     /// sample at the same point of every step.
     pub fn leak_verdict(&self) -> Leak {
-        Leak::of(self.history())
+        Leak::from_rows(self.history())
     }
 
     /// Writes the history as a table: one line a row, amounts in bytes, time in seconds, an empty
@@ -168,10 +176,12 @@ impl MemoryTracker {
     pub fn write_csv(&self, path: impl AsRef<Path>) -> Result<(), TrackerError> {
         let path = path.as_ref();
         let write = |out: &mut dyn io::Write| {
-            writeln!(out, "{CSV_HEADER}")?;
-            self.history()
-                .iter()
-                .try_for_each(|row| writeln!(out, "{}", csv_line(row)))
+            let mut table = csv::Writer::from_writer(out);
+            table.write_record(CSV_HEADER)?;
+            for row in self.history() {
+                table.write_record(csv_fields(row))?;
+            }
+            table.flush()
         };
         files::write(path, write).map_err(|source| TrackerError::Csv {
             path: path.into(),
@@ -223,31 +233,20 @@ impl MemoryTracker {
     }
 }
 
-fn csv_line(row: &MemorySample) -> String {
-    let phase = csv_field(row.phase.as_deref().unwrap_or_default());
-    let mut line = format!("{:.3},{},{phase}", row.seconds, row.step);
-    for amount in [
-        row.process_rss,
-        row.live,
-        row.live_peak,
-        row.device_in_use,
-        row.device_peak,
-        row.device_reserved,
-    ] {
-        line.push(',');
-        if let Some(amount) = amount {
-            let _ = write!(line, "{}", amount.get());
-        }
-    }
-    line
-}
-
-/// Quotes a text that would break the table.
-fn csv_field(text: &str) -> String {
-    match text.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", text.replace('"', "\"\"")),
-        false => text.into(),
-    }
+/// The fields of a row, in the order of [`CSV_HEADER`].
+fn csv_fields(row: &MemorySample) -> [String; CSV_HEADER.len()] {
+    let bytes = |amount: Option<Bytes>| amount.map_or_else(String::new, |a| a.get().to_string());
+    [
+        format!("{:.3}", row.seconds),
+        row.step.to_string(),
+        row.phase.as_deref().unwrap_or_default().into(),
+        bytes(row.process_rss),
+        bytes(row.live),
+        bytes(row.live_peak),
+        bytes(row.device_in_use),
+        bytes(row.device_peak),
+        bytes(row.device_reserved),
+    ]
 }
 
 #[cfg(test)]

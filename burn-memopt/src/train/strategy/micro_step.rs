@@ -3,7 +3,7 @@ use burn::train::{LearnerModel, TrainOutput, TrainStep};
 use crate::precision::Autocast;
 use crate::train::MicroLoss;
 
-/// A model that says how to compute the loss of one micro-batch, so that a
+/// A model that computes the loss of one micro-batch, so that a
 /// [`MicroBatchStrategy`](super::MicroBatchStrategy) can scale it before its
 /// backward pass and accumulate after.
 ///
@@ -61,12 +61,10 @@ use crate::train::MicroLoss;
 /// }
 /// ```
 pub trait MicroStep: LearnerModel + TrainStep {
-    /// Runs the model on `batch` and computes its loss, with what the metrics
-    /// are to see.
+    /// Runs the model on `batch` and computes its loss, with what the metrics are to see.
     ///
-    /// Run the model through `autocast`, which shows it in the precision of the
-    /// run; losses are computed from its f32 outputs. The loss is not scaled
-    /// and no backward pass is run here.
+    /// Run the model through `autocast`, which shows it in the precision of the run; losses are
+    /// computed from its f32 outputs. The loss is not scaled and no backward pass is run here.
     fn micro_step(
         &self,
         batch: <Self as TrainStep>::Input,
@@ -113,7 +111,7 @@ mod tests {
     }
 
     impl MicroStep for Net {
-        /// The sum of a loss over as many items as `weight` says.
+        /// The sum of a loss over `weight` items.
         fn micro_step(&self, weight: f64, _: &Autocast) -> (MicroLoss, ()) {
             let loss = self.weight.val().mul_scalar(weight);
             (MicroLoss::sum(loss, weight), ())

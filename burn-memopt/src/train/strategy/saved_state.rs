@@ -13,17 +13,17 @@ use crate::train::TrainState;
 /// own, which may be one epoch behind.
 const KEPT_EPOCHS: usize = 2;
 
-/// What a strategy and its checkpointers tell each other.
+/// What a strategy and its checkpointers exchange.
 #[derive(Debug, Default)]
 struct Exchange {
     /// The states at the end of the last epochs.
     ended: BTreeMap<usize, TrainState>,
-    /// The state of the epoch the run goes on from.
+    /// The state of the epoch from which the run is resumed.
     restored: Option<(usize, TrainState)>,
     has_checkpointer: bool,
 }
 
-/// The strategy's end of the exchange.
+/// What a strategy shares with its checkpointers.
 #[derive(Debug, Clone, Default)]
 pub(super) struct SavedState(Arc<Mutex<Exchange>>);
 
@@ -45,7 +45,7 @@ impl SavedState {
         self.exchange().has_checkpointer
     }
 
-    /// Lays down the state at the end of `epoch` for the checkpointer.
+    /// Leaves the state at the end of `epoch` to the checkpointer.
     pub(super) fn end_epoch(&self, epoch: usize, state: TrainState) {
         let mut exchange = self.exchange();
         exchange.ended.insert(epoch, state);
@@ -54,7 +54,7 @@ impl SavedState {
         }
     }
 
-    /// Takes the state that was read for a run that goes on after `epoch`.
+    /// Takes the state that was read for a run that is resumed after `epoch`.
     pub(super) fn take_restored(&self, epoch: usize) -> Option<TrainState> {
         let restored = self.exchange().restored.take();
         restored
@@ -64,12 +64,11 @@ impl SavedState {
 }
 
 /// Saves the record of a learning-rate schedule as burn's own checkpointer does
-/// (`scheduler-N.bpk`), and beside it the state of the training step, with the
+/// (`scheduler-N.bpk`), and next to it the state of the trainer, with the
 /// loss scale, as `step-N.json`.
 ///
-/// burn-train has no checkpointer for a strategy's own state. This one rides
-/// along with the scheduler's, so that the state is saved, deleted and restored
-/// at exactly the epochs the model is. Made by
+/// burn-train has no checkpointer for a strategy's own state. This one wraps that of the scheduler,
+/// so that the state is saved, deleted and restored at exactly the epochs the model is. Made by
 /// [`MicroBatchStrategy::checkpointer`](super::MicroBatchStrategy::checkpointer).
 pub struct StateCheckpointer {
     scheduler: FileCheckpointer,

@@ -19,10 +19,10 @@ fn the_table_has_a_line_for_every_sample_and_names_its_phase() {
 
     let table = fs::read_to_string(&path).unwrap();
     let lines: Vec<&str> = table.lines().collect();
-    assert_eq!(lines[0], CSV_HEADER);
+    assert_eq!(lines[0], CSV_HEADER.join(","));
     assert_eq!(lines.len(), 3);
     let first: Vec<&str> = lines[1].split(',').collect();
-    assert_eq!(first.len(), CSV_HEADER.split(',').count());
+    assert_eq!(first.len(), CSV_HEADER.len());
     assert_eq!((first[1], first[2]), ("0", ""));
     assert!(
         first[3].parse::<u64>().unwrap() > 1 << 20,
@@ -44,7 +44,7 @@ fn an_unknown_amount_is_an_empty_field() {
         live: Some(Bytes::new(42)),
         ..MemorySample::default()
     };
-    assert_eq!(csv_line(&row), "1.500,7,,,42,,,,");
+    assert_eq!(csv_fields(&row).join(","), "1.500,7,,,42,,,,");
 }
 
 #[test]
@@ -123,5 +123,5 @@ fn a_tracker_without_samples_writes_an_empty_table_and_an_empty_picture() {
     tracker.write_csv(folder.path().join("memory.csv")).unwrap();
     tracker.plot(folder.path().join("memory.png")).unwrap();
     let table = fs::read_to_string(folder.path().join("memory.csv")).unwrap();
-    assert_eq!(table.trim_end(), CSV_HEADER);
+    assert_eq!(table.trim_end(), CSV_HEADER.join(","));
 }

@@ -39,9 +39,9 @@
 //! ```
 
 mod macros;
-mod nn;
+
 #[doc(hidden)]
-pub mod private;
+pub use macros::private;
 
 use burn::tensor::{DispatchTensor, FloatDType, Tensor, kind::Basic};
 use burn_backend::TensorMetadata;
