@@ -10,7 +10,7 @@ use burn::tensor::Device;
 use burn_memopt::memory::{CountingAllocator, PeakBytes, register_plot_font};
 use burn_memopt_benches::{Case, groups};
 use criterion::{
-    BatchSize, Criterion,
+    BatchSize, Criterion, SamplingMode,
     measurement::{Measurement, WallTime},
 };
 
@@ -32,6 +32,8 @@ fn criterion<M: Measurement + 'static>(measurement: M) -> Criterion<M> {
 /// Measures the variants of a technique in a group that is named after it and `quantity`.
 fn bench<M: Measurement + 'static>(criterion: &mut Criterion<M>, technique: Case, quantity: &str) {
     let mut group = criterion.benchmark_group(format!("{} {quantity}", technique.name));
+    // As many iterations a sample as fit, and one where a step is long.
+    group.sampling_mode(SamplingMode::Flat);
     let shown = technique.visit(&Device::flex(), &mut |variant, step| {
         // A peak is that of one iteration, and so is the time.
         group.bench_function(variant, |bencher| {

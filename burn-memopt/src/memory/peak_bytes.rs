@@ -8,7 +8,8 @@ use super::{Bytes, PeakMeter, PeakMethod};
 ///
 /// A benchmark gives the highest live bytes of one iteration above those live before it, with all that
 /// criterion has: samples, groups, `--save-baseline` and `--baseline`. What the iteration returns counts
-/// as live, so a training step that returns its gradients includes them.
+/// as live, so a training step that returns its gradients includes them. Criterion prints `time:` before
+/// any measurement, and here a number of bytes behind it.
 ///
 /// A peak does not add up over iterations, so each one must be measured alone. Use
 /// `iter_batched` with `BatchSize::PerIteration`, as in the example. `iter` measures many iterations at
