@@ -68,7 +68,7 @@ impl fmt::Display for Finding {
 /// If a file or the workspace's manifest cannot be read.
 pub fn run(root: &Path) -> Result<ExitCode> {
     let mut findings = check_files(root)?;
-    findings.extend(promises::check_list(root, &promises::UNSAFE));
+    findings.extend(promises::check_list(root, promises::UNSAFE));
     findings.extend(arrows::check(root)?);
     for finding in &findings {
         eprintln!("{finding}");
@@ -138,7 +138,7 @@ fn read(path: &Path) -> Result<String> {
 fn check_rust(name: &str, text: &str) -> Vec<Finding> {
     let mut findings: Vec<_> = ignored_examples(name, text).collect();
     let source = RustSource::new(text);
-    findings.extend(promises::check_unsafe(name, &source, &promises::UNSAFE));
+    findings.extend(promises::check_unsafe(name, &source, promises::UNSAFE));
     findings.extend(promises::check_pure(name, text, &source));
     if name
         .split('/')
