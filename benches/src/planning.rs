@@ -9,10 +9,9 @@ use burn_memopt::{
     grad_checkpoint::Policy,
     memory::{
         Bytes, PeakMeter,
-        estimate::{BlockFit, CalibrateError, ModelBytes, Workload, calibrate, peak_of_step},
+        estimate::{CalibrateError, ModelBytes, Workload, peak_of_step},
         on_host,
     },
-    precision::Precision,
 };
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{UNet, UNetConfig};
@@ -66,31 +65,18 @@ impl Work {
     /// Plain and recomputed as much as needed, calibrated on smaller images.
     fn techniques(&self) -> Result<Vec<Technique>, CalibrateError> {
         let workloads = self.workload().calibration(SIDES[0], SIDES[1]);
-        let fit = |policy: Policy| {
+        let step = |policy: Policy, workload| {
             let unet = self.unet.clone().with_grad_checkpoint(policy);
-            calibrate(&self.device, &workloads, |workload| {
-                let (unet, images) = (unet.clone(), self.crop(workload));
-                move |meter: &PeakMeter| {
-                    let loss = unet.forward(images.clone()).mean();
-                    meter.sample();
-                    drop(GradientsParams::from_grads(loss.backward(), &unet));
-                    Ok(())
-                }
-            })
+            let images = self.crop(workload);
+            move |meter: &PeakMeter| {
+                let loss = unet.forward(images.clone()).mean();
+                meter.sample();
+                drop(GradientsParams::from_grads(loss.backward(), &unet));
+                Ok(())
+            }
         };
-        let plain = fit(Policy::None)?;
-        let every_block = fit(Policy::EveryBlock)?;
-        let mut profiles = Vec::new();
-        for &workload in &workloads {
-            profiles.push((workload, self.unet.profile(self.crop(workload))?));
-        }
-        let every_block = workloads
-            .into_iter()
-            .map(|workload| (workload, every_block.at(workload)));
-        Ok(vec![
-            Technique::whole(Precision::F32, Policy::None, plain),
-            Technique::cut(Precision::F32, BlockFit::new(&profiles), every_block),
-        ])
+        let profile = |workload| self.unet.profile(self.crop(workload));
+        Technique::calibrate_chain(&self.device, &workloads, step, profile)
     }
 
     fn plan(&self, budget: Bytes) -> Result<Verified, BoxError> {

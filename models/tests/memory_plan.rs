@@ -12,11 +12,8 @@ use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::accumulate::WeightedAccumulator;
 use burn_memopt::budget::{Request, StepSettings, Technique, Verified, VerifyError, verify};
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
-use burn_memopt::memory::estimate::{
-    BlockFit, ModelBytes, OptimizerKind, Workload, calibrate, peak_of_step,
-};
+use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind, Workload, peak_of_step};
 use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter, live, on_host};
-use burn_memopt::precision::Precision;
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
 use rstest::rstest;
@@ -71,28 +68,16 @@ impl Work {
 
     fn techniques(&self) -> Vec<Technique> {
         let workloads = self.workload().calibration(16, 8);
-        let fit = |policy| {
+        let step = |policy: Policy, workload| {
             let unet = self.unet.clone().with_grad_checkpoint(policy);
-            let prepare = |workload| {
-                let (unet, images) = (unet.clone(), self.crop(workload));
-                move |meter: &PeakMeter| {
-                    drop(gradients(&unet, images.clone(), meter));
-                    Ok(())
-                }
-            };
-            calibrate(&self.device, &workloads, prepare).unwrap()
+            let images = self.crop(workload);
+            move |meter: &PeakMeter| {
+                drop(gradients(&unet, images.clone(), meter));
+                Ok(())
+            }
         };
-        let (plain, every_block) = (fit(Policy::None), fit(Policy::EveryBlock));
-        let profile = |&workload| (workload, self.unet.profile(self.crop(workload)).unwrap());
-        let profiles: Vec<_> = workloads.iter().map(profile).collect();
-        let blocks = BlockFit::new(&profiles);
-        let every_block = workloads
-            .into_iter()
-            .map(|workload| (workload, every_block.at(workload)));
-        vec![
-            Technique::whole(Precision::F32, Policy::None, plain),
-            Technique::cut(Precision::F32, blocks, every_block),
-        ]
+        let profile = |workload| self.unet.profile(self.crop(workload));
+        Technique::calibrate_chain(&self.device, &workloads, step, profile).unwrap()
     }
 
     fn step(&self, unet: &UNet, micro_batch_size: usize, meter: &PeakMeter) -> GradientsParams {

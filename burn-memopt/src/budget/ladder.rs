@@ -69,9 +69,9 @@ impl<S> Ladder<S> {
         }
     }
 
-    /// The settings with the lowest peak.
+    /// The settings with the lowest peak; of several, the last.
     pub fn lowest(&self) -> (&S, Bytes) {
-        let lowest = self.rungs.iter().min_by_key(|(_, peak)| *peak);
+        let lowest = self.rungs.iter().rev().min_by_key(|(_, peak)| *peak);
         let (settings, peak) = lowest.expect("invariant: a ladder is not empty");
         (settings, *peak)
     }

@@ -55,15 +55,19 @@
 //! ```
 
 mod ladder;
+mod request;
 mod retry;
 mod step;
+mod technique;
 mod verify;
 
 use crate::memory::Bytes;
 
 pub use ladder::{BudgetError, Choice, Ladder, Reason};
+pub use request::{Request, TileSize};
 pub use retry::{AttemptError, catch_out_of_memory, retry};
-pub use step::{Request, StepSetting, StepSettings, Technique, TileSize, choose};
+pub use step::{StepSetting, StepSettings, choose};
+pub use technique::Technique;
 pub use verify::{Round, Verified, VerifyError, verify};
 
 /// Share of the free memory of a device that a run may use unless it is told otherwise.

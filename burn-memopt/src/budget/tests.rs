@@ -2,7 +2,6 @@ use std::convert::Infallible;
 
 use proptest::prelude::*;
 
-use super::step::*;
 use super::*;
 use crate::grad_checkpoint::{BlockCost, Policy};
 use crate::memory::Bytes;

@@ -6,7 +6,9 @@ use std::error::Error;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::{Request, StepSetting, StepSettings, Technique, choose};
+use super::request::Request;
+use super::step::{StepSetting, StepSettings, choose};
+use super::technique::Technique;
 use super::{BudgetError, Choice, TOLERANCE, budget_for, usable};
 use crate::memory::Bytes;
 
@@ -81,137 +83,89 @@ pub enum VerifyError<E: Error + 'static> {
 /// If there is no technique.
 pub fn verify<E: Error + 'static>(
     request: &Request,
-    techniques: Vec<Technique>,
-    run: impl FnMut(&StepSettings) -> Result<Bytes, E>,
+    mut techniques: Vec<Technique>,
+    mut run: impl FnMut(&StepSettings) -> Result<Bytes, E>,
 ) -> Result<Verified, VerifyError<E>> {
     let target = usable(request.budget);
-    let mut search = Search {
-        request: Request {
-            budget: target,
-            ..request.clone()
-        },
-        techniques,
-        run,
-        rounds: Vec::new(),
+    // Raised to the least that is needed where nothing fits.
+    let mut within = Request {
+        budget: target,
+        ..request.clone()
     };
-    let mut tried = None;
-    while search.has_rounds() {
-        match search.settle() {
-            Ok(found) if found.measured_peak <= target => return Ok(found),
-            Ok(found) => {
-                tried = Some(found.measured_peak.max(found.choice.predicted_peak));
-                break;
+    let mut rounds: Vec<Round> = Vec::new();
+    let mut fitting: Vec<Verified> = Vec::new();
+    while rounds.len() < MAX_ROUNDS {
+        let choice = match choose(&within, &techniques) {
+            Ok(choice) => choice,
+            // What fitted when it ran will do, whatever a correction says of it.
+            Err(_) if !fitting.is_empty() => break,
+            Err(error) if error.least > request.trial_limit => {
+                return Err(too_small(request, error.least));
             }
-            Err(VerifyError::Budget(error)) => {
-                tried = Some(error.least);
-                if error.least > request.trial_limit {
-                    break;
-                }
-                search.request.budget = error.least;
+            Err(error) => {
+                within.budget = error.least;
+                continue;
             }
-            Err(error) => return Err(error),
-        }
-    }
-    Err(match tried {
-        Some(least) => VerifyError::Budget(BudgetError {
-            budget: request.budget,
-            least: budget_for(least),
-            with: None,
-        }),
-        None => search.unsettled(request.budget),
-    })
-}
-
-/// A search for settings that hold, with what it has learned.
-struct Search<R> {
-    request: Request,
-    techniques: Vec<Technique>,
-    run: R,
-    rounds: Vec<Round>,
-}
-
-impl<E: Error + 'static, R: FnMut(&StepSettings) -> Result<Bytes, E>> Search<R> {
-    fn has_rounds(&self) -> bool {
-        self.rounds.len() < MAX_ROUNDS
-    }
-
-    fn unsettled(&self, budget: Bytes) -> VerifyError<E> {
-        let last = self.rounds.last();
-        VerifyError::Unsettled {
-            budget,
-            last: last.map_or(Bytes::ZERO, |round| round.measured),
-        }
-    }
-
-    /// Runs choices within the budget of the request until one holds.
-    fn settle(&mut self) -> Result<Verified, VerifyError<E>> {
-        // The choices that fitted when they ran, with their measured peaks.
-        let mut fitting: Vec<(Choice<StepSettings, StepSetting>, Bytes)> = Vec::new();
-        while self.has_rounds() {
-            let choice = match choose(&self.request, &self.techniques) {
-                Ok(choice) => choice,
-                // What fitted when it ran will do, whatever a correction says of it.
-                Err(_) if !fitting.is_empty() => break,
-                Err(error) => return Err(error.into()),
-            };
-            let settings = &choice.settings;
-            if fitting
-                .iter()
-                .any(|(earlier, _)| earlier.settings.runs_as(settings))
-            {
-                break;
-            }
-            let Round {
-                predicted,
-                measured,
-            } = self.run(&choice)?;
-            if measured <= self.request.budget {
-                fitting.push((choice, measured));
-                if is_near(measured, predicted) {
-                    break;
-                }
-            }
-        }
-        let cheapest = fitting.into_iter().min_by(|(one, _), (other, _)| {
-            one.settings.compare_cost(&other.settings, &self.request)
-        });
-        let Some((mut choice, measured_peak)) = cheapest else {
-            return Err(self.unsettled(self.request.budget));
         };
-        if !is_near(measured_peak, choice.predicted_peak) {
-            choice.predicted_peak = measured_peak;
-        }
-        Ok(Verified {
-            choice,
-            measured_peak,
-            rounds: self.rounds.clone(),
-        })
-    }
-
-    /// Runs a choice, and corrects the predictions of its technique where this one was wrong.
-    fn run(&mut self, choice: &Choice<StepSettings, StepSetting>) -> Result<Round, VerifyError<E>> {
         let settings = &choice.settings;
-        let step = (self.run)(settings).map_err(|source| VerifyError::Run {
-            settings: in_short(choice),
+        let ran_before = |found: &Verified| found.choice.settings.runs_as(settings);
+        if fitting.iter().any(ran_before) {
+            break;
+        }
+        let step = run(settings).map_err(|source| VerifyError::Run {
+            settings: in_short(&choice),
             source,
         })?;
-        let request = &self.request;
-        let round = Round {
-            predicted: choice.predicted_peak,
-            measured: request.resident + step,
-        };
-        self.rounds.push(round);
-        if round.measured > request.budget || !is_near(round.measured, round.predicted) {
-            // The technique predicts a pass, without what is live around it.
-            let predicted = choice.predicted_peak - request.held(settings.accumulation_steps);
-            let measured = step - request.waiting(settings.accumulation_steps);
-            if predicted > Bytes::ZERO && measured > Bytes::ZERO {
-                self.techniques[settings.technique].correction *=
-                    measured.get() as f64 / predicted.get() as f64;
+        let (predicted, measured) = (choice.predicted_peak, request.resident + step);
+        rounds.push(Round {
+            predicted,
+            measured,
+        });
+        let (fits, holds) = (measured <= within.budget, is_near(measured, predicted));
+        if !fits || !holds {
+            techniques[settings.technique].correct(
+                predicted - request.held(settings.accumulation_steps),
+                step - request.waiting(settings.accumulation_steps),
+            );
+        }
+        if fits {
+            fitting.push(Verified {
+                choice,
+                measured_peak: measured,
+                rounds: Vec::new(),
+            });
+            if holds {
+                break;
             }
         }
-        Ok(round)
     }
+    let cheapest = fitting.into_iter().min_by(|one, other| {
+        let (one, other) = (&one.choice.settings, &other.choice.settings);
+        one.compare_cost(other, request)
+    });
+    let Some(mut found) = cheapest else {
+        return Err(VerifyError::Unsettled {
+            budget: request.budget,
+            last: rounds.last().map_or(Bytes::ZERO, |round| round.measured),
+        });
+    };
+    let predicted = &mut found.choice.predicted_peak;
+    if !is_near(found.measured_peak, *predicted) {
+        *predicted = found.measured_peak;
+    }
+    if found.measured_peak > target {
+        return Err(too_small(request, found.measured_peak.max(*predicted)));
+    }
+    found.rounds = rounds;
+    Ok(found)
+}
+
+fn too_small<E: Error + 'static>(request: &Request, least: Bytes) -> VerifyError<E> {
+    VerifyError::Budget(BudgetError {
+        budget: request.budget,
+        least: budget_for(least),
+        with: None,
+    })
 }
 
 fn is_near(measured: Bytes, predicted: Bytes) -> bool {

@@ -44,9 +44,6 @@ struct Measured {
 
 impl<'a> Room<'a> {
     /// Measures what windows of a model cost, as many as run at once.
-    ///
-    /// # Errors
-    /// If the budget is no amount.
     pub fn measure(settings: &InferSettings, model: &'a Trained, device: &Device) -> Result<Self> {
         let budget = settings.budget()?;
         let mut room = Self {
@@ -74,9 +71,6 @@ impl<'a> Room<'a> {
 
     /// The largest window for an image of `size`, height and width, of which the model gets at least
     /// `least` pixels a side.
-    ///
-    /// # Errors
-    /// If there is no room for any.
     pub fn window(&mut self, size: [usize; 2], least: usize) -> Result<[usize; 2]> {
         let least = size.map(|side| side.min(SMALLEST).max(least));
         let most = [0, 1].map(|axis: usize| size[axis].min(LARGEST).max(least[axis]));
@@ -98,9 +92,6 @@ impl<'a> Room<'a> {
     }
 
     /// Refuses windows that the budget has no room for.
-    ///
-    /// # Errors
-    /// If there is a budget, and they are too large.
     pub fn check(&self, size: [usize; 2], window: [usize; 2]) -> Result<()> {
         match (self.budget, self.cost(size), self.usable()) {
             (Some(_), Some(cost), Some(usable)) if cost.bytes(window) > usable => {

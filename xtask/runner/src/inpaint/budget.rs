@@ -31,9 +31,6 @@ pub struct Budget {
 impl Budget {
     /// The budget of a run on `device`; `None` if a preset stands for it, or if no flag gives it and
     /// the device does not tell what is free.
-    ///
-    /// # Errors
-    /// [`UsageError`] if the flag is no amount of memory.
     pub fn of(args: &InpaintArgs, device: &Device) -> Result<Option<Self>> {
         let given = args.budget.as_deref().map(str::parse::<Bytes>).transpose();
         let given = given.map_err(|why| UsageError(format!("--budget: {why}")))?;
@@ -51,9 +48,6 @@ impl Budget {
     }
 
     /// The settings of one video that keep it.
-    ///
-    /// # Errors
-    /// [`UsageError`] if none do, with the least that would.
     pub fn choose(
         &self,
         args: &InpaintArgs,

@@ -37,9 +37,6 @@ struct Row {
 }
 
 /// Estimates and measures an optimizer step of every model, and prints the table.
-///
-/// # Errors
-/// If the device cannot be opened or measured, or a step fails.
 pub(super) fn run(flags: &EstimatesFlags) -> Result<()> {
     let choice = flags.device.unwrap_or_default();
     let device = crate::device::open(choice)?.autodiff();

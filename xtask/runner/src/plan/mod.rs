@@ -32,10 +32,6 @@ const LEAST_TILE: usize = 4;
 type Error = VerifyError<CalibrateError>;
 
 /// Finds settings, runs them for two steps, and prints them with their reasons.
-///
-/// # Errors
-/// If a flag is wrong, no settings stay within the budget, the memory of the device cannot be
-/// measured, or a step fails.
 pub fn run(args: &PlanArgs) -> Result<()> {
     match &args.model {
         PlanModel::Decode(flags) => {

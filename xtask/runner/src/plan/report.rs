@@ -70,9 +70,6 @@ impl Report {
 
     /// Adds the command that realises the plan: `network` are the flags of the network that were
     /// given, `size` the images' as they are computed, `policy` what a run is to recompute.
-    ///
-    /// # Errors
-    /// If the flags cannot be written.
     pub(super) fn with_command(
         mut self,
         network: &impl Serialize,

@@ -34,9 +34,6 @@ pub struct Plan<M> {
 
 impl<M: ModelSettings> Plan<M> {
     /// Resolves the settings of a run from `flags` and what they name.
-    ///
-    /// # Errors
-    /// If a setting is wrong or the run to resume cannot be.
     pub fn new<F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<Self> {
         let Some(dir) = &flags.run.resume else {
             let settings = Settings::<M>::resolve(flags, None)?;
@@ -59,9 +56,6 @@ impl<M: ModelSettings> Plan<M> {
     }
 
     /// The artifact folder: the resumed run's, unchanged, or a new one.
-    ///
-    /// # Errors
-    /// If a new folder holds something already or cannot be written.
     pub fn run_dir(&self) -> Result<RunDir> {
         match &self.resumed {
             Some((run, _)) => Ok(run.clone()),
@@ -71,9 +65,6 @@ impl<M: ModelSettings> Plan<M> {
 
     /// Prints every setting and the expected memory on stdout, as a table or as one
     /// JSON object.
-    ///
-    /// # Errors
-    /// If the settings cannot be written as JSON.
     pub fn print(&self, expected: &Estimate, as_json: bool) -> Result<()> {
         let resumed_step = self.resumed.as_ref().map(|(_, state)| state.step);
         if as_json {
@@ -121,9 +112,6 @@ impl Estimate {
     ///
     /// The step is measured when the optimizer has its state. Of many micro-batches two
     /// are run: a third adds nothing.
-    ///
-    /// # Errors
-    /// If a batch cannot be loaded or the step fails.
     pub fn measure<J: Job>(
         job: &J,
         run: &RunSettings,

@@ -8,7 +8,7 @@ use burn_memopt::chunked::BoxError;
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::memory::PeakMeter;
-use burn_memopt::memory::estimate::{BlockFit, CalibrateError, PeakFit, Workload, calibrate};
+use burn_memopt::memory::estimate::{CalibrateError, PeakFit, Workload, calibrate};
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, StepOutcome};
 use burn_memopt_models::GradCheckpoint;
@@ -29,9 +29,6 @@ pub(crate) trait Rehearsal:
     Job<Network: GradCheckpoint, Trainer = MicroBatchTrainer>
 {
     /// The network for images of a size, uncut.
-    ///
-    /// # Errors
-    /// If it is too deep for them, or its weights cannot be read.
     fn whole_network(&self, size: [usize; 2], device: &Device) -> Result<Self::Network>;
     /// How many pixels become one at the bottom of the network, along a side.
     fn side_multiple(&self) -> usize;
@@ -107,39 +104,34 @@ impl<J: Rehearsal> Stage<J> {
     }
 
     /// The ways to train in a precision, calibrated on less than `workload`.
-    ///
-    /// # Errors
-    /// If a step fails or the memory cannot be measured.
     pub(crate) fn ways_to_train(
         &self,
         precision: Precision,
         workload: Workload,
     ) -> Result<Vec<Technique>, CalibrateError> {
-        let plain = self.fit_training(precision, Policy::None, workload)?;
-        let every_block = self.fit_training(precision, Policy::EveryBlock, workload)?;
-        let plain = Technique::whole(precision, Policy::None, plain);
         if precision != Precision::F32 {
             // Blocks are profiled in f32; in half precision all are recomputed or none.
-            let every_block = Technique::whole(precision, Policy::EveryBlock, every_block);
-            return Ok(vec![plain, every_block]);
+            let whole = |policy| {
+                let fit = self.fit_training(precision, policy, workload)?;
+                Ok(Technique::whole(precision, policy, fit))
+            };
+            return [Policy::None, Policy::EveryBlock]
+                .into_iter()
+                .map(whole)
+                .collect();
         }
-        let workloads = self.smaller(workload);
-        let mut profiles = Vec::new();
-        for &workload in &workloads {
+        let step = |policy: Policy, workload| {
+            let network = self.network.clone().with_grad_checkpoint(policy);
+            self.training(network, precision, workload, 1)
+        };
+        let profile = |workload| {
             let sample = J::input(self.job.made_up(workload, &self.device));
-            profiles.push((workload, self.network.profile(sample)?));
-        }
-        let every_block = workloads
-            .into_iter()
-            .map(|workload| (workload, every_block.at(workload)));
-        let cut = Technique::cut(precision, BlockFit::new(&profiles), every_block);
-        Ok(vec![plain, cut])
+            self.network.profile(sample)
+        };
+        Technique::calibrate_chain(&self.device, &self.smaller(workload), step, profile)
     }
 
     /// The peaks of training, fitted on less than `workload`.
-    ///
-    /// # Errors
-    /// As [`ways_to_train`](Self::ways_to_train).
     pub(crate) fn fit_training(
         &self,
         precision: Precision,
@@ -153,9 +145,6 @@ impl<J: Rehearsal> Stage<J> {
     }
 
     /// The way to infer in a precision, calibrated on less than `workload`.
-    ///
-    /// # Errors
-    /// As [`ways_to_train`](Self::ways_to_train).
     pub(crate) fn way_to_infer(
         &self,
         precision: Precision,
