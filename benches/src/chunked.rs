@@ -57,7 +57,7 @@ pub(crate) fn flat<const SIDE: usize>(bench: &mut Bench) -> Result<(), BoxError>
     let small = folder.path().join("small.npy");
     write_image(&small, WINDOW)?;
     run(&small)?;
-    let num_windows = windows.grid(side, side).num_windows();
+    let num_windows = windows.num_windows([side; 2]);
     let runs = Runs {
         rounds: 1,
         ..Runs::on(device, &["chunked"], num_windows)
@@ -120,7 +120,7 @@ impl CopiedImage {
 
     /// Windows of it.
     pub fn num_windows(&self) -> usize {
-        windows().grid(COPIED, COPIED).num_windows()
+        windows().num_windows([COPIED; 2])
     }
 
     /// Copies it in one piece.
@@ -190,8 +190,8 @@ pub(crate) fn exact_tiles(bench: &mut Bench) -> Result<(), BoxError> {
     let windows = SlidingWindow::new([tile; 2]);
     let reach = Reach::measure([1, 96, 96], 4, &device, |x| unet.forward(x));
     let tiles = ExactTiles::new([tile; 2], &reach);
-    let report = ExactReport::measure(&tiles, &unet, image.clone(), |unet, tile| {
-        unet.forward_tile(tile)
+    let report = ExactReport::measure(&tiles, &unet, image.clone(), |unet, tiles| {
+        unet.forward_tiles(tiles)
     });
     let runs = Runs {
         exact: Some(report.is_exact()),
@@ -201,7 +201,10 @@ pub(crate) fn exact_tiles(bench: &mut Bench) -> Result<(), BoxError> {
         let image = image.clone();
         let result = match variant {
             0 => unet.forward(image),
-            1 => tiles.infer_placed(image, |tile| unet.forward_tile(tile)),
+            1 => {
+                let [result] = tiles.infer_many(image, |tiles| [unet.forward_tiles(tiles)]);
+                result
+            }
             _ => windows.infer(image, |window| unet.forward(window)),
         };
         black_box(result.into_data());

@@ -1,10 +1,8 @@
-//! Which frames of a video are worked on together, so that memory does not grow with its length;
-//! index arithmetic only.
+//! Pure. Which frames of a video are worked on together, so that memory does not grow with its length.
 //!
 //! | piece | for |
 //! |---|---|
 //! | [`sub_videos`] | stages that look a few frames ahead and back: what is read, and the valid centre |
-//! | [`linked_clips`] | stages that work on pairs of frames: clips that share one |
 //! | [`FrameWindows`] | stages that look at neighbours and at strided references of the whole video |
 //!
 //! Each stage of a pipeline has a length of its own.
@@ -34,24 +32,6 @@ pub fn sub_videos(num_frames: usize, length: usize, halo: usize) -> Vec<Tile> {
         "a sub-video must have frames, got a length of 0"
     );
     tiles(num_frames, length, halo, 1)
-}
-
-/// Cuts `num_frames` frames into clips of `length` new frames each; every clip but the first starts
-/// with the last frame of the one before, so that no pair of neighbours is lost.
-///
-/// # Panics
-/// If `num_frames` or `length` is zero.
-///
-/// # Example
-/// ```
-/// assert_eq!(burn_memopt::clip::linked_clips(10, 4), [0..4, 3..8, 7..10]);
-/// ```
-pub fn linked_clips(num_frames: usize, length: usize) -> Vec<Range<usize>> {
-    let clip = |part: Tile| part.keep.start.saturating_sub(1)..part.keep.end;
-    sub_videos(num_frames, length, 0)
-        .into_iter()
-        .map(clip)
-        .collect()
 }
 
 /// Picks, for centres spread over a video, the frames around each and references further away.
@@ -155,14 +135,6 @@ mod tests {
                 prop_assert!(window.references.len() <= bound / ref_stride + 1);
             }
             prop_assert_eq!(end, num_frames);
-        }
-
-        #[test]
-        fn clips_hold_every_pair_once(num_frames in 1_usize..100, length in 1_usize..30) {
-            let clips = linked_clips(num_frames, length);
-            let pairs: Vec<_> = clips.iter().flat_map(|clip| clip.clone().zip(clip.start + 1..clip.end)).collect();
-            let wanted: Vec<_> = (0..num_frames).zip(1..num_frames).collect();
-            prop_assert_eq!(pairs, wanted);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ops::{ControlFlow, Range};
 
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_memopt::batch::Failure;
+use burn_memopt::batch::{BatchError, BatchRunner, BatchSizeConfig, Failure};
 use burn_memopt::chunked::{
     Blend, BoxError, ChunkedError, ImageSource, Padding, Progress, RowSink, SlidingWindow,
     TensorSink, WindowPlace, Windows,
@@ -158,7 +158,7 @@ fn an_interrupted_run_is_taken_up_where_it_stopped() {
             model(windows)
         };
         windows.stream(&x, [&mut file], go_on, counted).unwrap();
-        let all = 2 * windows.grid(41, 23).num_windows();
+        let all = 2 * windows.num_windows([41, 23]);
         assert!(
             before < 16 || runs < all,
             "{runs} of {all} after {before} rows"
@@ -246,6 +246,79 @@ fn a_model_that_fails_says_where_and_keeps_what_was_finished() {
     assert_eq!(file.done, 32);
 }
 
+/// Batches of up to 16 windows, from 8 on.
+fn runner() -> BatchRunner {
+    BatchRunner::new(BatchSizeConfig {
+        ceiling: 16,
+        grow_after: 2,
+        ..BatchSizeConfig::default()
+    })
+}
+
+#[test]
+fn windows_of_a_batch_that_does_not_fit_run_again_in_smaller_ones() {
+    let x = random([2, 1, 41, 90]);
+    let windows = SlidingWindow::new([16, 10]).with_blend(Blend::GAUSSIAN);
+    let whole = values(windows.infer(x.clone(), Tensor::sin));
+    let mut runner = runner();
+    let mut sink = TensorSink::new();
+    let (mut progress, mut largest) = (Vec::new(), 0);
+    let note = |at: Progress| {
+        progress.push(at.done);
+        ControlFlow::Continue(())
+    };
+    windows
+        .stream_adaptive(&x, [&mut sink], &mut runner, note, |windows| {
+            largest = largest.max(windows.places.len());
+            if windows.places.len() > 3 {
+                return Err("can't allocate buffer of size: 4096".into());
+            }
+            Ok([windows.pixels.sin()])
+        })
+        .unwrap();
+    assert_eq!(values(sink.into_tensor(&Device::flex())), whole);
+    let report = runner.report();
+    let total = 2 * windows.num_windows([41, 90]);
+    assert_eq!(report.num_items, total);
+    assert_eq!(report.failed_sizes, [8, 4]);
+    assert_eq!((largest, report.largest_batch), (8, 2));
+    assert_eq!(progress.last(), Some(&total));
+    assert!(progress.is_sorted());
+
+    // What was learned stays, and the batch size bounds it.
+    let one = windows.with_batch_size(1);
+    let mut sink = TensorSink::new();
+    let go_on = |_| ControlFlow::Continue(());
+    one.stream_adaptive(&x, [&mut sink], &mut runner, go_on, |windows| {
+        assert_eq!(windows.places.len(), 1);
+        Ok([windows.pixels.sin()])
+    })
+    .unwrap();
+    assert_eq!(runner.report().failed_sizes, [8, 4]);
+}
+
+#[test]
+fn windows_of_which_not_even_one_fits_are_an_error_with_their_place() {
+    let x = random([1, 1, 40, 40]);
+    let windows = SlidingWindow::new([16, 16]).with_overlap([0.0; 2]);
+    let mut sink = TensorSink::new();
+    let go_on = |_| ControlFlow::Continue(());
+    let error = windows
+        .stream_adaptive(&x, [&mut sink], &mut runner(), go_on, |windows| {
+            if windows.places[0].column > 0 || windows.places.len() > 1 {
+                return Err("out of memory".into());
+            }
+            Ok([windows.pixels])
+        })
+        .unwrap_err();
+    assert!(
+        matches!(&error, ChunkedError::Model { column: 16, source, .. }
+            if matches!(source.downcast_ref(), Some(BatchError::OutOfMemory { .. }))),
+        "{error:?}"
+    );
+    assert!(Failure::of(&error).is_out_of_memory());
+}
+
 mod exact {
     use burn::module::Module;
     use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -320,6 +393,44 @@ mod exact {
     }
 
     #[test]
+    fn tiles_in_batches_are_those_that_run_alone() {
+        let x = random([2, 1, 50, 150]);
+        let tiles = ExactTiles::with_halo([16, 16], 4, 2);
+        // Differs by the place of the tile.
+        let model = |tiles: Windows| {
+            let dims = tiles.pixels.dims();
+            assert_eq!((dims[0], tiles.image_size), (tiles.places.len(), [50, 150]));
+            let columns = tiles.places.iter().map(|place| place.column as f32);
+            let columns = TensorData::new(columns.collect(), [dims[0], 1, 1, 1]);
+            [tiles.pixels + Tensor::from_data(columns, &Device::flex())]
+        };
+        let [alone] = tiles.infer_many(x.clone(), model);
+        let mut largest = 0;
+        let [batches] = tiles.clone().with_batch_size(5).infer_many(x.clone(), |tiles| {
+            largest = largest.max(tiles.places.len());
+            model(tiles)
+        });
+        assert_eq!(largest, 5);
+        assert_eq!(values(batches), values(alone.clone()));
+
+        let mut sink = TensorSink::new();
+        let mut runner = runner();
+        let go_on = |_| ControlFlow::Continue(());
+        tiles
+            .stream_adaptive(&x, [&mut sink], &mut runner, go_on, |tiles| {
+                if tiles.places.len() > 4 {
+                    return Err("can't allocate buffer of size: 4096".into());
+                }
+                Ok(model(tiles))
+            })
+            .unwrap();
+        assert_eq!(values(sink.into_tensor(&Device::flex())), values(alone));
+        let report = runner.report();
+        assert_eq!(report.num_items, 2 * tiles.num_tiles([50, 150]));
+        assert_eq!((report.failed_sizes, report.largest_batch), (vec![8], 4));
+    }
+
+    #[test]
     fn tiles_of_a_smaller_halo_are_not() {
         let net = Net::new(false);
         let x = random([1, 1, 64, 64]);
@@ -356,15 +467,15 @@ mod exact {
             fails_at: Some(33),
             ..File::default()
         };
-        let model = |x| Ok(x * 2.0);
-        let error = tiles.stream(&x, &mut file, go_on, model).unwrap_err();
+        let model = |tiles: Windows| Ok([tiles.pixels * 2.0]);
+        let error = tiles.stream(&x, [&mut file], go_on, model).unwrap_err();
         assert_eq!(
             error.to_string(),
             "cannot write rows from 32 on of output 0"
         );
         assert_eq!(file.done, 32);
         file.fails_at = None;
-        tiles.stream(&x, &mut file, go_on, model).unwrap();
+        tiles.stream(&x, [&mut file], go_on, model).unwrap();
         let mine = file.result.into_tensor(&Device::flex());
         assert_eq!(values(mine), values(x * 2.0));
     }

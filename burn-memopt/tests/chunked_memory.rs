@@ -74,8 +74,11 @@ fn tiles(accumulator: Accumulator, size: [usize; 2]) -> u64 {
     let mut sink = Counted(0);
     let peak = peak_of(|| {
         let go_on = |_| ControlFlow::Continue(());
-        let model = |tile| Ok(tile * 2.0);
-        tiles.stream(&Made(size), &mut sink, go_on, model).unwrap();
+        tiles
+            .stream(&Made(size), [&mut sink], go_on, |tiles| {
+                Ok([tiles.pixels * 2.0])
+            })
+            .unwrap();
     });
     assert_eq!(sink.0, size[0] * size[1]);
     peak

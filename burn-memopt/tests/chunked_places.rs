@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::tensor::{Device, Distribution, Tensor};
+use burn_memopt::batch::{BatchRunner, BatchSizeConfig};
 use burn_memopt::chunked::{
     Accumulator, Blend, ChunkedError, ExactTiles, ImageSource, NpyError, NpySink, NpySource,
     Padding, Progress, RowSink, SlidingWindow, TensorSink, Windows,
@@ -79,6 +80,30 @@ fn tiles_are_the_same_wherever_they_are_kept(
     assert_eq!(tiled.into_data(), (x * 2.0).into_data());
 }
 
+#[rstest]
+fn batches_that_are_divided_have_the_same_sums_wherever_they_are_kept(
+    #[values(Accumulator::Host, Accumulator::Device, in_file())] accumulator: Accumulator,
+) {
+    let x = random([1, 2, 40, 90]);
+    let windows = SlidingWindow::new([16, 16]).with_blend(Blend::GAUSSIAN);
+    let whole = windows.infer(x.clone(), Tensor::sin);
+    let windows = windows.with_accumulator(accumulator);
+    let mut runner = BatchRunner::new(BatchSizeConfig::default());
+    let mut sink = TensorSink::new();
+    windows
+        .stream_adaptive(&x, [&mut sink], &mut runner, go_on, |windows| {
+            match windows.places.len() {
+                1..=3 => Ok([windows.pixels.sin()]),
+                _ => Err("can't allocate buffer of size: 64".into()),
+            }
+        })
+        .unwrap();
+    assert_eq!(runner.report().failed_sizes, [8, 4]);
+    sink.into_tensor(&Device::flex())
+        .into_data()
+        .assert_approx_eq::<f32>(&whole.into_data(), Default::default());
+}
+
 #[test]
 fn a_run_from_file_to_file_is_that_in_memory() {
     let folder = tempfile::tempdir().unwrap();
@@ -112,7 +137,7 @@ fn finished_rows_of_an_interrupted_run_are_not_done_again(#[case] accumulator: A
     let x = random([1, 2, 100, 40]);
     let windows = SlidingWindow::new([16, 16]).with_accumulator(accumulator);
     // Eight rows of windows, 12 pixels apart.
-    assert_eq!(windows.grid(100, 40).num_windows(), 8 * 3);
+    assert_eq!(windows.num_windows([100, 40]), 8 * 3);
     // Runs the model `most` times at most, then fails as a process that is ended.
     let run = |most: usize| {
         let mut runs = 0;

@@ -49,12 +49,21 @@ pub(crate) struct Part {
     pub whole: usize,
 }
 
-/// Doubles a part of an image, `sides` of height and width, as [`double_bilinear`] with aligned corners
-/// doubles the whole: with pixels of its own only, so that those at a border within the image are wrong.
+/// Doubles parts of an image, height and width of each, as [`double_bilinear`] with aligned corners doubles
+/// the whole: with pixels of their own only, so that those at a border within the image are wrong.
 ///
 /// # Shapes
 /// As [`double_bilinear`].
-pub(crate) fn double_part(x: Tensor<4>, sides: [Part; 2]) -> Tensor<4> {
+pub(crate) fn double_parts(x: Tensor<4>, parts: &[[Part; 2]]) -> Tensor<4> {
+    if parts.iter().all(|part| *part == parts[0]) {
+        return double_part(x, parts[0]);
+    }
+    let doubled = parts.iter().enumerate();
+    let doubled = doubled.map(|(number, part)| double_part(x.clone().narrow(0, number, 1), *part));
+    Tensor::cat(doubled.collect(), 0)
+}
+
+fn double_part(x: Tensor<4>, sides: [Part; 2]) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     let x = double_side(x, 2, height, sides[0]);
     double_side(x, 3, width, sides[1])

@@ -40,8 +40,8 @@ fn tiles_of_a_large_image_equal_the_whole(
 
     let tiles = ExactTiles::new([512, 512], &reach)
         .with_accumulator(Accumulator::File(std::env::temp_dir()));
-    let report = ExactReport::measure(&tiles, &unet, image(1500, 1100), |unet, tile| {
-        unet.forward_tile(tile)
+    let report = ExactReport::measure(&tiles, &unet, image(1500, 1100), |unet, tiles| {
+        unet.forward_tiles(tiles)
     });
     assert!(report.relative() <= 1e-6, "{report}");
     assert!(report.is_exact() && report.largest > 0.0);
@@ -49,11 +49,24 @@ fn tiles_of_a_large_image_equal_the_whole(
 }
 
 #[test]
+fn tiles_of_several_places_run_in_one_batch() {
+    let unet = trained(small(2));
+    let tiles = ExactTiles::with_halo([32, 32], 32, 4).with_batch_size(3);
+    let mut largest = 0;
+    let report = ExactReport::measure(&tiles, &unet, image(100, 250), |unet, tiles| {
+        largest = largest.max(tiles.places.len());
+        unet.forward_tiles(tiles)
+    });
+    assert!(report.is_exact(), "{report}");
+    assert_eq!(largest, 3);
+}
+
+#[test]
 fn bilinear_upsampling_that_is_not_told_its_place_is_off() {
     let unet = trained(small(2));
     let tiles = ExactTiles::with_halo([64, 64], 32, 4);
-    let report = ExactReport::measure(&tiles, &unet, image(150, 110), |unet, tile| {
-        unet.forward(tile.pixels)
+    let report = ExactReport::measure(&tiles, &unet, image(150, 110), |unet, tiles| {
+        unet.forward(tiles.pixels)
     });
     assert!(!report.is_exact(), "{report}");
     assert!(report.to_string().contains("aligned corners"), "{report}");
@@ -65,8 +78,8 @@ fn layers_that_see_the_whole_image_are_named_with_what_they_make_of_tiles() {
     let reach = Reach::measure([1, 64, 64], 2, &Device::flex(), |x| unet.forward(x));
     assert_eq!(reach.halo(), None);
     let tiles = ExactTiles::with_halo([64, 64], 16, 2);
-    let report = ExactReport::measure(&tiles, &unet, image(150, 110), |unet, tile| {
-        unet.forward_tile(tile)
+    let report = ExactReport::measure(&tiles, &unet, image(150, 110), |unet, tiles| {
+        unet.forward_tiles(tiles)
     });
     assert!(report.relative() > 1e-4, "{report}");
     let named = "inc.norm1.Group (GroupNorm), inc.norm2.Group (GroupNorm)";

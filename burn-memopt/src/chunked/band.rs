@@ -1,15 +1,14 @@
-//! The rows of a result that windows still touch; pure.
+//! Sums of windows in host memory or in a file.
 
 use std::io;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::float_file::FloatFile;
-use super::zeros::zeros;
+use super::buffer::{FloatFile, zeros};
 
 /// Numbers that are worth a thread of their own.
-pub(super) const NUM_AT_ONCE: usize = 1 << 15;
+const NUM_AT_ONCE: usize = 1 << 15;
 
 /// Sums of windows times weights for the rows of one row of windows, of all planes.
 ///
@@ -29,9 +28,28 @@ enum Sums {
     File { file: FloatFile, line: Vec<f32> },
 }
 
+/// What came out of a window, and its place in the padded result.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece<'a> {
+    /// `[channels, height, width]`.
+    pub pixels: &'a [f32],
+    pub height: usize,
+    pub width: usize,
+    /// What pixels count as, `[height, width]`; without them each counts as 1.
+    pub weights: Option<&'a [f32]>,
+    /// The plane of its first channel.
+    pub plane: usize,
+    pub row: usize,
+    pub column: usize,
+    /// Rows before this one have sums of other windows already.
+    pub old_rows: usize,
+    /// In the other rows, columns before this one have such sums.
+    pub old_columns: usize,
+}
+
 impl Band {
-    /// A band of `height` rows for planes of `width` columns.
-    pub(super) fn on_host(num_planes: usize, height: usize, width: usize) -> Self {
+    /// A band of `height` rows for planes of `width` columns, in host memory.
+    pub(super) fn on_host([num_planes, height, width]: [usize; 3]) -> Self {
         Self {
             num_planes,
             height,
@@ -41,7 +59,7 @@ impl Band {
     }
 
     /// The same in an empty file.
-    pub(super) fn in_file(file: FloatFile, num_planes: usize, height: usize, width: usize) -> Self {
+    pub(super) fn in_file(file: FloatFile, [num_planes, height, width]: [usize; 3]) -> Self {
         let line = Vec::new();
         Self {
             num_planes,
@@ -55,33 +73,35 @@ impl Band {
         self.num_planes
     }
 
-    /// Adds a window to the planes from `plane` on.
-    pub(super) fn add(&mut self, plane: usize, piece: &Piece, window: &Window) -> io::Result<()> {
+    /// Adds a window to its planes.
+    pub(super) fn add(&mut self, piece: &Piece) -> io::Result<()> {
         let (height, width) = (self.height, self.width);
         match &mut self.sums {
             Sums::Host(sums) => {
-                let num_lines = window.channels() * height;
-                let lines = sums[plane * height * width..]
+                // All lines of the planes, of which threads take those that the window touches.
+                let lines = sums[piece.plane * height * width..]
                     .par_chunks_mut(width)
-                    .take(num_lines);
-                let lines = lines.with_min_len(NUM_AT_ONCE.div_ceil(window.width));
+                    .take(piece.channels() * height);
+                let lines = lines.with_min_len(NUM_AT_ONCE.div_ceil(piece.width));
                 lines.enumerate().for_each(|(line, sums)| {
                     let (channel, place) = (line / height, line % height);
+                    // The row of the window in this place of the ring.
                     let row = (place + height - piece.row % height) % height;
-                    if row < window.height {
-                        let sums = &mut sums[piece.column..][..window.width];
-                        window.add(channel, row, piece.num_old(row, window.width), sums);
+                    if row < piece.height {
+                        let sums = &mut sums[piece.column..][..piece.width];
+                        piece.add_line(channel, row, sums);
                     }
                 });
             }
             Sums::File { file, line } => {
-                line.resize(window.width, 0.0);
-                for (channel, row) in window.lines() {
+                line.resize(piece.width, 0.0);
+                for number in 0..piece.channels() * piece.height {
+                    let (channel, row) = (number / piece.height, number % piece.height);
                     let place = (piece.row + row) % height;
-                    let start = ((plane + channel) * height + place) * width + piece.column;
-                    let num_old = piece.num_old(row, window.width);
-                    file.read(start, &mut line[..num_old])?;
-                    window.add(channel, row, num_old, line);
+                    let plane = piece.plane + channel;
+                    let start = (plane * height + place) * width + piece.column;
+                    file.read(start, &mut line[..piece.num_old(row)])?;
+                    piece.add_line(channel, row, line);
                     file.write(start, line)?;
                 }
             }
@@ -129,64 +149,23 @@ impl Band {
     }
 }
 
-/// Where the result of a window goes in the padded result, and what is there.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Piece {
-    pub image: usize,
-    pub row: usize,
-    pub column: usize,
-    /// Rows before this one hold something already,
-    pub old_rows: usize,
-    /// and so do columns before this one, in rows that do not.
-    pub old_columns: usize,
-}
-
-impl Piece {
-    /// A piece that lies on no other.
-    pub(super) fn alone(image: usize, row: usize, column: usize) -> Self {
-        Self {
-            image,
-            row,
-            column,
-            old_rows: 0,
-            old_columns: 0,
-        }
-    }
-
-    /// Of row `row` of the window, `width` columns wide, the columns that hold something already.
-    fn num_old(&self, row: usize, width: usize) -> usize {
-        match self.row + row < self.old_rows {
-            true => width,
-            false => self.old_columns.saturating_sub(self.column),
-        }
-    }
-}
-
-/// What came out of a window.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Window<'a> {
-    /// `[channels, height, width]`.
-    pub pixels: &'a [f32],
-    pub height: usize,
-    pub width: usize,
-    /// What pixels count as, `[height, width]`; without them each counts as 1.
-    pub weights: Option<&'a [f32]>,
-}
-
-impl Window<'_> {
+impl Piece<'_> {
     fn channels(&self) -> usize {
         self.pixels.len() / (self.height * self.width)
     }
 
-    /// Channel and row of every line.
-    fn lines(&self) -> impl Iterator<Item = (usize, usize)> {
-        let height = self.height;
-        (0..self.channels() * height).map(move |line| (line / height, line % height))
+    /// The number of columns of a row of the window that have sums of other windows already.
+    fn num_old(&self, row: usize) -> usize {
+        if self.row + row < self.old_rows {
+            self.width
+        } else {
+            self.old_columns.saturating_sub(self.column)
+        }
     }
 
-    /// Adds a line to `sums`. Only the first `num_old` hold something already; the others are
-    /// overwritten.
-    fn add(&self, channel: usize, row: usize, num_old: usize, sums: &mut [f32]) {
+    /// Adds a line to `sums`, and overwrites what is not the sum of other windows.
+    fn add_line(&self, channel: usize, row: usize, sums: &mut [f32]) {
+        let num_old = self.num_old(row);
         let pixels = &self.pixels[(channel * self.height + row) * self.width..][..self.width];
         let (old_sums, new_sums) = sums.split_at_mut(num_old);
         let (old_pixels, new_pixels) = pixels.split_at(num_old);

@@ -1,6 +1,11 @@
-//! How much each pixel of a window counts where windows overlap; pure.
+//! Pure. How much each pixel of a window counts where windows overlap.
 
-/// The least weight of a pixel, so that every pixel gets an answer.
+use std::mem::take;
+use std::ops::Range;
+
+use super::grid::Axis;
+
+/// The least weight of a pixel, so that every pixel gets a value.
 const MIN_WEIGHT: f32 = 1e-3;
 
 /// How overlapping windows are put together: every pixel is the weighted mean of the windows that
@@ -15,7 +20,7 @@ pub enum Blend {
         /// Standard deviation in sides of the window. 0.125 is usual.
         sigma_scale: f64,
     },
-    /// Weights of one's own, `[window height, window width]`, row by row; those below a thousandth
+    /// Custom weights, `[window height, window width]`, row by row; those below a thousandth
     /// count as such.
     Weights(Vec<f32>),
 }
@@ -27,8 +32,7 @@ impl Blend {
     /// The weight of each pixel of a window of `height` and `width`, row by row; all positive.
     ///
     /// # Panics
-    /// If a scale is not above zero, or weights of one's own have another number or are not
-    /// finite.
+    /// If a scale is not above zero, or custom weights have another number or are not finite.
     ///
     /// # Example
     /// ```
@@ -91,4 +95,147 @@ fn clamped(mut weights: Vec<f32>) -> Vec<f32> {
         *weight = weight.max(floor);
     }
     weights
+}
+
+/// Weights of a window for a result of another size: each pixel's are those of the nearest.
+fn resized(weights: &[f32], from: [usize; 2], to: [usize; 2]) -> Vec<f32> {
+    let place = |side: usize, at: usize| at * from[side] / to[side];
+    let row = |y: usize| (0..to[1]).map(move |x| place(0, y) * from[1] + place(1, x));
+    (0..to[0]).flat_map(row).map(|at| weights[at]).collect()
+}
+
+/// The weights of all windows over a result, row by row.
+#[derive(Debug)]
+pub(super) struct Coverage {
+    /// Of one window, `[height, width]`.
+    weights: Vec<f32>,
+    are_ones: bool,
+    /// Columns of a window.
+    side: usize,
+    /// First row and first column of each window, rising.
+    starts: [Vec<usize>; 2],
+    /// The sums of weights in one row, over the whole width,
+    sums: Vec<f32>,
+    /// for which the windows that cover it have these rows on it.
+    covering: Vec<usize>,
+    /// The sums that were asked for last.
+    several: Vec<f32>,
+}
+
+impl Coverage {
+    /// The weights of windows with a side of `window` pixels for a result with these `axes`.
+    pub(super) fn new(blend: &Blend, window: [usize; 2], axes: &[Axis; 2]) -> Self {
+        let sides = axes.each_ref().map(Axis::window);
+        let weights = resized(&blend.weights(window), window, sides);
+        let starts = |axis: &Axis| axis.windows.iter().map(|tile| tile.keep.start).collect();
+        Self::from_weights(weights, axes.each_ref().map(starts), axes[1].padded())
+    }
+
+    fn from_weights(weights: Vec<f32>, starts: [Vec<usize>; 2], width: usize) -> Self {
+        Self {
+            are_ones: weights.iter().all(|weight| *weight == 1.0),
+            side: width - starts[1].last().copied().unwrap_or_default(),
+            weights,
+            starts,
+            sums: vec![0.0; width],
+            covering: Vec::new(),
+            several: Vec::new(),
+        }
+    }
+
+    /// The weights of one window, `[height, width]`.
+    pub(super) fn weights(&self) -> &[f32] {
+        &self.weights
+    }
+
+    /// The same, unless all of them are 1.
+    pub(super) fn unequal_weights(&self) -> Option<&[f32]> {
+        (!self.are_ones).then_some(&self.weights)
+    }
+
+    /// The sums of weights, `[rows, columns]`.
+    pub(super) fn rows(&mut self, rows: Range<usize>, columns: Range<usize>) -> &[f32] {
+        let mut several = take(&mut self.several);
+        several.clear();
+        several.reserve_exact(rows.len() * columns.len());
+        for row in rows {
+            several.extend_from_slice(&self.row(row)[columns.clone()]);
+        }
+        self.several = several;
+        &self.several
+    }
+
+    /// The sum of weights at each column of a row.
+    ///
+    /// It is computed once as long as the same rows of windows are on it.
+    fn row(&mut self, row: usize) -> &[f32] {
+        let height = self.weights.len() / self.side;
+        let [rows, columns] = &self.starts;
+        let first = rows.partition_point(|start| start + height <= row);
+        let end = rows.partition_point(|start| *start <= row);
+        let covering = rows[first..end].iter().map(|start| row - start);
+        if !covering.clone().eq(self.covering.iter().copied()) {
+            self.covering = covering.collect();
+            self.sums.fill(0.0);
+            for at in &self.covering {
+                let weights = &self.weights[at * self.side..][..self.side];
+                for column in columns {
+                    let sums = &mut self.sums[*column..*column + self.side];
+                    for (sum, weight) in sums.iter_mut().zip(weights) {
+                        *sum += weight;
+                    }
+                }
+            }
+        }
+        &self.sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_pixel_is_covered_by_positive_weights_of_windows_that_start_in_range(
+            size in prop::array::uniform2(1_usize..60), window in prop::array::uniform2(0_usize..30),
+            overlap in prop::array::uniform2(0.0..0.95_f64), sigma_scale in 0.01..2.0_f64,
+            is_constant in any::<bool>(),
+        ) {
+            let axes = [0, 1].map(|side| Axis::overlapping(size[side], window[side], overlap[side]));
+            let sides = axes.each_ref().map(Axis::window);
+            let blend = if is_constant { Blend::Constant } else { Blend::Gaussian { sigma_scale } };
+            let weights = blend.weights(sides);
+            prop_assert!(weights.iter().all(|weight| *weight > 0.0 && weight.is_finite()));
+            let [height, width] = axes.each_ref().map(Axis::padded);
+            let mut sums = vec![0.0; height * width];
+            for top in axes[0].windows.iter().map(|tile| tile.keep.start) {
+                for left in axes[1].windows.iter().map(|tile| tile.keep.start) {
+                    prop_assert!(top + sides[0] <= height && left + sides[1] <= width);
+                    for (number, weight) in weights.iter().enumerate() {
+                        let [row, column] = [top + number / sides[1], left + number % sides[1]];
+                        sums[row * width + column] += weight;
+                    }
+                }
+            }
+            let mut coverage = Coverage::new(&blend, sides, &axes);
+            for (row, sums) in sums.chunks(width).enumerate() {
+                for (got, wanted) in coverage.row(row).iter().zip(sums) {
+                    prop_assert!(*got > 0.0 && (got - wanted).abs() <= 1e-4 * wanted);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_weights_of_every_window_over_a_pixel_add_up() {
+        let weights = vec![1.0, 2.0, 3.0, 4.0];
+        let mut coverage = Coverage::from_weights(weights, [vec![0, 1], vec![0, 1]], 3);
+        assert_eq!(coverage.row(0), [1.0, 3.0, 2.0]);
+        assert_eq!(coverage.row(1), [4.0, 10.0, 6.0]);
+        assert_eq!(coverage.row(2), [3.0, 7.0, 4.0]);
+        assert_eq!(coverage.row(0), [1.0, 3.0, 2.0]);
+    }
 }

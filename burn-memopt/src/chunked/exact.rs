@@ -1,16 +1,15 @@
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor};
 
-use super::band::Piece;
-use super::pending::{Finished, Pending};
-use super::reach::Reach;
-use super::tile::{Tile, tiles};
+use super::grid::Axis;
+use super::run::{Placement, Run};
 use super::{
-    Accumulator, BoxError, ChunkedError, ImageSource, Progress, RowSink, TensorSink, WindowPlace,
+    Accumulator, BoxError, ChunkedError, ImageSource, Padding, Progress, Reach, RowSink, Windows,
 };
+use crate::batch::BatchRunner;
 
-/// Runs a model on tiles that carry a margin of real pixels, and keeps the middles: the result is
+/// Runs a model on tiles that have a margin of real pixels, and keeps the middles: the result is
 /// that on the whole image.
 ///
 /// The margin must be at least how far a pixel reaches through the model, and tiles must start at
@@ -20,8 +19,8 @@ use super::{
 /// Equal to the model on the whole image, to rounding where a kernel computes a size in another
 /// order, if the model is the same everywhere in the image. It is not if it normalizes by the
 /// image's own statistics or attends to all of it. Where it resizes by the image's size, as bilinear
-/// upsampling with aligned corners does, it has to be told where its tile lies, by
-/// [`infer_placed`](Self::infer_placed). [`ExactReport`](super::ExactReport) tells.
+/// upsampling with aligned corners does, it needs the places of its tiles: [`Windows`] has them.
+/// [`ExactReport`](super::ExactReport) measures how far tiles are off.
 ///
 /// # Example
 /// ```
@@ -45,20 +44,7 @@ pub struct ExactTiles {
     core: [usize; 2],
     halo: usize,
     stride: usize,
-    device: Option<Device>,
-    accumulator: Accumulator,
-}
-
-/// A tile that a model is to run on, and where it lies: for models whose layers depend on the size of
-/// the image.
-#[derive(Debug, Clone)]
-pub struct PlacedTile {
-    /// `[1, channels, tile height, tile width]`.
-    pub pixels: Tensor<4>,
-    /// Row and column of the image that it starts with.
-    pub start: [usize; 2],
-    /// Height and width of the image.
-    pub image: [usize; 2],
+    placement: Placement,
 }
 
 impl ExactTiles {
@@ -67,16 +53,19 @@ impl ExactTiles {
     /// # Panics
     /// If every pixel reaches the whole image, or a side is below the model's stride.
     pub fn new(core: [usize; 2], reach: &Reach) -> Self {
-        let halo = reach.halo();
-        assert!(
-            halo.is_some(),
-            "the model must have a limited reach for exact tiles, got one that sees the whole image"
-        );
-        Self::with_halo(core, halo.unwrap_or_default(), reach.stride())
+        let Some(halo) = reach.halo() else {
+            panic!(
+                "the model must have a limited reach for exact tiles, got one that sees the whole \
+                 image"
+            );
+        };
+        Self::with_halo(core, halo, reach.stride())
     }
 
     /// Tiles that keep `core` pixels and read `halo` more on each side, and start at multiples of
     /// `stride`.
+    ///
+    /// The defaults are one tile at a time, the device of the images, and [`Accumulator::Host`].
     ///
     /// # Panics
     /// If a side is below `stride`, or `stride` is zero.
@@ -90,24 +79,31 @@ impl ExactTiles {
             core,
             halo,
             stride,
-            device: None,
-            accumulator: Accumulator::Host,
+            placement: Placement::default(),
         }
     }
 
-    /// Chooses the device that tiles are moved to before the model gets them. The default is that of
-    /// the images.
-    pub fn with_device(self, device: &Device) -> Self {
-        let device = Some(device.clone());
-        Self { device, ..self }
+    /// Chooses how many tiles the model gets at once, at most: those of one row of tiles that have the
+    /// same size and margins.
+    ///
+    /// # Panics
+    /// If it is zero.
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        assert!(batch_size > 0, "the batch size must be at least 1, got 0");
+        self.placement.batch_size = Some(batch_size);
+        self
     }
 
-    /// Chooses where the result of a row of tiles is kept. The default is [`Accumulator::Host`].
-    pub fn with_accumulator(self, accumulator: Accumulator) -> Self {
-        Self {
-            accumulator,
-            ..self
-        }
+    /// Chooses the device that tiles are moved to before the model gets them.
+    pub fn with_device(mut self, device: &Device) -> Self {
+        self.placement.device = Some(device.clone());
+        self
+    }
+
+    /// Chooses where the result of a row of tiles is kept.
+    pub fn with_accumulator(mut self, accumulator: Accumulator) -> Self {
+        self.placement.accumulator = accumulator;
+        self
     }
 
     /// Height and width that a tile keeps.
@@ -118,6 +114,15 @@ impl ExactTiles {
     /// Pixels that a tile reads around what it keeps.
     pub fn halo(&self) -> usize {
         self.halo
+    }
+
+    /// The number of tiles of an image of `height` and `width`.
+    ///
+    /// # Panics
+    /// If a side is zero.
+    pub fn num_tiles(&self, [height, width]: [usize; 2]) -> usize {
+        let axes = self.run([1, 1, height, width]).axes;
+        axes.iter().map(|axis| axis.windows.len()).product()
     }
 
     /// Runs a model whose output has the size of its input on images in memory.
@@ -133,28 +138,25 @@ impl ExactTiles {
         images: Tensor<4>,
         mut model: impl FnMut(Tensor<4>) -> Tensor<4>,
     ) -> Tensor<4> {
-        self.infer_placed(images, |tile| model(tile.pixels))
+        let [output] = self.infer_many(images, |tiles| [model(tiles.pixels)]);
+        output
     }
 
-    /// As [`infer`](Self::infer), for a model that is told where its tile lies.
+    /// As [`infer`](Self::infer), for a model that has several outputs or needs the places of its
+    /// tiles.
     ///
     /// # Panics
     /// As [`infer`](Self::infer).
-    pub fn infer_placed(
+    pub fn infer_many<const N: usize>(
         &self,
         images: Tensor<4>,
-        mut model: impl FnMut(PlacedTile) -> Tensor<4>,
-    ) -> Tensor<4> {
-        let device = images.device();
-        let mut sink = TensorSink::for_accumulator(&self.accumulator, &device);
-        let go_on = |_| ControlFlow::Continue(());
-        self.stream_placed(&images, &mut sink, go_on, |tile| Ok(model(tile)))
-            .unwrap_or_else(|error| error.panic());
-        sink.into_tensor(&device)
+        model: impl FnMut(Windows) -> [Tensor<4>; N],
+    ) -> [Tensor<4>; N] {
+        self.run(images.dims()).infer(&images, model)
     }
 
-    /// Runs a model on images that are read and written in parts. In memory is one tile, and, if the
-    /// accumulator is not a file, the result of one row of tiles.
+    /// Runs a model on images that are read and written in parts. In memory is one batch of tiles,
+    /// and, if the accumulator is not a file, the result of one row of tiles.
     ///
     /// # Errors
     /// If a part cannot be read or written, the model or its device fails, or `progress` asks to
@@ -162,156 +164,45 @@ impl ExactTiles {
     ///
     /// # Panics
     /// If an output has another height or width than its input.
-    pub fn stream(
+    pub fn stream<const N: usize>(
         &self,
         source: &impl ImageSource,
-        sink: &mut dyn RowSink,
+        sinks: [&mut dyn RowSink; N],
         progress: impl FnMut(Progress) -> ControlFlow<()>,
-        mut model: impl FnMut(Tensor<4>) -> Result<Tensor<4>, BoxError>,
+        model: impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
     ) -> Result<(), ChunkedError> {
-        self.stream_placed(source, sink, progress, |tile| model(tile.pixels))
+        self.run(source.dims())
+            .stream(source, sinks, None, progress, model)
     }
 
-    /// As [`stream`](Self::stream), for a model that is told where its tile lies.
+    /// As [`stream`](Self::stream), in batches that are as large as `runner` finds to fit, and at
+    /// most [`with_batch_size`](Self::with_batch_size) if that was chosen.
     ///
     /// # Errors
     /// As [`stream`](Self::stream).
     ///
     /// # Panics
     /// As [`stream`](Self::stream).
-    pub fn stream_placed(
+    pub fn stream_adaptive<const N: usize>(
         &self,
         source: &impl ImageSource,
-        sink: &mut dyn RowSink,
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
-        mut model: impl FnMut(PlacedTile) -> Result<Tensor<4>, BoxError>,
+        sinks: [&mut dyn RowSink; N],
+        runner: &mut BatchRunner,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+        model: impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
     ) -> Result<(), ChunkedError> {
-        let [num_images, _, height, width] = source.dims();
-        let rows = tiles(height, self.core[0], self.halo, self.stride);
-        let columns = tiles(width, self.core[1], self.halo, self.stride);
-        let each = num_images * columns.len();
-        let total = rows.len() * each;
-        let mut begun: Option<Begun> = None;
-        'rows: for (number, row) in rows.iter().enumerate() {
-            if begun
-                .as_ref()
-                .is_some_and(|begun| row.keep.end <= begun.written)
-            {
-                continue;
-            }
-            let mut done = number * each;
-            for (image, column) in
-                (0..num_images).flat_map(|image| columns.iter().map(move |column| (image, column)))
-            {
-                let (at, kept) = self.run(source, image, [row, column], &mut model)?;
-                if begun.is_none() {
-                    let dims = [num_images, kept.dims()[1], height, width];
-                    let there = begun.insert(self.begin(dims, rows[0].keep.len(), &kept, sink)?);
-                    if row.keep.end <= there.written {
-                        continue 'rows;
-                    }
-                }
-                if let Some(begun) = &mut begun {
-                    let [row, column] = [row, column].map(|tile| tile.keep.start);
-                    begun
-                        .pending
-                        .add(at, &[Piece::alone(image, row, column)], kept)?;
-                }
-                done += 1;
-                if progress(Progress { done, total }).is_break() && done < total {
-                    return Err(ChunkedError::Cancelled { done, total });
-                }
-            }
-            if let Some(begun) = &mut begun {
-                begun.finish(row.keep.clone(), width, sink)?;
-            }
+        self.run(source.dims())
+            .stream(source, sinks, Some(runner), progress, model)
+    }
+
+    fn run(&self, [.., height, width]: [usize; 4]) -> Run<'_> {
+        Run {
+            axes: [(0, height), (1, width)]
+                .map(|(side, len)| Axis::exact(len, self.core[side], self.halo, self.stride)),
+            // Tiles end where the image does.
+            padding: Padding::Zero,
+            blend: None,
+            placement: &self.placement,
         }
-        Ok(())
-    }
-
-    /// Reads a tile and runs the model on it; answers the middle.
-    fn run(
-        &self,
-        source: &impl ImageSource,
-        image: usize,
-        tile: [&Tile; 2],
-        model: &mut impl FnMut(PlacedTile) -> Result<Tensor<4>, BoxError>,
-    ) -> Result<(WindowPlace, Tensor<4>), ChunkedError> {
-        let [.., height, width] = source.dims();
-        let [rows, columns] = tile.map(|tile| tile.read.clone());
-        let start = [rows.start, columns.start];
-        let at = WindowPlace {
-            image,
-            row: rows.start as isize,
-            column: columns.start as isize,
-        };
-        let size = [rows.len(), columns.len()];
-        let pixels = source.read(image, rows, columns);
-        let pixels = pixels.map_err(|error| ChunkedError::read(image, start, error))?;
-        let placed = PlacedTile {
-            pixels: match &self.device {
-                Some(device) => pixels.to_device(device),
-                None => pixels,
-            },
-            start,
-            image: [height, width],
-        };
-        let result = model(placed).map_err(|error| ChunkedError::model(at, error))?;
-        let [_, channels, height, width] = result.dims();
-        assert_eq!(
-            [height, width],
-            size,
-            "the output of exact tiles must have the height and width of its input"
-        );
-        let [rows, columns] = tile.map(|tile| {
-            let start = tile.keep.start - tile.read.start;
-            start..start + tile.keep.len()
-        });
-        Ok((at, result.slice([0..1, 0..channels, rows, columns])))
-    }
-
-    /// Tells the sink what comes, of `[num_images, channels, height, width]` in rows of tiles of at most
-    /// `rows` rows.
-    fn begin(
-        &self,
-        dims: [usize; 4],
-        rows: usize,
-        result: &Tensor<4>,
-        sink: &mut dyn RowSink,
-    ) -> Result<Begun, ChunkedError> {
-        let [num_images, channels, _, width] = dims;
-        let written = sink.begin(dims);
-        let written = written.map_err(|source| ChunkedError::write(0, 0, source))?;
-        let dims = [num_images, channels, rows, width];
-        Ok(Begun {
-            written,
-            pending: Pending::new(&self.accumulator, 0, dims, None, &result.device())?,
-        })
-    }
-}
-
-/// A result on its way to its sink.
-struct Begun {
-    /// Rows that the sink had when the run began.
-    written: usize,
-    pending: Pending,
-}
-
-impl Begun {
-    /// Hands on a row of tiles.
-    fn finish(
-        &mut self,
-        rows: Range<usize>,
-        width: usize,
-        sink: &mut dyn RowSink,
-    ) -> Result<(), ChunkedError> {
-        let finished = Finished {
-            first: rows.start,
-            until: rows.end,
-            rows: rows.start.max(self.written)..rows.end,
-            columns: 0..width,
-            before: 0,
-        };
-        self.pending.finish(finished, sink)
     }
 }

@@ -2,13 +2,13 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use super::zeros::zeros;
+use super::buffer::zeros;
 use super::{Accumulator, BoxError};
 
 /// Takes the rows of a result from top to bottom, each once, as soon as no window touches them
 /// any more: a file that is written row by row, or a tensor.
 pub trait RowSink {
-    /// Tells what comes: `[num_images, channels, height, width]`. Answers how many rows are there
+    /// Begins a result of `[num_images, channels, height, width]`. Returns how many rows are there
     /// already, of a run that was interrupted; those are not computed again.
     ///
     /// # Errors
@@ -24,16 +24,15 @@ pub trait RowSink {
     /// If they cannot be kept.
     fn write(&mut self, rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError>;
 
-    /// Lends the memory that finished rows stay in, a slice of `rows` × width a plane, to be filled
-    /// instead of [written](Self::write). The default has none.
+    /// Returns the memory that finished rows stay in, a slice of `rows` × width for each plane, to be
+    /// filled instead of [written](Self::write). The default has none.
     fn lend(&mut self, rows: Range<usize>) -> Option<Vec<&mut [f32]>> {
         let _ = rows;
         None
     }
 
     /// Takes finished rows that are on a device, of a run with
-    /// [`Accumulator::Device`](super::Accumulator::Device). The default reads and
-    /// [writes](Self::write) them.
+    /// [`Accumulator::Device`]. The default reads and [writes](Self::write) them.
     ///
     /// # Shapes
     /// - pixels: `[num_images, channels, rows, width]`
@@ -73,7 +72,7 @@ pub struct TensorSink {
 #[derive(Debug, Clone)]
 enum Pixels {
     Host(Vec<f32>),
-    /// Without a result as long as none has begun.
+    /// `None` until a result begins.
     Device(Device, Option<Box<Tensor<4>>>),
 }
 

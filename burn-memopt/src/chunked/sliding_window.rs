@@ -2,12 +2,12 @@ use std::ops::ControlFlow;
 
 use burn::tensor::{Device, Tensor};
 
-use super::output::{Output, Run};
-use super::source::read_window;
+use super::grid::Axis;
+use super::run::{Placement, Run};
 use super::{
-    Accumulator, Axis, Blend, BoxError, ChunkedError, Grid, ImageSource, Padding, RowSink,
-    TensorSink,
+    Accumulator, Blend, BoxError, ChunkedError, ImageSource, Padding, Progress, RowSink, Windows,
 };
+use crate::batch::BatchRunner;
 
 /// Runs a model on an image of any size, window by window, and puts the results together.
 ///
@@ -46,38 +46,7 @@ pub struct SlidingWindow {
     overlap: [f64; 2],
     blend: Blend,
     padding: Padding,
-    batch_size: usize,
-    device: Option<Device>,
-    accumulator: Accumulator,
-}
-
-/// Windows that a model is to run on.
-#[derive(Debug, Clone)]
-pub struct Windows {
-    /// `[windows, channels, window height, window width]`.
-    pub pixels: Tensor<4>,
-    /// Where each lies.
-    pub places: Vec<WindowPlace>,
-}
-
-/// Where a window lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WindowPlace {
-    /// Number of the image in its batch.
-    pub image: usize,
-    /// Row of the image that it starts with; below zero where the image is padded.
-    pub row: isize,
-    /// Column of the image that it starts with; below zero where the image is padded.
-    pub column: isize,
-}
-
-/// How far a run is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Windows that are done, or were before an interrupted run was taken up.
-    pub done: usize,
-    /// Windows in all.
-    pub total: usize,
+    placement: Placement,
 }
 
 impl SlidingWindow {
@@ -91,9 +60,7 @@ impl SlidingWindow {
             overlap: [0.25; 2],
             blend: Blend::Constant,
             padding: Padding::Zero,
-            batch_size: 1,
-            device: None,
-            accumulator: Accumulator::Host,
+            placement: Placement::default(),
         }
     }
 
@@ -108,44 +75,42 @@ impl SlidingWindow {
         Self { blend, ..self }
     }
 
-    /// Chooses what stands around an image that is smaller than the window.
+    /// Chooses what surrounds an image that is smaller than the window.
     pub fn with_padding(self, padding: Padding) -> Self {
         Self { padding, ..self }
     }
 
-    /// Chooses how many windows the model gets at once. Windows of one row of windows go together,
-    /// of all images.
+    /// Chooses how many windows the model gets at once, at most: those of one row of windows, of all
+    /// images.
     ///
     /// # Panics
     /// If it is zero.
-    pub fn with_batch_size(self, batch_size: usize) -> Self {
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         assert!(batch_size > 0, "the batch size must be at least 1, got 0");
-        Self { batch_size, ..self }
+        self.placement.batch_size = Some(batch_size);
+        self
     }
 
     /// Chooses the device that windows are moved to before the model gets them, so that an image in
     /// host memory costs a GPU no more than a batch of windows.
-    pub fn with_device(self, device: &Device) -> Self {
-        let device = Some(device.clone());
-        Self { device, ..self }
+    pub fn with_device(mut self, device: &Device) -> Self {
+        self.placement.device = Some(device.clone());
+        self
     }
 
     /// Chooses where rows are kept that windows still touch.
-    pub fn with_accumulator(self, accumulator: Accumulator) -> Self {
-        Self {
-            accumulator,
-            ..self
-        }
+    pub fn with_accumulator(mut self, accumulator: Accumulator) -> Self {
+        self.placement.accumulator = accumulator;
+        self
     }
 
-    /// The windows of an image of `height` and `width`.
+    /// The number of windows of an image of `height` and `width`.
     ///
     /// # Panics
     /// If a side or the overlap is wrong.
-    pub fn grid(&self, height: usize, width: usize) -> Grid {
-        let [rows, columns] = [(0, height), (1, width)]
-            .map(|(side, len)| Axis::new(len, self.window[side], self.overlap[side]));
-        Grid::new(rows, columns)
+    pub fn num_windows(&self, [height, width]: [usize; 2]) -> usize {
+        let axes = self.run([1, 1, height, width]).axes;
+        axes.iter().map(|axis| axis.windows.len()).product()
     }
 
     /// Runs a model of one output on images in memory.
@@ -176,21 +141,14 @@ impl SlidingWindow {
     pub fn infer_many<const N: usize>(
         &self,
         images: Tensor<4>,
-        mut model: impl FnMut(Windows) -> [Tensor<4>; N],
+        model: impl FnMut(Windows) -> [Tensor<4>; N],
     ) -> [Tensor<4>; N] {
-        let device = images.device();
-        let mut sinks: [TensorSink; N] =
-            std::array::from_fn(|_| TensorSink::for_accumulator(&self.accumulator, &device));
-        let places = sinks.each_mut().map(|sink| sink as &mut dyn RowSink);
-        let go_on = |_| ControlFlow::Continue(());
-        self.stream(&images, places, go_on, |windows| Ok(model(windows)))
-            .unwrap_or_else(|error| error.panic());
-        sinks.map(|sink| sink.into_tensor(&device))
+        self.run(images.dims()).infer(&images, model)
     }
 
     /// Runs a model on images that are read and written in parts.
     ///
-    /// A sink that has rows of an interrupted run already is given those that are missing. One
+    /// A sink that has rows of an interrupted run already gets only those that are missing. One
     /// batch of windows is run before the sinks are asked, to know what comes out.
     ///
     /// # Errors
@@ -202,101 +160,66 @@ impl SlidingWindow {
     pub fn stream<const N: usize>(
         &self,
         source: &impl ImageSource,
-        mut sinks: [&mut dyn RowSink; N],
-        mut progress: impl FnMut(Progress) -> ControlFlow<()>,
-        mut model: impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
+        sinks: [&mut dyn RowSink; N],
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+        model: impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
     ) -> Result<(), ChunkedError> {
-        let [num_images, _, height, width] = source.dims();
-        let run = Run {
-            grid: self.grid(height, width),
-            num_images,
-            blend: &self.blend,
-            accumulator: &self.accumulator,
-        };
-        // Alike for every row of windows.
-        let num_columns = run.grid.columns().starts().len();
-        let windows: Vec<_> = (0..num_images)
-            .flat_map(|image| (0..num_columns).map(move |column| (image, column)))
-            .collect();
-        let num_rows = run.grid.rows().starts().len();
-        let total = num_rows * windows.len();
-        let mut outputs: Option<Vec<Output>> = None;
-        let (mut first, mut row) = (0, 0);
-        'rows: while row < num_rows {
-            let mut done = row * windows.len();
-            for places in windows.chunks(self.batch_size) {
-                let windows = self.read(source, &run.grid, row, places)?;
-                let at = windows.places[0];
-                let results = model(windows).map_err(|error| ChunkedError::model(at, error))?;
-                if outputs.is_none() {
-                    let begun = outputs.insert(begin(&run, &results, &mut sinks)?);
-                    let missing = begun.iter().map(Output::first_missing);
-                    first = missing.min().unwrap_or(0);
-                    if first > 0 {
-                        row = first;
-                        continue 'rows;
-                    }
-                }
-                for (output, result) in outputs.iter_mut().flatten().zip(results) {
-                    output.add([first, row], places, at, result)?;
-                }
-                done += places.len();
-                if progress(Progress { done, total }).is_break() && done < total {
-                    return Err(ChunkedError::Cancelled { done, total });
-                }
-            }
-            for (output, sink) in outputs.iter_mut().flatten().zip(&mut sinks) {
-                output.finish(row, *sink)?;
-            }
-            row += 1;
-        }
-        Ok(())
+        self.run(source.dims())
+            .stream(source, sinks, None, progress, model)
     }
 
-    /// Reads windows of the `row`th row of windows, at these images and columns.
-    fn read(
+    /// As [`stream`](Self::stream), in batches that are as large as `runner` finds to fit, and at
+    /// most [`with_batch_size`](Self::with_batch_size) if that was chosen: when memory runs out, the same windows run
+    /// again in smaller batches.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    ///
+    /// # Panics
+    /// As [`stream`](Self::stream).
+    ///
+    /// # Example
+    /// ```
+    /// use std::ops::ControlFlow;
+    ///
+    /// use burn::tensor::{Device, Tensor};
+    /// use burn_memopt::batch::{BatchRunner, BatchSizeConfig};
+    /// use burn_memopt::chunked::{SlidingWindow, TensorSink};
+    ///
+    /// let image = Tensor::<4>::ones([1, 1, 40, 200], &Device::flex());
+    /// let mut runner = BatchRunner::new(BatchSizeConfig::default());
+    /// SlidingWindow::new([16, 16]).stream_adaptive(
+    ///     &image,
+    ///     [&mut TensorSink::new()],
+    ///     &mut runner,
+    ///     |_| ControlFlow::Continue(()),
+    ///     |windows| match windows.places.len() {
+    ///         1..=3 => Ok([windows.pixels * 2.0]),
+    ///         _ => Err("can't allocate buffer of size: 64".into()), // as a small device would
+    ///     },
+    /// )?;
+    /// assert_eq!(runner.report().largest_batch, 2);
+    /// # Ok::<(), burn_memopt::chunked::ChunkedError>(())
+    /// ```
+    pub fn stream_adaptive<const N: usize>(
         &self,
         source: &impl ImageSource,
-        grid: &Grid,
-        row: usize,
-        places: &[(usize, usize)],
-    ) -> Result<Windows, ChunkedError> {
-        let axes = [grid.rows(), grid.columns()];
-        let top = grid.rows().starts()[row];
-        let left = |column: usize| grid.columns().starts()[column];
-        let window = |&(image, column): &(usize, usize)| {
-            let start = [top, left(column)];
-            read_window(source, image, axes, start, self.padding)
-                .map_err(|error| ChunkedError::read(image, start, error))
-        };
-        let mut pixels: Vec<_> = places.iter().map(window).collect::<Result<_, _>>()?;
-        let pixels = match pixels.len() {
-            1 => pixels.swap_remove(0),
-            _ => Tensor::cat(pixels, 0),
-        };
-        let place = |&(image, column): &(usize, usize)| WindowPlace {
-            image,
-            row: top as isize - grid.rows().before() as isize,
-            column: left(column) as isize - grid.columns().before() as isize,
-        };
-        Ok(Windows {
-            pixels: match &self.device {
-                Some(device) => pixels.to_device(device),
-                None => pixels,
-            },
-            places: places.iter().map(place).collect(),
-        })
+        sinks: [&mut dyn RowSink; N],
+        runner: &mut BatchRunner,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+        model: impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
+    ) -> Result<(), ChunkedError> {
+        self.run(source.dims())
+            .stream(source, sinks, Some(runner), progress, model)
     }
-}
 
-/// Tells every sink what comes.
-fn begin<const N: usize>(
-    run: &Run,
-    results: &[Tensor<4>; N],
-    sinks: &mut [&mut dyn RowSink; N],
-) -> Result<Vec<Output>, ChunkedError> {
-    let outputs = results.iter().zip(sinks).enumerate();
-    outputs
-        .map(|(number, (result, sink))| Output::begin(number, result, run, *sink))
-        .collect()
+    fn run(&self, [.., height, width]: [usize; 4]) -> Run<'_> {
+        Run {
+            axes: [(0, height), (1, width)]
+                .map(|(side, len)| Axis::overlapping(len, self.window[side], self.overlap[side])),
+            padding: self.padding,
+            blend: Some(&self.blend),
+            placement: &self.placement,
+        }
+    }
 }

@@ -11,7 +11,7 @@ use burn_memopt::precision::batch_norm;
 
 use super::config::{NormKind, Upsample};
 use crate::chain::{Block, Keep};
-use crate::upsample::{Corners, Part, double_bilinear, double_part};
+use crate::upsample::{Corners, Part, double_bilinear, double_parts};
 
 /// The normalization layer of a [`DoubleConv`].
 ///
@@ -185,16 +185,16 @@ impl Up {
         self.conv.forward(joined)
     }
 
-    /// As [`forward`](Self::forward) of a part of an image: `sides` are those of the whole coarse one.
-    pub(super) fn forward_part(
+    /// As [`forward`](Self::forward) of parts of the coarse image, `[height, width]` each.
+    pub(super) fn forward_parts(
         &self,
         x: Tensor<4>,
         skip: Tensor<4>,
-        sides: [Part; 2],
+        parts: &[[Part; 2]],
     ) -> Tensor<4> {
         let x = match &self.up {
             Some(up) => up.forward(x),
-            None => double_part(x, sides),
+            None => double_parts(x, parts),
         };
         self.conv.forward(join(Keep::All, x, skip))
     }

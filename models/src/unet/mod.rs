@@ -20,7 +20,7 @@ pub use config::{NormKind, UNetConfig, Upsample};
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
-use burn_memopt::chunked::PlacedTile;
+use burn_memopt::chunked::Windows;
 use burn_memopt::grad_checkpoint::Cut;
 
 use crate::chain::{BlockChain, GradCheckpoint, Keep, chain};
@@ -68,12 +68,12 @@ impl UNet {
         self.chain().run(&self.cut, images)
     }
 
-    /// Computes the network's output for a tile of an image, as [`forward`](Self::forward) computes it
-    /// for the whole: bilinear upsampling takes the tile's place in the image into account.
+    /// Computes the network's output for tiles of an image, as [`forward`](Self::forward) computes it
+    /// for the whole: bilinear upsampling takes the places of the tiles in the image into account.
     ///
     /// # Shapes
-    /// - tile: `[batch_size, in_channels, height, width]`
-    /// - output: `[batch_size, out_channels, height, width]`
+    /// - tiles: `[num_tiles, in_channels, height, width]`
+    /// - output: `[num_tiles, out_channels, height, width]`
     ///
     /// # Exactness
     /// Equal to rounding, further from the tile's border than the network reaches, for tiles that
@@ -81,7 +81,7 @@ impl UNet {
     /// tile only.
     ///
     /// # Panics
-    /// If height or width is below `2^depth`.
+    /// If height or width is below `2^depth`, or a tile starts outside of the image.
     ///
     /// # Example
     /// ```
@@ -95,11 +95,11 @@ impl UNet {
     /// let reach = Reach::measure([1, 32, 32], 2, &device, |x| unet.forward(x));
     /// let image = Tensor::<4>::random([1, 1, 60, 45], Distribution::Default, &device);
     /// let tiles = ExactTiles::new([16, 16], &reach);
-    /// let report = ExactReport::measure(&tiles, &unet, image, |unet, tile| unet.forward_tile(tile));
+    /// let report = ExactReport::measure(&tiles, &unet, image, |unet, tiles| unet.forward_tiles(tiles));
     /// assert!(report.is_exact(), "{report}");
     /// ```
-    pub fn forward_tile(&self, tile: PlacedTile) -> Tensor<4> {
-        let mut skips = vec![self.inc.forward(tile.pixels)];
+    pub fn forward_tiles(&self, tiles: Windows) -> Tensor<4> {
+        let mut skips = vec![self.inc.forward(tiles.pixels)];
         let mut x = skips[0].clone();
         for down in &self.downs {
             x = down.forward(x);
@@ -109,11 +109,15 @@ impl UNet {
         for up in &self.ups {
             let level = skips.len();
             let Some(skip) = skips.pop() else { break };
-            let sides = [0, 1].map(|side| Part {
-                start: tile.start[side] >> level,
-                whole: tile.image[side] >> level,
+            let parts = tiles.places.iter().map(|place| {
+                let starts = [place.row, place.column];
+                [0, 1].map(|side| Part {
+                    start: usize::try_from(starts[side]).expect("tiles must start in the image")
+                        >> level,
+                    whole: tiles.image_size[side] >> level,
+                })
             });
-            x = up.forward_part(x, skip, sides);
+            x = up.forward_parts(x, skip, &parts.collect::<Vec<_>>());
         }
         self.outc.forward(x)
     }

@@ -22,11 +22,7 @@ const IMPURE: [&str; 8] = [
 /// The only files with `unsafe`, each with what it needs it for.
 pub const UNSAFE: &[(&str, &str)] = &[
     (
-        "burn-memopt/src/chunked/host_image.rs",
-        "a buffer that is filled by several threads",
-    ),
-    (
-        "burn-memopt/src/chunked/zeros.rs",
+        "burn-memopt/src/chunked/buffer.rs",
         "advice to the system about large pages",
     ),
     (

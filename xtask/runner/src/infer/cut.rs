@@ -7,7 +7,6 @@ use anyhow::{Result, bail};
 use burn::tensor::Device;
 use burn_memopt::chunked::{
     Accumulator, Blend, ChunkedError, ExactTiles, ImageSource, Progress, RowSink, SlidingWindow,
-    tiles,
 };
 
 use super::exact::Margin;
@@ -117,7 +116,8 @@ impl<'a> Cutter<'a> {
 
     /// Windows that the model may get at once by the budget, if there is one.
     pub fn windows_at_once(&self, size: [usize; 2], window: [usize; 2]) -> Option<usize> {
-        self.room.as_ref()?.windows_at_once(size, window)
+        let read = window.map(|side| side + 2 * self.halo());
+        self.room.as_ref()?.windows_at_once(size, read)
     }
 
     /// Cuts pages of `size` into these windows, of which the model gets so many at once.
@@ -126,7 +126,7 @@ impl<'a> Cutter<'a> {
     /// If the pages are too small for exact tiles.
     pub fn cut(&self, size: [usize; 2], window: [usize; 2], at_once: usize) -> Result<Cut> {
         match self.margin {
-            Some(margin) => self.tiles(margin, size, window),
+            Some(margin) => self.tiles(margin, size, window, at_once),
             None => Ok(self.windows(size, window, at_once)),
         }
     }
@@ -142,12 +142,18 @@ impl<'a> Cutter<'a> {
             .with_batch_size(at_once);
         Cut {
             window,
-            num_windows: windows.grid(size[0], size[1]).num_windows(),
+            num_windows: windows.num_windows(size),
             kind: Kind::Windows(windows),
         }
     }
 
-    fn tiles(&self, margin: Margin, size: [usize; 2], core: [usize; 2]) -> Result<Cut> {
+    fn tiles(
+        &self,
+        margin: Margin,
+        size: [usize; 2],
+        core: [usize; 2],
+        at_once: usize,
+    ) -> Result<Cut> {
         let [height, width] = size;
         if height.min(width) < self.stride {
             bail!(
@@ -156,12 +162,12 @@ impl<'a> Cutter<'a> {
                 self.stride
             );
         }
-        let Margin { halo, stride } = margin;
-        let count = |axis: usize| tiles(size[axis], core[axis], halo, stride).len();
+        let tiles =
+            ExactTiles::with_halo(core, margin.halo, margin.stride).with_batch_size(at_once);
         Ok(Cut {
             window: core,
-            num_windows: count(0) * count(1),
-            kind: Kind::Tiles(ExactTiles::with_halo(core, halo, stride)),
+            num_windows: tiles.num_tiles(size),
+            kind: Kind::Tiles(tiles),
         })
     }
 }
@@ -187,9 +193,10 @@ impl Cut {
 
     /// Pages that may run together: of those that are one window each, as many as windows.
     pub fn pages_at_once(&self, windows_at_once: usize) -> usize {
-        match (&self.kind, self.num_windows) {
-            (Kind::Windows(_), 1) => windows_at_once,
-            _ => 1,
+        if self.num_windows == 1 {
+            windows_at_once
+        } else {
+            1
         }
     }
 
@@ -202,15 +209,20 @@ impl Cut {
         pages: &impl ImageSource,
         result: &mut dyn RowSink,
         progress: impl FnMut(Progress) -> ControlFlow<()>,
-        model: &mut Forward,
+        forward: &mut Forward,
     ) -> Result<(), ChunkedError> {
+        let Forward { model, runner, .. } = forward;
         match &self.kind {
             Kind::Tiles(tiles) => {
-                tiles.stream_placed(pages, result, progress, |tile| Ok(model.tile(tile)))
+                tiles.stream_adaptive(pages, [result], runner, progress, |tiles| {
+                    Ok([model.run_tiles(tiles)])
+                })
             }
-            Kind::Windows(windows) => windows.stream(pages, [result], progress, |windows| {
-                Ok([model.windows(windows.pixels)?])
-            }),
+            Kind::Windows(windows) => {
+                windows.stream_adaptive(pages, [result], runner, progress, |windows| {
+                    Ok([model.run(windows.pixels)])
+                })
+            }
         }
     }
 }

@@ -61,8 +61,8 @@ impl Margin {
         let shape = [1, model.channels, 2 * core, 2 * core + self.stride / 2];
         let image = Tensor::<4>::random(shape, Distribution::Default, device);
         let tiles = ExactTiles::with_halo([core; 2], self.halo, self.stride);
-        ExactReport::measure(&tiles, model.network(), image, |_, tile| {
-            model.run_tile(tile)
+        ExactReport::measure(&tiles, model.network(), image, |_, tiles| {
+            model.run_tiles(tiles)
         })
     }
 }

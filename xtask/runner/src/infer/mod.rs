@@ -56,7 +56,7 @@ pub fn run(args: &InferArgs) -> Result<()> {
         identity: Identity::of(&settings, &model),
         interrupt: Interrupt::announcing("stopping after these windows")?,
         report: Report::new(device_name, &device, flags.json),
-        forward: Forward::new(&settings, &model, &device)?,
+        forward: Forward::new(&settings, &model, &device),
         model: &model,
         device: &device,
         cutter,

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
-use burn_memopt::batch::{BatchRunner, Predictor};
-use burn_memopt::chunked::{BoxError, PlacedTile, global_layers};
+use burn_memopt::chunked::{Windows, global_layers};
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt_datasets::normalization::Normalization;
 use burn_memopt_models::unet::UNet;
@@ -75,26 +74,18 @@ impl Trained {
     /// # Shapes
     /// - images: `[batch_size, channels, height, width]`
     pub fn run(&self, images: Tensor<4>) -> Tensor<4> {
-        let output = self.view.forward(self.autocast.cast(images));
-        read(self.task, output)
+        self.read(self.view.forward(self.autocast.cast(images)))
     }
 
-    /// As [`run`](Self::run), of a part of an image as of its place in the whole.
-    pub fn run_tile(&self, mut tile: PlacedTile) -> Tensor<4> {
-        tile.pixels = self.autocast.cast(tile.pixels);
-        read(self.task, self.view.forward_tile(tile))
+    /// As [`run`](Self::run), of exact tiles by their places in the image.
+    pub fn run_tiles(&self, mut tiles: Windows) -> Tensor<4> {
+        tiles.pixels = self.autocast.cast(tiles.pixels);
+        self.read(self.view.forward_tiles(tiles))
     }
 
-    /// Runs the network in batches.
-    ///
-    /// # Errors
-    /// If the device lacks the precision.
-    pub fn predictor(&self, runner: BatchRunner, device: &Device) -> Result<Predictor<UNet, 4>> {
-        let task = self.task;
-        let forward = move |network: &UNet, images| read(task, network.forward(images));
-        let predictor = Predictor::new(|path| Err(no_file(path)), forward, device);
-        let predictor = predictor.with_precision(self.precision())?;
-        Ok(predictor.with_runner(runner).with_model(&self.network))
+    /// What the network's output says, in f32.
+    fn read(&self, output: Tensor<4>) -> Tensor<4> {
+        self.task.read(output.cast(FloatDType::F32))
     }
 
     /// The network.
@@ -116,16 +107,6 @@ impl Trained {
     pub fn sees_everything(&self) -> bool {
         !global_layers(&self.network).is_empty()
     }
-}
-
-/// What the network's output says, in f32.
-fn read(task: Task, output: Tensor<4>) -> Tensor<4> {
-    task.read(output.cast(FloatDType::F32))
-}
-
-/// The network is in memory, so that nobody asks for its file.
-fn no_file(path: &Path) -> BoxError {
-    format!("{} is not to be loaded", path.display()).into()
 }
 
 /// The run in a folder, the shape of its network, and its loss.

@@ -31,6 +31,9 @@ pub struct Output {
     height: u64,
     /// Row, of all pages, that the pages which run now start with.
     first_row: u64,
+    /// The rows of each of several pages that run together, until all are there: rows of all of them
+    /// come at once, and the file has them page by page.
+    pages: Vec<Vec<f32>>,
     synced: Instant,
 }
 
@@ -59,6 +62,7 @@ impl Output {
             state,
             height: height as u64,
             first_row: 0,
+            pages: Vec::new(),
             synced: Instant::now(),
         })
     }
@@ -105,13 +109,28 @@ impl Output {
 }
 
 impl RowSink for Output {
-    fn begin(&mut self, _dims: [usize; 4]) -> Result<usize, BoxError> {
+    fn begin(&mut self, [num_pages, _, height, width]: [usize; 4]) -> Result<usize, BoxError> {
+        let num_kept = if num_pages > 1 { num_pages } else { 0 };
+        let page = |_| Vec::with_capacity(height * width);
+        self.pages = (0..num_kept).map(page).collect();
         Ok((self.writer.num_rows() - self.first_row) as usize)
     }
 
-    /// Several pages come with all of their rows, so that they lie one behind the other.
-    fn write(&mut self, _rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError> {
-        self.writer.write_rows(pixels)?;
+    fn write(&mut self, rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError> {
+        if self.pages.is_empty() {
+            self.writer.write_rows(pixels)?;
+        } else {
+            let of_pages = pixels.chunks(pixels.len() / self.pages.len());
+            for (page, pixels) in self.pages.iter_mut().zip(of_pages) {
+                page.extend_from_slice(pixels);
+            }
+            if (rows.end as u64) < self.height {
+                return Ok(());
+            }
+            for page in std::mem::take(&mut self.pages) {
+                self.writer.write_rows(&page)?;
+            }
+        }
         if self.synced.elapsed() >= SYNC_EVERY {
             self.sync().map_err(Into::<BoxError>::into)?;
         }

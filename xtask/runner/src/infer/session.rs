@@ -129,7 +129,7 @@ impl Session<'_> {
     fn pages(&mut self, input: &Input, cut: &Cut, output: &mut Output) -> Result<Ended> {
         let height = input.size()[0] as u64;
         let at_once = cut.pages_at_once(self.windows_at_once(input.size(), cut.window));
-        let run_before = self.forward.num_windows();
+        let run_before = self.forward.report().num_items;
         while output.rows_done() < input.num_pages() as u64 * height {
             if self.interrupt.is_requested() {
                 return Ok(Ended::Interrupted);
@@ -157,8 +157,8 @@ impl Session<'_> {
             };
             let ran = cut.run(&pages, output, progress, &mut self.forward);
             told?;
-            let num_run = self.forward.num_windows() - run_before;
-            self.report.ran(num_run, self.forward.report());
+            let batches = self.forward.report();
+            self.report.ran(batches.num_items - run_before, batches);
             match ran {
                 Ok(()) => {}
                 Err(ChunkedError::Cancelled { .. }) => return Ok(Ended::Interrupted),

@@ -43,6 +43,17 @@ fn pages_that_are_one_window_are_what_the_network_gives() {
 }
 
 #[test]
+fn pages_that_run_together_are_written_one_after_the_other() {
+    let place = counting(&[]);
+    // More numbers than are written at once.
+    write_stack(&place.path("in.tif"), 5, 150, 170);
+    let args = ["--chunk-size", "256", "--batch-size", "4"];
+    infer(&place, "model", "in.tif", "out.tif", &args).succeeded();
+    let plain = densities(&place, by_default(1), "in.tif");
+    assert_close(&read_stack(&place.path("out.tif")), &plain, 1e-5);
+}
+
+#[test]
 fn pages_larger_than_a_window_are_covered_by_windows() {
     let place = counting(&["--norm", "batch"]);
     write_stack(&place.path("in.tif"), 2, 70, 50);

@@ -1,10 +1,50 @@
+//! Large arrays of f32: in host memory, or in a file that is read and written by position.
+
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Numbers in a file, read and written by position.
+/// Bytes from which large pages are worth it: two large pages of most systems.
+const LARGE: usize = 4 << 20;
+
+/// Zeros, in large pages where the system has them: to touch a result for the first time, small page
+/// by small page, takes as long as to compute it from windows.
+pub(super) fn zeros(len: usize) -> Vec<f32> {
+    let mut zeros = vec![0.0; len];
+    if len * size_of::<f32>() >= LARGE {
+        ask_for_large_pages(&mut zeros);
+    }
+    zeros
+}
+
+#[cfg(target_os = "linux")]
+fn ask_for_large_pages(memory: &mut [f32]) {
+    /// Pages of every size begin at multiples of this, as far as `madvise` requires it.
+    const ALIGNMENT: usize = 1 << 16;
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(memory);
+    let skipped = bytes.as_ptr().align_offset(ALIGNMENT);
+    let Some(aligned) = bytes.get_mut(skipped..) else {
+        return;
+    };
+    // SAFETY: the range is memory that is borrowed here, and the advice changes none of its bytes.
+    let advised = unsafe {
+        libc::madvise(
+            aligned.as_mut_ptr().cast(),
+            aligned.len(),
+            libc::MADV_HUGEPAGE,
+        )
+    };
+    if advised != 0 {
+        log::debug!("no large pages: {}", io::Error::last_os_error());
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn ask_for_large_pages(_: &mut [f32]) {}
+
+/// Numbers in a file, in this machine's byte order, read and written by position.
 #[derive(Debug)]
 pub(super) struct FloatFile {
     file: File,
@@ -13,13 +53,13 @@ pub(super) struct FloatFile {
 }
 
 impl FloatFile {
-    /// The numbers from byte `first` on, in this machine's byte order.
+    /// The numbers from byte `first` on.
     pub(super) fn new(file: File, first: u64) -> Self {
         Self { file, first }
     }
 
-    /// An empty file in `folder` that loses its name at once: it is gone when it is closed, by a
-    /// killed process too.
+    /// An empty file in `folder` whose name is removed at once: it is gone when it is closed, also by
+    /// a process that is killed.
     pub(super) fn nameless(folder: &Path) -> io::Result<Self> {
         static NUM_TRIED: AtomicU64 = AtomicU64::new(0);
         loop {
@@ -55,7 +95,6 @@ impl FloatFile {
         self.file.write_all(bytemuck::cast_slice(numbers))
     }
 
-    /// The file itself.
     pub(super) fn file(&mut self) -> &mut File {
         &mut self.file
     }
@@ -70,6 +109,16 @@ impl FloatFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_length_is_zeros_that_can_be_written() {
+        for len in [0, 1, 1 << 14, (1 << 20) + 3] {
+            let mut zeros = zeros(len);
+            assert!(zeros.len() == len && zeros.iter().all(|zero| *zero == 0.0));
+            zeros.fill(1.0);
+            assert!(zeros.iter().all(|one| *one == 1.0));
+        }
+    }
 
     #[test]
     fn a_nameless_file_keeps_numbers_and_leaves_nothing_behind() {
