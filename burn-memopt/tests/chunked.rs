@@ -406,10 +406,13 @@ mod exact {
         };
         let [alone] = tiles.infer_many(x.clone(), model);
         let mut largest = 0;
-        let [batches] = tiles.clone().with_batch_size(5).infer_many(x.clone(), |tiles| {
-            largest = largest.max(tiles.places.len());
-            model(tiles)
-        });
+        let [batches] = tiles
+            .clone()
+            .with_batch_size(5)
+            .infer_many(x.clone(), |tiles| {
+                largest = largest.max(tiles.places.len());
+                model(tiles)
+            });
         assert_eq!(largest, 5);
         assert_eq!(values(batches), values(alone.clone()));
 

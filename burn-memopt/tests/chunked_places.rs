@@ -91,12 +91,16 @@ fn batches_that_are_divided_have_the_same_sums_wherever_they_are_kept(
     let mut runner = BatchRunner::new(BatchSizeConfig::default());
     let mut sink = TensorSink::new();
     windows
-        .stream_adaptive(&x, [&mut sink], &mut runner, go_on, |windows| {
-            match windows.places.len() {
+        .stream_adaptive(
+            &x,
+            [&mut sink],
+            &mut runner,
+            go_on,
+            |windows| match windows.places.len() {
                 1..=3 => Ok([windows.pixels.sin()]),
                 _ => Err("can't allocate buffer of size: 64".into()),
-            }
-        })
+            },
+        )
         .unwrap();
     assert_eq!(runner.report().failed_sizes, [8, 4]);
     sink.into_tensor(&Device::flex())

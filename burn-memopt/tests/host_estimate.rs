@@ -27,7 +27,7 @@ fn batches_stay_below_what_is_free_by_what_one_item_took() {
         .with_host_estimate(HostEstimate::default().with_share(share));
     let forward = |_: &Linear, batch: Tensor<2>| batch.repeat_dim(1, LEN).narrow(1, LEN - 1, 1);
     let model = LinearConfig::new(1, 1).init(&device);
-    let mut predictor = Predictor::new(|_| Err("no file".into()), forward, &device)
+    let mut predictor = Predictor::new(forward, &device)
         .with_runner(runner)
         .with_model(&model);
     let results = predictor.run(Tensor::<2>::ones([40, 1], &device)).unwrap();

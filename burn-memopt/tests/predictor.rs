@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use burn::nn::{Linear, LinearConfig};
 use burn::prelude::*;
 use burn::tensor::Distribution;
-use burn_memopt::batch::{BatchError, BatchRunner, BatchSizeConfig, HostEstimate, Predictor};
+use burn_memopt::batch::{
+    BatchError, BatchRunner, BatchSizeConfig, HostEstimate, ModelCache, Predictor,
+};
 use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::memory::Bytes;
 use burn_memopt::precision::Precision;
@@ -27,15 +29,6 @@ fn model(seed: u64, device: &Device) -> Linear {
     let _stream = hold_random_stream();
     device.seed(seed);
     blocks::initialised(LinearConfig::new(6, 3).init(device))
-}
-
-fn predictor(
-    device: &Device,
-    forward: impl Fn(&Linear, Tensor<2>) -> Tensor<2> + 'static,
-) -> Predictor<Linear, 2> {
-    let on = device.clone();
-    let load = move |path: &Path| Ok(LinearConfig::new(6, 3).init(&on).try_load_file(path)?);
-    Predictor::new(load, forward, device)
 }
 
 fn batch(device: &Device) -> Tensor<2> {
@@ -68,11 +61,14 @@ fn predictions_are_those_of_the_model(
     let device = Device::flex();
     let (model, batch) = (model(1, &device), batch(&device));
     let wanted = values(&model.forward(batch.clone()).into_data());
-    let mut predictor = predictor(&device, move |model, batch| {
-        assert_eq!(batch.dtype(), precision.dtype().into());
-        assert_eq!(model.weight.val().dtype(), precision.dtype().into());
-        model.forward(batch)
-    })
+    let mut predictor = Predictor::new(
+        move |model: &Linear, batch: Tensor<2>| {
+            assert_eq!(batch.dtype(), precision.dtype().into());
+            assert_eq!(model.weight.val().dtype(), precision.dtype().into());
+            model.forward(batch)
+        },
+        &device,
+    )
     .with_precision(precision)
     .unwrap()
     .with_batch_size(config(start))
@@ -106,7 +102,7 @@ fn a_batch_that_does_not_fit_is_divided_and_the_size_is_remembered() {
         model.forward(batch)
     };
     let runner = BatchRunner::new(config(16));
-    let mut predictor = predictor(&device, forward)
+    let mut predictor = Predictor::new(forward, &device)
         .with_runner(runner)
         .with_model(&model);
     for _ in 0..3 {
@@ -122,7 +118,10 @@ fn a_model_is_loaded_again_only_after_its_file_changed() {
     let device = Device::flex();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.bpk");
-    let mut predictor = predictor(&device, Linear::forward::<2>);
+    let on = device.clone();
+    let load = move |path: &Path| Ok(LinearConfig::new(6, 3).init(&on).try_load_file(path)?);
+    let mut models = ModelCache::new(load);
+    let mut predictor = Predictor::new(Linear::forward::<2>, &device);
     let write = |seed: u64| {
         let model = model(seed, &device);
         model.clone().save_file(&path).unwrap();
@@ -133,18 +132,18 @@ fn a_model_is_loaded_again_only_after_its_file_changed() {
     for seed in [1, 2] {
         let wanted = write(seed);
         for _ in 0..2 {
-            predictor.open(&path).unwrap();
+            predictor.open(&mut models, &path).unwrap();
             let results = predictor.run(batch(&device)).unwrap();
             assert_close(&values(&results), &wanted, 1e-6);
         }
-        assert_eq!(predictor.num_loads(), seed as usize);
+        assert_eq!(models.num_loads(), seed as usize);
     }
 }
 
 #[test]
 fn items_of_different_shapes_are_refused_by_their_place() {
     let device = Device::flex();
-    let mut predictor = predictor(&device, Linear::forward::<2>)
+    let mut predictor = Predictor::new(Linear::forward::<2>, &device)
         .with_runner(BatchRunner::new(config(2)))
         .with_model(&model(1, &device));
     let items = [6, 6, 6, 5].map(|len| TensorData::ones::<f32, _>([len]));
@@ -167,10 +166,10 @@ fn items_of_different_shapes_are_refused_by_their_place() {
 #[test]
 fn on_the_host_nothing_is_run_whose_estimate_does_not_fit() {
     let device = Device::flex();
-    let refuse = |_: &Linear, _: Tensor<2>| panic!("it was run");
+    let refuse = |_: &Linear, _: Tensor<2>| -> Tensor<2> { panic!("it was run") };
     let runner = BatchRunner::on(config(8), &device)
         .with_host_estimate(HostEstimate::of_items(Bytes::gib(1 << 20)));
-    let mut predictor = predictor(&device, refuse)
+    let mut predictor = Predictor::new(refuse, &device)
         .with_runner(runner)
         .with_model(&model(1, &device));
     let error = predictor.run(batch(&device)).unwrap_err();
@@ -187,7 +186,7 @@ fn a_precision_that_the_device_lacks_is_an_error() {
         return;
     };
     let device = device.without_autodiff();
-    let asked = predictor(&device, Linear::forward::<2>).with_precision(Precision::Bf16);
+    let asked = Predictor::new(Linear::forward::<2>, &device).with_precision(Precision::Bf16);
     match Precision::Bf16.check(&device) {
         Ok(()) => assert!(asked.is_ok()),
         Err(error) => {
@@ -210,7 +209,7 @@ fn a_real_allocation_failure_divides_the_batch() {
         all.narrow(1, LEN - 1, 1)
     };
     let device = device.without_autodiff();
-    let mut predictor = predictor(&device, forward)
+    let mut predictor = Predictor::new(forward, &device)
         .with_batch_size(config(16))
         .with_model(&model(1, &device));
     let numbers = Tensor::<1, Int>::arange(0..96, &device)

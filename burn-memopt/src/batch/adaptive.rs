@@ -10,7 +10,7 @@ use crate::chunked::BoxError;
 /// again in two halves: none is read twice, none is lost. It ends after an error.
 ///
 /// # Panics
-/// As the function does, unless it panics for lack of memory; and if it answers another number of
+/// As the function does, unless it panics for lack of memory; and if it returns another number of
 /// results than it was given items.
 ///
 /// # Example

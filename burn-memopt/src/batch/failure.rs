@@ -28,12 +28,12 @@ const OUT_OF_MEMORY: [&str; 5] = [
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Memory was short; the device goes on working with less.
+    /// Memory ran out; the device still works with less.
     OutOfMemory {
-        /// What could not be allocated, where the runtime tells.
+        /// What could not be allocated, where the runtime says it.
         requested: Option<Bytes>,
     },
-    /// The device answers nothing any more until the process is started again.
+    /// The device does nothing any more until the process is started again.
     DevicePoisoned,
     /// Anything else.
     Other,

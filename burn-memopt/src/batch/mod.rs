@@ -1,15 +1,15 @@
-//! Batches as large as memory allows: halved when the device runs out of it, grown again when all is
-//! well.
+//! Batches as large as memory allows: halved when the device runs out of it, grown again after
+//! success.
 //!
 //! | piece | does |
 //! |---|---|
-//! | [`Predictor`] | runs a model on items: loads it once, results are on the host |
+//! | [`Predictor`] | runs a model on items and brings the results to the host |
 //! | [`ModelCache`] | models by file, loaded again when the file changed |
 //! | [`AdaptiveBatches`] | runs items in batches, keeps their order, loses none |
 //! | [`BatchRunner`] | runs one batch after the other and learns how large one may be |
 //! | [`BatchSize`], [`BatchSizeConfig`] | which size comes next |
 //! | [`HostEstimate`] | whether a batch fits into the host's memory, before it runs |
-//! | [`Failure`] | tells lack of memory from every other failure |
+//! | [`Failure`] | whether a failure is lack of memory or another |
 //! | [`Child`], [`serve`] | batches in a process of their own, which may die |
 //! | [`BatchReport`] | what happened |
 //!
@@ -17,11 +17,11 @@
 //! 1. An item is read once, and its result comes once, in order.
 //! 2. Only lack of memory makes a batch smaller. Any other failure is passed on at once.
 //! 3. A device that is poisoned is reported, never tried again; in a [`Child`] it ends the child, and
-//!    a new one goes on with a smaller batch.
+//!    a new one continues with a smaller batch.
 //!
 //! # When a failure shows
 //! On CubeCL devices (wgpu, cuda) an allocation fails late and in silence: what depends on it
-//! is skipped, `sync` may answer `Ok`, and only *reading* a result fails. So the function that runs a
+//! is skipped, `sync` may return `Ok`, and only *reading* a result fails. So the function that runs a
 //! batch must read what it returns (`try_into_data`), and return the error.
 
 mod adaptive;
@@ -33,7 +33,6 @@ mod predictor;
 mod report;
 mod runner;
 mod size;
-mod stacked;
 
 pub use adaptive::AdaptiveBatches;
 pub use child::{Child, ChildError, serve};

@@ -1,8 +1,7 @@
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use crate::chunked::BoxError;
+use crate::files::FileStamp;
 
 /// Models that were loaded, so that a file is read once and again only after it changed.
 ///
@@ -25,19 +24,19 @@ use crate::chunked::BoxError;
 /// ```
 pub struct ModelCache<M> {
     load: Box<Load<M>>,
-    kept: Vec<(File, M)>,
+    /// Those used last first.
+    kept: Vec<Model<M>>,
     capacity: usize,
     num_loads: usize,
 }
 
 type Load<M> = dyn FnMut(&Path) -> Result<M, BoxError>;
 
-/// A file as it was when its model was loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct File {
+struct Model<M> {
     path: PathBuf,
-    modified: SystemTime,
-    len: u64,
+    /// The file as it was when the model was loaded.
+    stamp: FileStamp,
+    model: M,
 }
 
 /// Why there is no model.
@@ -89,24 +88,30 @@ impl<M> ModelCache<M> {
     /// # Errors
     /// If the file is not there or cannot be loaded.
     pub fn get(&mut self, path: &Path) -> Result<&M, ModelError> {
-        let file = File::at(path)?;
-        let place = self.kept.iter().position(|(known, _)| *known == file);
-        let used = match place {
-            Some(place) => self.kept.remove(place),
-            None => {
-                // What is replaced is dropped first: two models may be more than fits.
-                self.kept.retain(|(known, _)| known.path != file.path);
-                self.kept.truncate(self.capacity - 1);
-                let model = (self.load)(path).map_err(|source| ModelError::Load {
-                    path: path.into(),
-                    source,
-                })?;
-                self.num_loads += 1;
-                (file, model)
+        let stamp = FileStamp::read(path).map_err(|source| ModelError::Look {
+            path: path.into(),
+            source,
+        })?;
+        let is_same = |kept: &Model<M>| kept.path == path && kept.stamp == stamp;
+        let used = if let Some(place) = self.kept.iter().position(is_same) {
+            self.kept.remove(place)
+        } else {
+            // What is replaced is dropped first: two models may be more than fits.
+            self.kept.retain(|kept| kept.path != path);
+            self.kept.truncate(self.capacity - 1);
+            let model = (self.load)(path).map_err(|source| ModelError::Load {
+                path: path.into(),
+                source,
+            })?;
+            self.num_loads += 1;
+            Model {
+                path: path.into(),
+                stamp,
+                model,
             }
         };
         self.kept.insert(0, used);
-        Ok(&self.kept[0].1)
+        Ok(&self.kept[0].model)
     }
 
     /// How often a model was loaded.
@@ -115,26 +120,10 @@ impl<M> ModelCache<M> {
     }
 }
 
-impl File {
-    fn at(path: &Path) -> Result<Self, ModelError> {
-        let look = || {
-            let metadata = fs::metadata(path)?;
-            Ok(Self {
-                path: path.into(),
-                modified: metadata.modified()?,
-                len: metadata.len(),
-            })
-        };
-        look().map_err(|source| ModelError::Look {
-            path: path.into(),
-            source,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::fs;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
 

@@ -210,4 +210,19 @@ impl BatchRunner {
         }
         false
     }
+
+    /// As [`run`](Self::run), for items that `run` takes by their number: the first of `num_items` that
+    /// were not run. Returns how many were run, and their result.
+    pub(crate) fn run_first<O>(
+        &mut self,
+        num_items: usize,
+        mut run: impl FnMut(usize) -> Result<O, BoxError>,
+    ) -> Result<(usize, O), BatchError> {
+        let mut result = None;
+        let ran = self.run(&vec![(); num_items], |items| {
+            result = Some(run(items.len())?);
+            Ok::<_, BoxError>(items.to_vec())
+        })?;
+        Ok((ran.len(), result.expect("invariant: a batch succeeded")))
+    }
 }

@@ -99,7 +99,7 @@ enum Sums {
 }
 
 impl Rows {
-    /// Begins with the first results of windows and tells the sink what comes.
+    /// Begins with the first results of windows, and begins the sink's result.
     ///
     /// # Errors
     /// If the sink refuses, or a file cannot be made.
@@ -177,7 +177,12 @@ impl Rows {
         places: &[(usize, usize)],
         results: Pixels,
     ) -> Result<(), ChunkedError> {
-        let [_, channels, height, width] = results.dims();
+        let [num_results, channels, height, width] = results.dims();
+        assert_eq!(
+            num_results,
+            places.len(),
+            "a batch must have one result for each of its windows"
+        );
         let [rows, columns] = &self.axes;
         match (&mut self.sums, results) {
             (Sums::Band(band), Pixels::Host(data)) => {

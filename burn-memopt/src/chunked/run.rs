@@ -228,15 +228,9 @@ impl Run<'_> {
                 .collect()
         };
         let (count, results) = match runner {
-            Some(runner) => {
-                let mut results = Vec::new();
-                let ran = runner.run(&vec![(); num_windows], |windows| {
-                    results = run(windows.len())?;
-                    Ok::<_, BoxError>(windows.to_vec())
-                });
-                let ran = ran.map_err(|error| ChunkedError::model(first, error.into()))?;
-                (ran.len(), results)
-            }
+            Some(runner) => runner
+                .run_first(num_windows, run)
+                .map_err(|error| ChunkedError::model(first, error.into()))?,
             None => (
                 num_windows,
                 run(num_windows).map_err(|error| ChunkedError::model(first, error))?,
@@ -286,7 +280,7 @@ impl Run<'_> {
         }
     }
 
-    /// Tells every sink what comes.
+    /// Begins the result of every sink.
     fn begin<const N: usize>(
         &self,
         num_images: usize,

@@ -1,4 +1,4 @@
-//! What parent and child say to each other: little-endian, behind a mark that nothing else prints.
+//! What parent and child send to each other: little-endian, after a mark that nothing else prints.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -62,7 +62,7 @@ pub(super) fn write_refused(out: &mut impl Write, why: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// Reads the next frame and passes over what stands before it; `None` at the end.
+/// Reads the next frame and skips what is before it; `None` at the end.
 pub(super) fn read(from: &mut impl BufRead) -> io::Result<Option<Frame>> {
     if !skip_to_mark(from)? {
         return Ok(None);

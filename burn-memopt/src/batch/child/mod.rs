@@ -1,29 +1,30 @@
 //! Batches that run in a process of their own.
 
 mod frame;
-mod serve;
 
+use std::error::Error;
 use std::io::{self, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
-use burn::tensor::TensorData;
+use burn::tensor::{Device, TensorData};
 
 use super::Failure;
+use crate::chunked::BoxError;
 use frame::Frame;
-pub use serve::serve;
 
 /// Exit codes by which a shell says that what it ran was aborted or killed.
 const KILLED: [i32; 2] = [128 + 6, 128 + 9];
 
 /// Runs batches in a child process, so that this one survives what a process cannot: a device
-/// that answers nothing any more, an abort, or the system ending a process that took too much.
+/// that is lost, an abort, or the system ending a process that took too much.
 ///
 /// [`run`](Self::run) is what a batch runner calls. If the child dies, that counts as lack of
-/// memory: the items run again in a smaller batch, in a new child. A child that answers an
+/// memory: the items run again in a smaller batch, in a new child. A child that returns an
 /// error, or ends by itself, is not tried again.
 ///
 /// # The child
-/// It is any command that calls [`serve`]; mostly the same program with an argument or a variable
+/// It is any command that calls [`serve`]; usually the same program with an argument or a variable
 /// by which it knows. It may print: on stdout between results, and on stderr, which is this
 /// process's.
 ///
@@ -74,7 +75,7 @@ pub enum ChildError {
     /// It could not be started.
     #[error("cannot start a child process")]
     Start(#[source] io::Error),
-    /// It answered an error.
+    /// It returned an error.
     #[error("the child process answered: {0}")]
     Refused(String),
     /// It is gone, and did not go by itself.
@@ -108,7 +109,7 @@ impl Child {
     /// Runs a batch in the child, which is started if there is none.
     ///
     /// # Errors
-    /// If it cannot be started, answers an error, or is gone without an answer.
+    /// If it cannot be started, returns an error, or is gone without an answer.
     pub fn run(&mut self, items: &[TensorData]) -> Result<Vec<TensorData>, ChildError> {
         let mut running = match self.running.take() {
             Some(running) => running,
@@ -128,7 +129,7 @@ impl Child {
                 }
             },
             Ok(Some(Frame::Ready)) => Err(ChildError::Protocol),
-            Ok(None) | Err(_) => Err(running.autopsy()),
+            Ok(None) | Err(_) => Err(running.ended()),
         }
     }
 
@@ -152,7 +153,7 @@ impl Child {
         match ready {
             Some(Ok(Some(Frame::Ready))) => Ok(running),
             Some(Ok(Some(_))) => Err(ChildError::Protocol),
-            _ => Err(running.autopsy()),
+            _ => Err(running.ended()),
         }
     }
 }
@@ -173,8 +174,8 @@ impl Running {
         frame::read(output)
     }
 
-    /// Why it does not answer.
-    fn autopsy(&mut self) -> ChildError {
+    /// Why there is no answer.
+    fn ended(&mut self) -> ChildError {
         // A child that still reads sees the end of its input, and ends.
         self.input = None;
         match self.process.wait() {
@@ -202,4 +203,43 @@ fn is_violent(status: ExitStatus) -> bool {
     status
         .code()
         .is_none_or(|code| !(0..=255).contains(&code) || KILLED.contains(&code))
+}
+
+/// The child's side of a [`Child`](super::Child): runs every batch that comes on stdin and writes
+/// its results to stdout, until stdin ends.
+///
+/// An error or a panic of `run` is sent instead of the results; then `device` gives back what it does
+/// not use.
+///
+/// # Errors
+/// If stdin cannot be read or stdout not be written.
+pub fn serve(
+    device: &Device,
+    mut run: impl FnMut(&[TensorData]) -> Result<Vec<TensorData>, BoxError>,
+) -> io::Result<()> {
+    let mut input = io::stdin().lock();
+    frame::write_ready(&mut io::stdout().lock())?;
+    while let Some(Frame::Tensors(items)) = frame::read(&mut input)? {
+        let why = match catch_unwind(AssertUnwindSafe(|| run(&items))) {
+            Ok(Ok(results)) => {
+                frame::write_tensors(&mut io::stdout().lock(), &results)?;
+                continue;
+            }
+            Ok(Err(error)) => with_causes(&*error),
+            Err(panic) => format!("it panicked: {}", Failure::panic_text(&*panic)),
+        };
+        device.memory_cleanup();
+        frame::write_refused(&mut io::stdout().lock(), &why)?;
+    }
+    Ok(())
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
