@@ -37,7 +37,7 @@ pub fn sub_videos(num_frames: usize, length: usize, halo: usize) -> Vec<Tile> {
 /// Picks, for centres spread over a video, the frames around each and references further away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameWindows {
-    /// Frames of a neighbourhood; centres lie half of it apart.
+    /// Frames of a neighbourhood; centres are half of it apart.
     pub neighbor_length: usize,
     /// Frames from one reference to the next.
     pub ref_stride: usize,

@@ -429,7 +429,7 @@ mod exact {
             .unwrap();
         assert_eq!(values(sink.into_tensor(&Device::flex())), values(alone));
         let report = runner.report();
-        assert_eq!(report.num_items, 2 * tiles.num_tiles([50, 150]));
+        assert_eq!(report.num_items, 2 * tiles.num_windows([50, 150]));
         assert_eq!((report.failed_sizes, report.largest_batch), (vec![8], 4));
     }
 

@@ -26,21 +26,17 @@
 
 mod adaptive;
 mod child;
-mod error;
 mod failure;
 mod model_cache;
 mod predictor;
-mod report;
 mod runner;
 mod size;
 
 pub use adaptive::AdaptiveBatches;
 pub use child::{Child, ChildError, serve};
-pub use error::BatchError;
 pub use failure::Failure;
 pub use model_cache::{ModelCache, ModelError};
 pub use predictor::Predictor;
-pub use report::BatchReport;
-pub(crate) use report::list;
-pub use runner::BatchRunner;
+pub(crate) use runner::list;
+pub use runner::{BatchError, BatchReport, BatchRunner};
 pub use size::{BatchSize, BatchSizeConfig, HostEstimate};

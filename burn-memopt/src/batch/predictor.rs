@@ -183,7 +183,7 @@ impl<M: Module, const D: usize, const E: usize> Predictor<M, D, E> {
                     Some(&count),
                     "a batch must have one result for each of its items"
                 );
-                Ok(result)
+                Ok::<_, BoxError>(result)
             };
             let (count, result) = runner
                 .run_first(num_items - done, run)

@@ -1,6 +1,9 @@
-use burn::tensor::Device;
+use std::fmt;
 
-use super::{BatchError, BatchReport, BatchSize, BatchSizeConfig, Failure, HostEstimate};
+use burn::tensor::Device;
+use serde::Serialize;
+
+use super::{BatchSize, BatchSizeConfig, Failure, HostEstimate};
 use crate::budget::{AttemptError, catch_out_of_memory, retry};
 use crate::chunked::BoxError;
 use crate::memory::{MemoryManager, PeakMeter, PressureConfig, on_host};
@@ -39,7 +42,7 @@ pub struct BatchRunner {
 }
 
 impl BatchRunner {
-    /// Begins with the configured size; every size is tried, and grows after success.
+    /// Starts with the configured size; every size is tried, and grows after success.
     ///
     /// # Panics
     /// If the sizes of `config` contradict each other.
@@ -54,7 +57,7 @@ impl BatchRunner {
         }
     }
 
-    /// Begins with the configured size on `device`: it gives back what it does not use before a
+    /// Starts with the configured size on `device`: it gives back what it does not use before a
     /// smaller batch runs, and batches grow while memory is not scarce, by
     /// [`PressureConfig::default`]. If its tensors are in the memory of the host, each size is
     /// estimated before it is run, by [`HostEstimate::default`].
@@ -125,14 +128,33 @@ impl BatchRunner {
         items: &[I],
         mut run: impl FnMut(&[I]) -> Result<Vec<O>, E>,
     ) -> Result<Vec<O>, BatchError> {
+        let run = |count: usize| {
+            let results = run(&items[..count])?;
+            assert_eq!(
+                results.len(),
+                count,
+                "a batch must have one result for each of its items"
+            );
+            Ok::<_, E>(results)
+        };
+        Ok(self.run_first(items.len(), run)?.1)
+    }
+
+    /// As [`run`](Self::run), of the first of `num_items` items that `run` knows by their number. Returns
+    /// how many ran, and their result.
+    pub(crate) fn run_first<O, E: Into<BoxError>>(
+        &mut self,
+        num_items: usize,
+        mut run: impl FnMut(usize) -> Result<O, E>,
+    ) -> Result<(usize, O), BatchError> {
         let mut tried = Vec::new();
         let devices: Vec<_> = self.device.iter().cloned().collect();
         retry(
             self,
             &devices,
-            |runner| runner.attempt(items, &mut run),
+            |runner| runner.attempt(num_items, &mut run),
             |runner, source| {
-                let size = runner.next_size().min(items.len());
+                let size = runner.next_size().min(num_items);
                 tried.push(size);
                 runner.report.failed_sizes.push(size);
                 if runner.shrink_below(size) {
@@ -153,19 +175,19 @@ impl BatchRunner {
     }
 
     /// Runs one batch, unless it is estimated not to fit.
-    fn attempt<I, O, E: Into<BoxError>>(
+    fn attempt<O, E: Into<BoxError>>(
         &mut self,
-        items: &[I],
-        run: &mut impl FnMut(&[I]) -> Result<Vec<O>, E>,
-    ) -> Result<Vec<O>, AttemptError<BatchError>> {
-        let size = self.next_size().min(items.len());
+        num_items: usize,
+        run: &mut impl FnMut(usize) -> Result<O, E>,
+    ) -> Result<(usize, O), AttemptError<BatchError>> {
+        let size = self.next_size().min(num_items);
         if !self.is_estimated_to_fit(size) {
             return Err(AttemptError::OutOfMemory(TOO_LARGE.into()));
         }
         let device = self.device.as_ref().filter(|_| self.estimate.is_some());
         let meter = device.map(PeakMeter::start);
-        let results = catch_out_of_memory(|| {
-            run(&items[..size]).map_err(|error| {
+        let result = catch_out_of_memory(|| {
+            run(size).map_err(|error| {
                 let source = error.into();
                 match Failure::of(&*source) {
                     Failure::OutOfMemory { .. } => AttemptError::OutOfMemory(source),
@@ -180,16 +202,11 @@ impl BatchRunner {
                 }
             })
         })?;
-        assert_eq!(
-            results.len(),
-            size,
-            "a batch must have one result for each of its items"
-        );
         if let (Some(estimate), Some(meter)) = (&mut self.estimate, meter) {
             estimate.measured(meter.finish(), size);
         }
         self.succeed(size);
-        Ok(results)
+        Ok((size, result))
     }
 
     fn succeed(&mut self, size: usize) {
@@ -210,19 +227,91 @@ impl BatchRunner {
         }
         false
     }
+}
 
-    /// As [`run`](Self::run), for items that `run` takes by their number: the first of `num_items` that
-    /// were not run. Returns how many were run, and their result.
-    pub(crate) fn run_first<O>(
-        &mut self,
-        num_items: usize,
-        mut run: impl FnMut(usize) -> Result<O, BoxError>,
-    ) -> Result<(usize, O), BatchError> {
-        let mut result = None;
-        let ran = self.run(&vec![(); num_items], |items| {
-            result = Some(run(items.len())?);
-            Ok::<_, BoxError>(items.to_vec())
-        })?;
-        Ok((ran.len(), result.expect("invariant: a batch succeeded")))
+/// What happened while items were run in batches.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct BatchReport {
+    /// Items whose results are there.
+    pub num_items: usize,
+    /// Batches that succeeded.
+    pub num_batches: usize,
+    /// Sizes that did not fit, in the order in which they were tried.
+    pub failed_sizes: Vec<usize>,
+    /// Largest batch that succeeded.
+    pub largest_batch: usize,
+    /// Size that the next batch would have.
+    pub final_size: usize,
+}
+
+impl fmt::Display for BatchReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} items in {} batches of up to {}",
+            self.num_items, self.num_batches, self.largest_batch
+        )?;
+        match self.failed_sizes.as_slice() {
+            [] => Ok(()),
+            sizes => write!(f, "; too large were {}", list(sizes)),
+        }
+    }
+}
+
+/// Numbers with commas between them.
+pub(crate) fn list(sizes: &[usize]) -> String {
+    let sizes: Vec<_> = sizes.iter().map(ToString::to_string).collect();
+    sizes.join(", ")
+}
+
+/// Why items could not all be run. Results that were returned before stay good.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum BatchError {
+    /// Not even the smallest batch fits.
+    #[error(
+        "memory does not suffice from item {item} on, for batches of {}: make the items smaller or \
+         free memory",
+        list(tried)
+    )]
+    OutOfMemory {
+        /// First item of the batch that failed.
+        item: usize,
+        /// Sizes that did not fit, in the order in which they were tried.
+        tried: Vec<usize>,
+        /// How the last one failed.
+        #[source]
+        source: BoxError,
+    },
+    /// The device is lost: the process has to be started again.
+    #[error("the device is lost at item {item}: start again from there in a new process")]
+    DevicePoisoned {
+        /// First item of the batch that failed.
+        item: usize,
+        /// What the device returned.
+        #[source]
+        source: BoxError,
+    },
+    /// A batch failed for another reason than memory.
+    #[error("the batch of {size} items from item {item} on failed")]
+    Failed {
+        /// First item of the batch that failed.
+        item: usize,
+        /// Items of the batch.
+        size: usize,
+        /// Why it failed.
+        #[source]
+        source: BoxError,
+    },
+}
+
+impl BatchError {
+    /// The same of items that come after `num_items` others.
+    pub(super) fn after(mut self, num_items: usize) -> Self {
+        let (Self::OutOfMemory { item, .. }
+        | Self::DevicePoisoned { item, .. }
+        | Self::Failed { item, .. }) = &mut self;
+        *item += num_items;
+        self
     }
 }

@@ -52,7 +52,7 @@ pub fn tiles(len: usize, core: usize, halo: usize, stride: usize) -> Vec<Tile> {
 ///
 /// Windows count pixels of the padded side.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Axis {
+pub struct Axis {
     pub windows: Vec<Tile>,
     /// Pixels of the image.
     pub len: usize,

@@ -3,8 +3,9 @@
 //!
 //! | piece | does |
 //! |---|---|
-//! | [`SlidingWindow`] | cuts, runs and blends, in memory or from file to file |
-//! | [`ExactTiles`], [`Reach`] | the same as on the whole image, by tiles with a margin |
+//! | [`SlidingWindow`] | windows that overlap and are blended |
+//! | [`ExactTiles`], [`Reach`] | tiles with a margin, which give the same as the whole image |
+//! | [`Chunks`] | runs a model on both, in memory or from file to file, in batches that fit |
 //! | [`ExactReport`] | how far tiles are from the whole image, and why |
 //! | [`WindowCost`], [`measure_window`] | how large a window memory allows |
 //! | [`ImageSource`], [`HostImage`] | where pixels come from |
@@ -26,6 +27,7 @@
 mod band;
 mod blend;
 mod buffer;
+mod chunks;
 mod exact;
 mod grid;
 mod measure;
@@ -38,6 +40,7 @@ mod source;
 mod window_cost;
 
 pub use blend::Blend;
+pub use chunks::Chunks;
 pub use exact::ExactTiles;
 pub use grid::{Tile, tiles};
 pub use measure::{ExactReport, Reach, global_layers, measure_window};

@@ -4,7 +4,7 @@
 //! result is written in rows of several planes that an interrupted run resumes. What a crate could do is
 //! the header, and the library brings no crate for that.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use super::buffer::FloatFile;
 use super::{BoxError, ImageSource, RowSink};
+use crate::files::move_into_place;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Pixels start at a multiple of this.
@@ -243,8 +244,7 @@ impl NpySink {
         };
         file.file()
             .set_len(len)
-            .and_then(|()| file.file().sync_all())
-            .and_then(|()| fs::rename(&self.part, &self.path))
+            .and_then(|()| move_into_place(&self.part, &self.path))
             .map_err(NpyError::io(&self.part, "finish"))
     }
 }

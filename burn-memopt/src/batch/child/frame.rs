@@ -140,10 +140,10 @@ fn read_tensor(from: &mut impl Read) -> io::Result<TensorData> {
 fn read_bytes(from: &mut impl Read, len: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     from.take(len).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 == len {
-        true => Ok(bytes),
-        false => Err(io::ErrorKind::UnexpectedEof.into()),
+    if (bytes.len() as u64) < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    Ok(bytes)
 }
 
 #[cfg(test)]

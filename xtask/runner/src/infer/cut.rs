@@ -166,7 +166,7 @@ impl<'a> Cutter<'a> {
             ExactTiles::with_halo(core, margin.halo, margin.stride).with_batch_size(at_once);
         Ok(Cut {
             window: core,
-            num_windows: tiles.num_tiles(size),
+            num_windows: tiles.num_windows(size),
             kind: Kind::Tiles(tiles),
         })
     }
@@ -203,7 +203,7 @@ impl Cut {
     /// Runs a model on pages.
     ///
     /// # Errors
-    /// As [`SlidingWindow::stream`].
+    /// As `Chunks::stream_adaptive`.
     pub fn run(
         &self,
         pages: &impl ImageSource,
