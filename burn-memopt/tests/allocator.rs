@@ -191,6 +191,25 @@ fn a_run_that_keeps_tensors_leaks_and_one_that_frees_them_does_not() {
     assert_eq!(tracker.leak_verdict(), Leak::Stable);
 }
 
+/// Criterion divides by the spread of the samples.
+#[cfg(feature = "criterion")]
+#[test]
+fn equal_peaks_differ_by_less_than_a_byte_for_criterion() {
+    use criterion::measurement::Measurement;
+
+    let measurement = memory::PeakBytes::new(&Device::flex());
+    let samples: Vec<f64> = (0..10).map(|_| measurement.to_f64(&1000)).collect();
+    assert!(
+        samples
+            .iter()
+            .all(|sample| (1000.0..1001.0).contains(sample))
+    );
+    let mut different = samples.clone();
+    different.sort_by(f64::total_cmp);
+    different.dedup();
+    assert_eq!(different.len(), samples.len());
+}
+
 #[cfg(feature = "wgpu")]
 mod wgpu {
     use std::panic::catch_unwind;
