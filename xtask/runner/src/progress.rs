@@ -13,6 +13,8 @@ use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::train::Comparison;
+
 mod json_lines;
 mod pace;
 
@@ -61,8 +63,10 @@ pub struct Summary {
     pub accumulation_steps: usize,
     /// The artifact folder.
     pub artifact_dir: String,
-    /// What the task is judged by, on data not trained on.
+    /// What the task is evaluated by, on data not trained on.
     pub metrics: BTreeMap<String, f64>,
+    /// What the same step takes with other settings; empty where that was not measured.
+    pub comparison: Comparison,
 }
 
 #[derive(Serialize)]
@@ -334,6 +338,7 @@ mod tests {
             accumulation_steps: 1,
             artifact_dir: "artifacts/a".into(),
             metrics: BTreeMap::from([("count_correlation".into(), 0.9)]),
+            comparison: Comparison::default(),
         }
     }
 
@@ -382,6 +387,7 @@ mod tests {
         let promised = [
             "accumulation_steps",
             "artifact_dir",
+            "comparison",
             "device",
             "event",
             "grad_checkpoint",

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choices::PrecisionChoice;
 use crate::cli::{ModelFlags, RunFlags};
+use crate::interrupt::quoted;
 
 mod clips;
 mod decode;
@@ -116,6 +117,27 @@ impl<M: ModelSettings> Settings<M> {
             settings.check_kept(saved)?;
         }
         Ok(settings)
+    }
+
+    /// The flags that make these settings out of the defaults.
+    ///
+    /// # Errors
+    /// If they cannot be serialised.
+    pub fn flags(&self) -> Result<Vec<String>> {
+        let all = to_dict(self)?;
+        let defaults = to_dict(&M::defaults(&all))?;
+        let changed = all.iter().filter(|(key, value)| {
+            let default = defaults.get(*key);
+            shown(Some(value)) != shown(default)
+        });
+        let flag = |(key, value): (&String, &Value)| {
+            let (name, value) = (key.replace('_', "-"), shown(Some(value)));
+            match value.as_str() {
+                "true" | "false" => format!("--{name}={value}"),
+                value => format!("--{name} {}", quoted(value)),
+            }
+        };
+        Ok(changed.map(flag).collect())
     }
 
     /// Refuses to resume `saved` with a different model or different data.

@@ -1,4 +1,4 @@
-//! What a model brings to a training run.
+//! What a model brings to a training run, and what makes its optimizer steps at which learning rate.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,76 +7,64 @@ use anyhow::Result;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
+use burn_memopt::train::{
+    MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, StepError, StepOutcome,
+};
 use burn_memopt_datasets::loader::Loader;
+use burn_memopt_models::propainter::{AdversarialStep, Rivals};
 
-use super::cut_plan::CutPlan;
-use super::schedule;
-use super::trainer::Trainer;
+use super::saved::CutPlan;
 use crate::run_dir::RunDir;
 use crate::settings::{ModelSettings, Settings};
 
-/// What a model is judged by, by name.
+/// What a model is evaluated by, by name.
 pub type Metrics = BTreeMap<String, f64>;
 
 /// A model with all that a training run needs of it: its settings, data, network and loss, and
-/// how it is judged. Steps, saves, resuming, memory and progress are the same for all.
+/// its evaluation. Steps, saves, resuming, memory and progress are the same for all.
 pub trait Job: Sized {
-    /// What its settings have beside those of every run.
+    /// Its settings besides those of every run.
     type Settings: ModelSettings;
-    /// What is trained.
     type Network: Module;
-    /// What makes its optimizer steps.
     type Trainer: Trainer<Self::Network>;
-    /// What it is trained on and judged by.
+    /// What it is trained on and evaluated by.
     type Data;
     /// One item of the data.
     type Item: Send + 'static;
     /// The items of a micro-batch, on the device.
     type Batch: Send + 'static;
 
-    /// The job that `settings` describe.
-    ///
-    /// # Errors
-    /// If they do not fit each other.
+    /// Whether a run ends with what other settings would take for the same step. Not for networks
+    /// whose steps take seconds.
+    const IS_COMPARED: bool = true;
+
+    /// Refuses settings that do not fit each other.
     fn new(settings: Settings<Self::Settings>) -> Result<Self>;
 
-    /// An optimizer before its first step. The default is AdamW with burn's settings.
+    /// An optimizer before its first step.
     fn optimizer() -> ModuleOptimizer {
         AdamWConfig::new().init()
     }
 
-    /// The learning rate of optimizer step `step`, counted from 1, where `rate` is the highest. The
-    /// default is [`schedule::learning_rate`].
+    /// The learning rate of optimizer step `step`, counted from 1, where `rate` is the highest.
     fn learning_rate(rate: f64, step: u64) -> f64 {
-        schedule::learning_rate(rate, step)
+        learning_rate(rate, step)
     }
 
     /// Opens the data that the settings name; `None` if they name none. Nothing is written.
-    ///
-    /// # Errors
-    /// If it cannot be read, or does not fit the job.
     fn open(&self) -> Result<Option<Self::Data>>;
 
     /// Generates the data in `folder`, or opens what was generated there before.
-    ///
-    /// # Errors
-    /// If it cannot be written or read.
     fn generate(&self, folder: &Path) -> Result<Self::Data>;
 
-    /// Writes what whoever uses the network has to know of the data beside the other artifacts of
+    /// Writes what users of the network have to know of the data next to the other artifacts of
     /// `run`. By default, that is nothing.
-    ///
-    /// # Errors
-    /// If a file cannot be written.
     fn describe(&self, _data: &Self::Data, _run: &RunDir) -> Result<()> {
         Ok(())
     }
 
-    /// Builds the network for `data`, or for the data that is going to be generated, cut as it was
-    /// before if `cut` is the plan of that; else `cut` becomes the plan, if it takes one.
-    ///
-    /// # Errors
-    /// If the data does not fit it, its weights cannot be read, or its memory budget is too small.
+    /// Builds the network for `data`, or for the data that is going to be generated. Where its cut
+    /// takes a plan, `cut` is used if it is a plan for that, and else becomes it.
     fn network(
         &self,
         data: Option<&Self::Data>,
@@ -84,11 +72,8 @@ pub trait Job: Sized {
         device: &Device,
     ) -> Result<Self::Network>;
 
-    /// Batches of what is learned from, in the order of the run's seed, which does not depend on
+    /// Batches of the training data, in the order of the run's seed, which does not depend on
     /// `batch_size`.
-    ///
-    /// # Errors
-    /// If there is no batch.
     fn loader(
         &self,
         data: &Self::Data,
@@ -102,12 +87,9 @@ pub trait Job: Sized {
     /// Runs one micro-batch forward and backward.
     fn micro_batch(&self, network: &Self::Network, train: &mut Self::Trainer, batch: Self::Batch);
 
-    /// Judges the trained network on what was held out, `batch_size` items at a time, and writes what shows how good it is
-    /// beside the other artifacts of `run`.
-    ///
-    /// # Errors
-    /// If an item cannot be read or a file not be written.
-    fn judge(
+    /// Evaluates the trained network on what was held out, `batch_size` items at a time, and writes
+    /// what shows how good it is next to the other artifacts of `run`.
+    fn evaluate(
         &self,
         network: &Self::Network,
         data: &Self::Data,
@@ -115,4 +97,148 @@ pub trait Job: Sized {
         run: &RunDir,
         device: &Device,
     ) -> Result<Metrics>;
+}
+
+/// What makes optimizer steps out of micro-batches: one optimizer, or one for each of several
+/// networks that learn from each other.
+pub trait Trainer<M: Module>: Sized {
+    /// The name of each optimizer's network; empty where there is one alone.
+    const NAMES: &'static [&'static str];
+
+    /// Steps as `config` says, of optimizers that `optimizer` makes.
+    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self;
+
+    /// The steps of all optimizers, in the order of their names.
+    fn steps(&self) -> Vec<&MicroBatchTrainer>;
+
+    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer>;
+
+    /// Steps every optimizer with what is accumulated; the outcome is that of the first.
+    fn flush(&mut self, network: M, lr: f64) -> (M, Result<StepOutcome, StepError>);
+
+    /// Steps with what `run` accumulates in micro-batches of a size.
+    fn step(
+        &mut self,
+        network: M,
+        lr: f64,
+        size: usize,
+        mut run: impl FnMut(&mut Self, &M, usize) -> Result<()>,
+    ) -> (M, Result<StepOutcome>) {
+        match run(self, &network, size) {
+            Ok(()) => {
+                let (network, outcome) = self.flush(network, lr);
+                (network, outcome.map_err(Into::into))
+            }
+            Err(error) => (network, Err(error)),
+        }
+    }
+
+    /// As [`MicroBatchTrainer::step_in_parts`], where a step can be undone; by default it cannot, and a lack
+    /// of memory is an error.
+    fn step_in_parts(
+        &mut self,
+        network: M,
+        lr: f64,
+        parts: &mut MicroBatches,
+        run: impl FnMut(&mut Self, &M, usize) -> Result<()>,
+    ) -> (M, Result<StepOutcome>) {
+        self.step(network, lr, parts.size(), run)
+    }
+}
+
+impl<M: Module> Trainer<M> for MicroBatchTrainer {
+    const NAMES: &'static [&'static str] = &[""];
+
+    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
+        config.init(optimizer())
+    }
+
+    fn steps(&self) -> Vec<&MicroBatchTrainer> {
+        vec![self]
+    }
+
+    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
+        vec![self]
+    }
+
+    fn flush(&mut self, network: M, lr: f64) -> (M, Result<StepOutcome, StepError>) {
+        MicroBatchTrainer::flush(self, network, lr)
+    }
+
+    fn step_in_parts(
+        &mut self,
+        network: M,
+        lr: f64,
+        parts: &mut MicroBatches,
+        run: impl FnMut(&mut Self, &M, usize) -> Result<()>,
+    ) -> (M, Result<StepOutcome>) {
+        MicroBatchTrainer::step_in_parts(self, network, lr, parts, run)
+    }
+}
+
+impl Trainer<Rivals> for AdversarialStep {
+    const NAMES: &'static [&'static str] = &["generator", "discriminator"];
+
+    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
+        Self::new(config.init(optimizer()), config.init(optimizer()))
+    }
+
+    fn steps(&self) -> Vec<&MicroBatchTrainer> {
+        vec![&self.generator, &self.discriminator]
+    }
+
+    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
+        vec![&mut self.generator, &mut self.discriminator]
+    }
+
+    fn flush(&mut self, rivals: Rivals, lr: f64) -> (Rivals, Result<StepOutcome, StepError>) {
+        let (rivals, outcomes) = AdversarialStep::flush(self, rivals, lr);
+        (rivals, outcomes.map(|[generator, _]| generator))
+    }
+}
+
+/// Steps over which the rate rises to its full value.
+const WARM_UP_STEPS: f64 = 10.0;
+/// Step from which on it falls.
+const FALL_FROM: f64 = 60.0;
+/// The share of it that stays.
+const LEAST_SHARE: f64 = 0.1;
+
+/// The rate of optimizer step `step`, counted from 1, where `rate` is the highest.
+///
+/// It rises linearly over 10 steps, stays, and falls as one over the step from step 60
+/// on, down to a tenth. It depends on the step alone and not on how many there will be,
+/// so that resuming a run for longer changes no step.
+fn learning_rate(rate: f64, step: u64) -> f64 {
+    let step = step as f64;
+    let fallen = (FALL_FROM / step.max(FALL_FROM)).max(LEAST_SHARE);
+    rate * (step / WARM_UP_STEPS).min(1.0) * fallen
+}
+
+/// The rate of optimizer step `step`, counted from 1, where `rate` is that of the first and becomes
+/// `share` of what it was after each of some steps.
+pub fn stepped_rate(rate: f64, step: u64, share: f64, after: &[u64]) -> f64 {
+    let falls = after.iter().filter(|&&last| step > last).count();
+    rate * share.powi(falls as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_rises_stays_and_falls_to_a_tenth() {
+        assert_eq!(learning_rate(2.0, 1), 0.2);
+        assert_eq!(learning_rate(2.0, 10), 2.0);
+        assert_eq!(learning_rate(2.0, 60), 2.0);
+        assert_eq!(learning_rate(2.0, 240), 0.5);
+        assert_eq!(learning_rate(2.0, 100_000), 0.2);
+    }
+
+    #[test]
+    fn a_stepped_rate_falls_after_each_of_its_steps() {
+        let rate = |step| stepped_rate(8.0, step, 0.5, &[10, 20]);
+        let rates = [1, 10, 11, 20, 21, 1000].map(rate);
+        assert_eq!(rates, [8.0, 8.0, 4.0, 4.0, 2.0, 2.0]);
+    }
 }

@@ -2,32 +2,25 @@
 //!
 //! One loop trains every model: what differs between them is a `Job` (`job.rs`).
 
-mod cut_plan;
+mod comparison;
 mod decode;
-mod feed;
-mod holdout;
 mod images;
 mod job;
-mod movie;
+mod network;
 mod plan;
 pub(crate) mod rehearsal;
 mod run;
 mod saved;
-mod schedule;
 mod session;
-mod techniques;
-mod trainer;
-mod unet;
 mod video;
-mod watch;
-mod watermark;
-mod weights;
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use burn_memopt::precision::Precision;
+use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie, MovieFiles};
 use clap::Args;
 use serde::Serialize;
 
@@ -35,19 +28,17 @@ use crate::cli::{ModelFlags, TrainModel};
 use crate::interrupt::Interrupt;
 use crate::progress::Progress;
 use crate::settings::{RunSettings, UsageError};
-use cut_plan::CutPlan;
+pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
-pub(crate) use images::{Task, build as build_unet};
+pub(crate) use images::{NORMALIZATION_FILE, Task, UNetJob, WatermarkJob, build as build_unet};
 use job::Job;
+pub(crate) use network::precision;
 use plan::{Estimate, Plan};
-use run::Run;
+use run::{Run, Watch};
+use saved::CutPlan;
 pub(crate) use saved::MODEL_FILE;
 use session::Session;
-pub(crate) use techniques::precision;
-pub(crate) use unet::{NORMALIZATION_FILE, UNetJob};
 use video::{FlowCompletionJob, ProPainterJob};
-use watch::Watch;
-pub(crate) use watermark::WatermarkJob;
 
 /// The folder of generated data in the artifact folder.
 const DATA_FOLDER: &str = "data";
@@ -74,22 +65,22 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
     let device = crate::device::open(run.device)?.autodiff();
     let precision = precision(run.precision, &device)?;
     let job = J::new(settings.clone())?;
-    let given = job.open()?;
+    let data = job.open()?;
     // Whatever can be refused is refused before anything is written.
     let mut cut = match &plan.resumed {
-        Some((run, _)) => CutPlan::of_run(run)?,
+        Some((run, _)) => CutPlan::open(run)?,
         None => CutPlan::default(),
     };
-    let network = job.network(given.as_ref(), &mut cut, &device)?;
+    let network = job.network(data.as_ref(), &mut cut, &device)?;
     if flags.run.dry_run {
-        let expected = measure(&job, run, given, network, precision, &device)?;
+        let expected = measure(&job, run, data, network, precision, &device)?;
         plan.settings.run.device = crate::device::resolve(run.device)?;
         return plan.print(&expected, flags.run.json);
     }
     let interrupt = Interrupt::install()?;
     let dir = plan.run_dir()?;
     cut.save(&dir)?;
-    let data = match given {
+    let data = match data {
         Some(data) => data,
         None => job.generate(&dir.root().join(DATA_FOLDER))?,
     };
@@ -116,10 +107,10 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
         session,
         interrupt,
     }
-    .train(network, steps)
+    .train(network, steps, !flags.run.json)
 }
 
-/// The optimizer steps of the whole run, of which some are left to do.
+/// The optimizer steps of the whole run, of which at least one is left to do.
 fn num_steps<J: Job>(run: &RunSettings, session: &Session<J>) -> Result<u64> {
     let (steps, flag) = match (run.steps, run.epochs) {
         (Some(steps), _) => (steps, "--steps"),
@@ -140,16 +131,42 @@ fn num_steps<J: Job>(run: &RunSettings, session: &Session<J>) -> Result<u64> {
 fn measure<J: Job>(
     job: &J,
     run: &RunSettings,
-    given: Option<J::Data>,
+    data: Option<J::Data>,
     network: J::Network,
     precision: Precision,
     device: &Device,
 ) -> Result<Estimate> {
     let folder = tempfile::tempdir().context("cannot make a folder for the generated data")?;
-    let data = match given {
+    let data = match data {
         Some(data) => data,
         None => job.generate(folder.path())?,
     };
     let session = Session::new(job, &data, run, precision, device)?;
     Estimate::measure(job, run, network, session, device)
+}
+
+/// Items that are trained on, the first ones; `holdout` is the share of those that are not.
+///
+/// # Errors
+/// [`UsageError`] if there are too few to keep any.
+fn num_training(num_items: usize, holdout: f64, place: &str) -> Result<usize> {
+    if holdout == 0.0 {
+        return Ok(num_items);
+    }
+    if num_items < 2 {
+        bail!(UsageError(format!(
+            "{place} holds {num_items} item, too few to keep any for evaluation; use --holdout 0"
+        )));
+    }
+    let held_out = (num_items as f64 * holdout).round() as usize;
+    Ok(num_items - held_out.clamp(1, num_items - 1))
+}
+
+/// The generated movie in `folder`; it is generated if it is not there yet.
+fn movie_in(folder: &Path, config: &EmitterConfig) -> Result<MovieFiles> {
+    let files = MovieFiles::in_folder(folder);
+    if files.frames.is_file() && files.localizations.is_file() {
+        return Ok(files);
+    }
+    Ok(EmitterMovie::generate(config).write(folder)?)
 }

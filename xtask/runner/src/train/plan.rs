@@ -13,10 +13,9 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
-use super::job::Job;
+use super::job::{Job, Trainer};
 use super::rehearsal::ENOUGH_MICRO_BATCHES;
 use super::session::Session;
-use super::trainer::Trainer;
 use crate::cli::ModelFlags;
 use crate::run_dir::{RunDir, SavedState};
 use crate::settings::{ModelSettings, RunSettings, Settings};

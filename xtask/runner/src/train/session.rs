@@ -1,4 +1,4 @@
-//! The training loop's state, and one optimizer step of it.
+//! The training loop's state, where its micro-batches come from, and one optimizer step of it.
 
 use std::collections::VecDeque;
 
@@ -7,14 +7,12 @@ use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::Precision;
 use burn_memopt::train::{MicroBatchTrainerConfig, MicroBatches, StepOutcome};
-use burn_memopt_datasets::loader::LoaderState;
+use burn_memopt_datasets::loader::{Batches, Loader, LoaderState};
 use burn_memopt_datasets::shuffle::mix;
 use serde::{Deserialize, Serialize};
 
-use super::feed::Feed;
-use super::job::Job;
-use super::techniques;
-use super::trainer::Trainer;
+use super::job::{Job, Trainer};
+use super::network;
 use crate::settings::RunSettings;
 
 /// Steps that the last loss is averaged over.
@@ -29,13 +27,13 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// The loss of the first step that was made.
+    /// The loss of the first step that was not skipped.
     pub fn first(&self) -> Option<f64> {
         self.first
     }
 
-    /// The mean over the last steps that were made, ten at most: single steps vary with
-    /// what is in their batch.
+    /// The mean over the last ten steps that were not skipped: single steps vary with what is in
+    /// their batch.
     pub fn last(&self) -> Option<f64> {
         let sum: f64 = self.last.iter().sum();
         (!self.last.is_empty()).then(|| sum / self.last.len() as f64)
@@ -91,7 +89,7 @@ impl<J: Job> Session<J> {
     ) -> Result<Self> {
         let config = MicroBatchTrainerConfig::new()
             .with_precision(precision)
-            .with_policy(techniques::autocast_policy())
+            .with_policy(network::autocast_policy())
             .with_accumulation_steps(run.accumulation_steps)
             .with_clipping(Some(Clipping::Norm(run.clip_norm)))
             .with_undo_updates(run.auto_micro_batch);
@@ -118,9 +116,9 @@ impl<J: Job> Session<J> {
     ///
     /// # Errors
     /// If the state is of other data.
-    pub fn go_on(&mut self, job: &J, data: &J::Data, state: &LoaderState) -> Result<()> {
+    pub fn resume(&mut self, job: &J, data: &J::Data, state: &LoaderState) -> Result<()> {
         self.parts.limit(state.batch_size);
-        self.feed.go_on(job, data, self.parts.size(), state)
+        self.feed.resume(job, data, self.parts.size(), state)
     }
 
     /// Makes one optimizer step out of micro-batches and returns the network after it. If memory
@@ -142,8 +140,8 @@ impl<J: Job> Session<J> {
             // Nothing random may depend on what ran before, for instance in a part of the
             // run that was not resumed.
             self.device.seed(mix(self.seed, self.step));
-            if feed.batch_size() != size {
-                feed.go_on(job, data, size, &start)?;
+            if feed.batch_size != size {
+                feed.resume(job, data, size, &start)?;
             }
             items = feed.each(effective / size, |batch| {
                 job.micro_batch(network, train, batch);
@@ -151,9 +149,10 @@ impl<J: Job> Session<J> {
             Ok(())
         };
         let lr = J::learning_rate(self.lr, self.step + 1);
-        let (network, outcome) = match self.auto_micro_batch {
-            true => train.step_in_parts(network, lr, &mut self.parts, run),
-            false => train.step(network, lr, self.parts.size(), run),
+        let (network, outcome) = if self.auto_micro_batch {
+            train.step_in_parts(network, lr, &mut self.parts, run)
+        } else {
+            train.step(network, lr, self.parts.size(), run)
         };
         let loss = match outcome {
             Ok(StepOutcome::Stepped { loss, .. }) => Some(loss),
@@ -165,6 +164,83 @@ impl<J: Job> Session<J> {
             self.losses.add(loss);
         }
         (network, Ok(StepDone { loss, items }))
+    }
+}
+
+/// The batches of a loader, one epoch after the other.
+pub struct Feed<J: Job> {
+    /// Makes the batches.
+    pub loader: Loader<J::Item, J::Batch>,
+    batch_size: usize,
+    device: Device,
+    batches: Option<Batches<J::Batch>>,
+}
+
+impl<J: Job> Feed<J> {
+    /// Batches of `batch_size` items from the beginning of the data.
+    ///
+    /// # Errors
+    /// If there is no batch.
+    pub fn new(job: &J, data: &J::Data, batch_size: usize, device: &Device) -> Result<Self> {
+        Ok(Self {
+            loader: job.loader(data, batch_size, device)?,
+            batch_size,
+            device: device.clone(),
+            batches: None,
+        })
+    }
+
+    /// Continues from `state` in batches of `batch_size`, whatever size they had: items come in the
+    /// same order.
+    ///
+    /// # Errors
+    /// If the state is of other data.
+    pub fn resume(
+        &mut self,
+        job: &J,
+        data: &J::Data,
+        batch_size: usize,
+        state: &LoaderState,
+    ) -> Result<()> {
+        self.batches = None;
+        if batch_size != self.batch_size {
+            self.loader = job.loader(data, batch_size, &self.device)?;
+            self.batch_size = batch_size;
+        }
+        let state = LoaderState {
+            batch_size,
+            ..state.clone()
+        };
+        Ok(self.loader.resume(&state)?)
+    }
+
+    /// Hands up to `num_batches` batches to `run`, and returns how many items were in them. They
+    /// end with their epoch; the first may begin one.
+    ///
+    /// # Errors
+    /// If a batch cannot be loaded.
+    pub fn each(&mut self, num_batches: usize, mut run: impl FnMut(J::Batch)) -> Result<u64> {
+        let mut items = 0;
+        for number in 0..num_batches {
+            let Some(batch) = self.next(number == 0)? else {
+                break;
+            };
+            items += J::num_items(&batch) as u64;
+            run(batch);
+        }
+        Ok(items)
+    }
+
+    /// The next batch of this epoch; after its end `None`, or the first of the next.
+    fn next(&mut self, may_begin_epoch: bool) -> Result<Option<J::Batch>> {
+        if let Some(batch) = self.batches.as_mut().and_then(Iterator::next) {
+            return Ok(Some(batch?));
+        }
+        if !may_begin_epoch {
+            return Ok(None);
+        }
+        let batches = self.batches.insert(self.loader.batches());
+        Ok(batches.next().transpose()?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a run leaves behind, and what it says it learned.
 
 use std::fs;
+use std::process::Command;
 
 use image::{GrayImage, Luma, Rgb, RgbImage};
 
@@ -75,6 +76,61 @@ fn a_run_leaves_what_is_promised() {
         "{summary}"
     );
     assert_eq!(summary["device"], "flex");
+}
+
+/// What a step of 16 images takes, in the order of the table.
+const WAYS: [&str; 5] = ["this run", "plain", "recomputation", "accumulation", "both"];
+
+#[test]
+fn a_run_ends_with_what_its_step_takes_in_other_ways() {
+    let place = Workplace::new();
+    let args = ["--steps", "3", "--batch-size", "16", "--depth", "3"];
+    let run = place.train("a", &args).succeeded();
+    let ways = run.summary()["comparison"].as_array().expect("rows");
+    let names: Vec<_> = ways.iter().map(|way| way["name"].as_str()).collect();
+    assert_eq!(names, WAYS.map(Some));
+    let peak = |way: usize| ways[way]["peak_bytes"].as_u64().expect("counted");
+    assert_eq!(
+        peak(0),
+        run.summary()["peak_bytes"].as_u64().expect("counted")
+    );
+    assert_eq!(peak(0), peak(1));
+    assert!((2..5).all(|way| peak(way) < peak(1)), "{ways:?}");
+    assert!(peak(4) < peak(3), "{ways:?}");
+    assert!(
+        ways.iter()
+            .all(|way| way["seconds_per_step"].as_f64() > Some(0.0))
+    );
+
+    // The commands take what the table says.
+    for way in ways {
+        let command = way["command"].as_str().expect("a command");
+        let flags: Vec<_> = command.split_whitespace().skip(4).collect();
+        let plan = crate::runner::run(&[&flags[..], &["--dry-run"]].concat()).succeeded();
+        let expected = plan.events[0]["memory"]["peak"].as_f64().expect("measured");
+        let shown = way["peak_bytes"].as_f64().expect("counted");
+        let deviation = expected / shown - 1.0;
+        assert!(deviation.abs() < 0.05, "{command}: {deviation}");
+    }
+}
+
+#[test]
+fn the_comparison_is_a_table_on_stdout_where_no_machine_reads() {
+    let place = Workplace::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_burn-memopt"))
+        .args(["train", "--steps", "1", "--artifact-dir", &place.arg("a")])
+        .args(TINY)
+        .env_remove("BURN_MEMOPT_DEVICE")
+        .output()
+        .expect("the runner starts");
+    let table = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success(), "{table}");
+    for way in WAYS {
+        assert!(table.lines().any(|line| line.starts_with(way)), "{table}");
+    }
+    let both = "cargo xtask train unet --accumulation-steps 2 --base-channels 4 --batch-size 1 \
+                --depth 1 --grad-checkpoint block --steps 1";
+    assert!(table.contains(both), "{table}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Localizing frames the network was not trained on, and judging it by them.
+//! Localizing frames the network was not trained on, and evaluating it by them.
 
 use anyhow::{Context, Result};
 use burn::module::Module;
@@ -6,8 +6,7 @@ use burn::tensor::Device;
 use burn_memopt_datasets::localizations::{Localization, write_csv};
 use burn_memopt_models::decode::{DetectionConfig, FoundEmitter, Score, SigmaMUNet};
 
-use super::data::Data;
-use super::samples::Samples;
+use super::data::{Data, Samples};
 use crate::run_dir::RunDir;
 use crate::settings::DecodeSettings;
 use crate::train::job::Metrics;
@@ -16,11 +15,11 @@ use crate::train::job::Metrics;
 /// `localizations.csv` and `units.json` into the run.
 ///
 /// `jaccard` is the Jaccard index of found and true emitters, `rmse_px` the root mean squared
-/// distance of the matches in pixels, where there are any; beside them `precision` and `recall`.
+/// distance of the matches in pixels, where there are any; next to them `precision` and `recall`.
 ///
 /// # Errors
 /// If a frame cannot be read or a file not be written.
-pub fn judge(
+pub fn evaluate(
     network: &SigmaMUNet,
     data: &Data,
     settings: &DecodeSettings,

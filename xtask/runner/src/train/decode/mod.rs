@@ -2,7 +2,6 @@
 
 mod data;
 mod evaluation;
-mod samples;
 mod units;
 
 use std::path::Path;
@@ -16,16 +15,14 @@ use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::decode::{Attribute, MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
 use burn_memopt_models::loss::MixtureLossConfig;
 
-use super::cut_plan::CutPlan;
 use super::job::{Job, Metrics};
-use super::movie::movie_in;
+use super::movie_in;
+use super::network::{cut, first_weights};
 use super::rehearsal::Rehearsal;
-use super::techniques::cut;
-use super::weights::first_weights;
+use super::saved::CutPlan;
 use crate::run_dir::RunDir;
 use crate::settings::{DecodeSettings, Settings};
-use data::Data;
-use samples::{Batch, Collate, Sample};
+use data::{Batch, Collate, Data, Sample};
 use units::Units;
 
 /// Frames of the generated stack.
@@ -135,7 +132,7 @@ impl Job for DecodeJob {
         });
     }
 
-    fn judge(
+    fn evaluate(
         &self,
         network: &SigmaMUNet,
         data: &Data,
@@ -143,7 +140,7 @@ impl Job for DecodeJob {
         run: &RunDir,
         device: &Device,
     ) -> Result<Metrics> {
-        evaluation::judge(network, data, &self.settings.model, batch_size, run, device)
+        evaluation::evaluate(network, data, &self.settings.model, batch_size, run, device)
     }
 }
 

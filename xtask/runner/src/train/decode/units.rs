@@ -1,4 +1,4 @@
-//! What a network's numbers stand for, taken from the data it learns from.
+//! What a network's numbers mean, taken from the data it learns from.
 
 use burn_memopt_datasets::localizations::Localization;
 use burn_memopt_datasets::normalization::Normalization;
@@ -10,7 +10,7 @@ use serde::Serialize;
 const PHOTON_ROOM: f32 = 1.2;
 const BACKGROUND_ROOM: f32 = 2.0;
 
-/// What a network's numbers stand for, and what the table of emitters knows.
+/// What a network's numbers mean, and what the table of emitters knows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Units {
     /// Camera counts to inputs.
@@ -29,15 +29,15 @@ pub struct Units {
 
 impl Units {
     /// The units of counts that were measured and of emitters that are known.
-    pub fn of<'a>(
+    pub fn new<'a>(
         counts: Normalization,
         emitters: impl IntoIterator<Item = &'a Localization>,
     ) -> Self {
-        let [mut photons, mut z, mut background] = [Seen::default(); 3];
+        let [mut photons, mut z, mut background] = [AttributeRange::default(); 3];
         for emitter in emitters {
-            photons.see(emitter.photons);
-            z.see(emitter.z.map(f32::abs));
-            background.see(emitter.bg);
+            photons.add(emitter.photons);
+            z.add(emitter.z.map(f32::abs));
+            background.add(emitter.bg);
         }
         let range = counts.high - counts.low;
         let mut output = OutputScale::new(
@@ -87,9 +87,10 @@ impl Units {
     /// The background of a frame in photons a pixel: the mean of what its emitters say.
     pub fn background(&self, emitters: &[Localization]) -> f32 {
         let known: Vec<f32> = emitters.iter().filter_map(|emitter| emitter.bg).collect();
-        match known.is_empty() {
-            true => self.empty_background,
-            false => known.iter().sum::<f32>() / known.len() as f32,
+        if known.is_empty() {
+            self.empty_background
+        } else {
+            known.iter().sum::<f32>() / known.len() as f32
         }
     }
 
@@ -111,17 +112,17 @@ impl Units {
     }
 }
 
-/// What an attribute of the emitters was so far.
+/// What is known of an attribute of the emitters so far.
 #[derive(Clone, Copy, Default)]
-struct Seen {
+struct AttributeRange {
     largest: f32,
     sum: f64,
     num_known: usize,
     num_unknown: usize,
 }
 
-impl Seen {
-    fn see(&mut self, value: Option<f32>) {
+impl AttributeRange {
+    fn add(&mut self, value: Option<f32>) {
         match value {
             Some(value) => {
                 self.largest = self.largest.max(value);
@@ -138,16 +139,18 @@ impl Seen {
 
     /// What an output of 1 stands for.
     fn scale(&self, room: f32) -> f32 {
-        match self.is_known() {
-            true => room * self.largest,
-            false => 1.0,
+        if self.is_known() {
+            room * self.largest
+        } else {
+            1.0
         }
     }
 
     fn mean(&self) -> f32 {
-        match self.num_known {
-            0 => 0.0,
-            count => (self.sum / count as f64) as f32,
+        if self.num_known == 0 {
+            0.0
+        } else {
+            (self.sum / self.num_known as f64) as f32
         }
     }
 }
@@ -169,7 +172,7 @@ mod tests {
             ..Localization::new(0, 1.0, 2.0)
         };
         let lacking = Localization { bg: None, ..known };
-        let units = Units::of(COUNTS, [&known, &lacking]);
+        let units = Units::new(COUNTS, [&known, &lacking]);
         assert_eq!(units.disabled(), [Attribute::Z]);
         assert!(!units.knows_background);
         assert_eq!(units.output.photons, PHOTON_ROOM * 800.0);
@@ -180,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_table_of_positions_alone_leaves_positions_alone() {
-        let units = Units::of(COUNTS, [&Localization::new(0, 1.0, 2.0)]);
+        let units = Units::new(COUNTS, [&Localization::new(0, 1.0, 2.0)]);
         assert_eq!(units.disabled(), [Attribute::Photons, Attribute::Z]);
         let emitter = units.emitter(&Localization::new(0, 1.0, 2.0));
         assert_eq!((emitter.photons, emitter.z), (0.0, 0.0));

@@ -1,24 +1,34 @@
-//! Judging a network on data it was not trained on.
+//! Evaluating a network on data it was not trained on, and pictures of what it predicts.
 
 use anyhow::Result;
 use burn::data::dataset::Dataset;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn_memopt_models::unet::UNet;
+use image::{Rgb, RgbImage};
 
-use super::samples::{Batch, Sample, Samples};
+use super::data::{Batch, Data, Sample, Samples};
 use super::task::Task;
+use crate::run_dir::RunDir;
 use crate::train::job::Metrics;
 
 /// Probability from which a pixel belongs to the mask.
 const MASK_THRESHOLD: f32 = 0.5;
+/// Pictures that are written at most.
+const NUM_PICTURES: usize = 4;
+/// Samples that they are chosen among.
+const NUM_CONSIDERED: usize = 256;
+/// Images smaller than this are enlarged.
+const LEAST_SIDE: usize = 192;
+/// White columns between two panels.
+const GAP: usize = 4;
 
 /// What a network made of one sample.
-pub struct Prediction {
+struct Prediction {
     /// The sample.
-    pub sample: Sample,
+    sample: Sample,
     /// Density or probability, as large as the sample's target.
-    pub output: Vec<f32>,
+    output: Vec<f32>,
 }
 
 /// Runs `network` on the samples, one batch at a time and without recording
@@ -26,7 +36,7 @@ pub struct Prediction {
 ///
 /// # Errors
 /// If a sample cannot be read.
-pub fn predict(
+fn predict(
     network: &UNet,
     task: Task,
     samples: &Samples,
@@ -39,8 +49,9 @@ pub fn predict(
     for indices in indices.chunks(batch_size) {
         let items: Result<Vec<_>, _> = indices.iter().map(|&index| samples.get(index)).collect();
         let items = items?;
-        let output = network.forward(Batch::of(&items, &device).images);
-        let values = read_all(task.read(output))?;
+        let output = network.forward(Batch::new(&items, &device).images);
+        let values = task.read(output).try_into_data()?;
+        let values: Vec<f32> = values.iter::<f32>().collect();
         let len = values.len() / items.len();
         for (sample, output) in items.into_iter().zip(values.chunks_exact(len)) {
             see(Prediction {
@@ -52,9 +63,24 @@ pub fn predict(
     Ok(())
 }
 
-fn read_all(tensor: Tensor<4>) -> Result<Vec<f32>> {
-    let data = tensor.try_into_data()?;
-    Ok(data.iter::<f32>().collect())
+/// The metrics on what was held out, and the pictures of some of it.
+///
+/// # Errors
+/// If a sample cannot be read or a picture not be written.
+pub fn evaluate(
+    network: &UNet,
+    task: Task,
+    data: &Data,
+    batch_size: usize,
+    run: &RunDir,
+    device: &Device,
+) -> Result<Metrics> {
+    let seen = data.held_out.as_ref().unwrap_or(&data.training);
+    write_pictures(run, network, task, seen, device)?;
+    match &data.held_out {
+        None => Ok(Metrics::new()),
+        Some(held_out) => metrics(network, task, held_out, batch_size, device),
+    }
 }
 
 /// The metrics of a task on all of `samples`.
@@ -65,7 +91,7 @@ fn read_all(tensor: Tensor<4>) -> Result<Vec<f32>> {
 ///
 /// # Errors
 /// If a sample cannot be read.
-pub fn evaluate(
+fn metrics(
     network: &UNet,
     task: Task,
     samples: &Samples,
@@ -75,31 +101,22 @@ pub fn evaluate(
     let all: Vec<usize> = (0..samples.len()).collect();
     let mut counts = Vec::new();
     let mut overlap = Overlap::default();
-    predict(
-        network,
-        task,
-        samples,
-        &all,
-        batch_size,
-        device,
-        |prediction| {
-            let target = &prediction.sample.target;
-            match task.counts() {
-                true => counts.push((sum(&prediction.output), sum(target).round())),
-                false => overlap.add(&prediction.output, target),
-            }
-        },
-    )?;
+    let see = |Prediction { sample, output }: Prediction| {
+        if task.counts() {
+            counts.push((sum(&output), sum(&sample.target).round()));
+        } else {
+            overlap.add(&output, &sample.target);
+        }
+    };
+    predict(network, task, samples, &all, batch_size, device, see)?;
     let mut metrics = Metrics::new();
     if task.counts() {
         if let Some(correlation) = correlation(&counts) {
             metrics.insert("count_correlation".into(), correlation);
         }
         let errors = counts.iter().map(|(found, truth)| (found - truth).abs());
-        metrics.insert(
-            "count_error".into(),
-            errors.sum::<f64>() / counts.len() as f64,
-        );
+        let error = errors.sum::<f64>() / counts.len() as f64;
+        metrics.insert("count_error".into(), error);
     } else {
         metrics.insert("iou".into(), overlap.iou());
     }
@@ -145,11 +162,105 @@ impl Overlap {
 
     /// Two empty masks are the same.
     fn iou(&self) -> f64 {
-        match self.either {
-            0 => 1.0,
-            either => self.both as f64 / either as f64,
+        if self.either == 0 {
+            1.0
+        } else {
+            self.both as f64 / self.either as f64
         }
     }
+}
+
+/// Writes pictures of the samples that have most in their target into `samples/` of
+/// the run.
+///
+/// # Errors
+/// If a sample cannot be read or a picture not be written.
+fn write_pictures(
+    run: &RunDir,
+    network: &UNet,
+    task: Task,
+    samples: &Samples,
+    device: &Device,
+) -> Result<()> {
+    let mut filled = Vec::new();
+    for index in 0..samples.len().min(NUM_CONSIDERED) {
+        let target = samples.get(index)?.target;
+        filled.push((target.iter().sum::<f32>(), index));
+    }
+    filled.sort_by(|left, right| right.0.total_cmp(&left.0));
+    let chosen = filled.iter().take(NUM_PICTURES).map(|(_, index)| *index);
+    let chosen: Vec<usize> = chosen.collect();
+    let mut pictures = Vec::new();
+    predict(network, task, samples, &chosen, 1, device, |prediction| {
+        pictures.push((prediction.sample.name.clone(), picture(&prediction)));
+    })?;
+    for (name, picture) in pictures {
+        run.replace_file(&format!("samples/{name}.png"), |path| {
+            Ok(picture.save(path)?)
+        })?;
+    }
+    Ok(())
+}
+
+/// `[3 panels]`, each scaled by whole factors, so that single pixels can be seen.
+fn picture(prediction: &Prediction) -> RgbImage {
+    let sample = &prediction.sample;
+    let (height, width) = (sample.height, sample.width);
+    let factor = LEAST_SIDE.div_ceil(height.min(width)).max(1);
+    let (image_low, image_high) = range(&sample.image);
+    // One scale for both, so that they can be compared.
+    let high = range(&sample.target).1;
+    let panels = [
+        Panel::new(&sample.image, height * width, image_low, image_high),
+        Panel::new(&sample.target, height * width, 0.0, high),
+        Panel::new(&prediction.output, height * width, 0.0, high),
+    ];
+    let panel_width = width * factor;
+    let total_width = 3 * panel_width + 2 * GAP;
+    RgbImage::from_fn(total_width as u32, (height * factor) as u32, |x, y| {
+        let (x, y) = (x as usize, y as usize);
+        let (panel, column) = (x / (panel_width + GAP), x % (panel_width + GAP));
+        if column < panel_width {
+            panels[panel].color((y / factor) * width + column / factor)
+        } else {
+            Rgb([255; 3])
+        }
+    })
+}
+
+/// Values shown from black at `low` to white at `high`; one plane is gray, three are colours.
+struct Panel<'a> {
+    values: &'a [f32],
+    plane: usize,
+    low: f32,
+    high: f32,
+}
+
+impl<'a> Panel<'a> {
+    fn new(values: &'a [f32], plane: usize, low: f32, high: f32) -> Self {
+        Self {
+            values,
+            plane,
+            low,
+            high,
+        }
+    }
+
+    fn color(&self, pixel: usize) -> Rgb<u8> {
+        let last = self.values.len() / self.plane - 1;
+        let range = (self.high - self.low).max(f32::MIN_POSITIVE);
+        Rgb([0, 1, 2].map(|channel: usize| {
+            let value = self.values[channel.min(last) * self.plane + pixel];
+            (255.0 * ((value - self.low) / range).clamp(0.0, 1.0)).round() as u8
+        }))
+    }
+}
+
+fn range(values: &[f32]) -> (f32, f32) {
+    let ends = (f32::INFINITY, f32::NEG_INFINITY);
+    values.iter().fold(ends, |(low, high), &value| {
+        (low.min(value), high.max(value))
+    })
 }
 
 #[cfg(test)]
@@ -177,5 +288,31 @@ mod tests {
         overlap.add(&[0.2, 0.7], &[1.0, 1.0]);
         assert_eq!(overlap.iou(), 0.5);
         assert_eq!(Overlap::default().iou(), 1.0);
+    }
+
+    #[test]
+    fn target_and_prediction_share_a_scale() {
+        let prediction = Prediction {
+            sample: Sample {
+                name: "a".into(),
+                height: 1,
+                width: 2,
+                image: vec![5.0, 7.0],
+                target: vec![0.0, 2.0],
+            },
+            output: vec![1.0, 4.0],
+        };
+        let picture = picture(&prediction);
+        let side = LEAST_SIDE as u32;
+        let gap = GAP as u32;
+        assert_eq!(picture.dimensions(), (6 * side + 2 * gap, side));
+        let value = |panel: u32, pixel: u32| {
+            picture
+                .get_pixel(panel * (2 * side + gap) + pixel * side, 0)
+                .0[0]
+        };
+        assert_eq!((value(0, 0), value(0, 1)), (0, 255));
+        assert_eq!((value(1, 0), value(1, 1)), (0, 255));
+        assert_eq!((value(2, 0), value(2, 1)), (128, 255));
     }
 }

@@ -1,42 +1,273 @@
-//! What the jobs share whose UNet makes an image of an image.
+//! `train unet` and `train watermark`: a U-Net that makes an image of an image.
 
-mod data;
+pub mod data;
 mod evaluation;
-mod network;
-mod pictures;
-mod samples;
 mod task;
 
-use anyhow::Result;
-use burn::tensor::Device;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use burn::tensor::{Device, Tensor};
+use burn_memopt::memory::estimate::Workload;
+use burn_memopt::train::MicroBatchTrainer;
+use burn_memopt_datasets::loader::Loader;
+use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
+use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
 use burn_memopt_models::unet::UNet;
 
-pub use data::Data;
-pub use network::{build, prepare_network, whole_network};
-pub use samples::{Batch, Sample};
-pub use task::Task;
-
-use super::job::Metrics;
+use super::job::{Job, Metrics};
+use super::movie_in;
+use super::network::cut;
+use super::rehearsal::Rehearsal;
+use super::saved::CutPlan;
+use crate::choices::LossChoice;
 use crate::run_dir::RunDir;
-use evaluation::evaluate;
-use pictures::write_pictures;
+use crate::settings::{
+    ModelSettings, RunSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError,
+    WatermarkSettings,
+};
+use data::{Batch, Data, Sample};
+pub use task::{Task, build};
 
-/// The metrics on what was held out, and the pictures of some of it.
-///
-/// # Errors
-/// If a sample cannot be read or a picture not be written.
-pub fn judge(
-    network: &UNet,
+/// The file of a run that says how its frames were normalised.
+pub const NORMALIZATION_FILE: &str = "normalization.json";
+/// Frames of the generated stack.
+const GENERATED_FRAMES: usize = 200;
+/// Photons of an emitter in a frame, on average: dim, so that counting them is no trifle.
+const GENERATED_PHOTONS: f64 = 400.0;
+/// Side of its frames in pixels.
+const GENERATED_SIDE: usize = 32;
+/// Heights of a line of text in a generated image, least and largest, as shares of the image's.
+const TEXT_HEIGHTS: [f64; 2] = [0.3, 0.55];
+
+/// A U-Net on a stack with emitter positions, or on images with masks.
+pub type UNetJob = ImageJob<UNetSettings>;
+/// A U-Net on images with watermarks, generated or given with their masks.
+pub type WatermarkJob = ImageJob<WatermarkSettings>;
+
+/// The data set that an image model learns from.
+pub trait ImageSource: ModelSettings {
+    fn network(&self) -> &UNetNetworkSettings;
+
+    /// The loss, which must fit the kind of data.
+    fn loss(&self) -> Result<LossChoice>;
+
+    /// Channels, height and width of a generated image.
+    fn generated_shape(&self) -> [usize; 3];
+
+    /// Opens the data that the settings name, if they name any.
+    fn open(&self, run: &RunSettings) -> Result<Option<Data>>;
+
+    /// Generates the data in `folder`, or opens what was generated there before.
+    fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data>;
+}
+
+impl ImageSource for UNetSettings {
+    fn network(&self) -> &UNetNetworkSettings {
+        &self.network
+    }
+
+    fn loss(&self) -> Result<LossChoice> {
+        let loss = self.data.loss;
+        let has_masks = self.data.images.is_some();
+        if has_masks == (loss == LossChoice::Count) {
+            let (kind, fitting) = if has_masks {
+                ("images with masks", "bce-dice or cross-entropy")
+            } else {
+                ("stacks", "count")
+            };
+            bail!(UsageError(format!(
+                "the loss of {kind} must be {fitting}, got --loss {loss}"
+            )));
+        }
+        Ok(loss)
+    }
+
+    fn generated_shape(&self) -> [usize; 3] {
+        [1, GENERATED_SIDE, GENERATED_SIDE]
+    }
+
+    fn open(&self, run: &RunSettings) -> Result<Option<Data>> {
+        let data = &self.data;
+        match (&data.data, &data.targets, &data.images, &data.masks) {
+            (Some(stack), Some(table), ..) => Data::frames(stack, table, run.holdout).map(Some),
+            (.., Some(images), Some(masks)) => Data::images(images, masks, run).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data> {
+        let config = EmitterConfig::new()
+            .with_num_frames(GENERATED_FRAMES)
+            .with_height(GENERATED_SIDE)
+            .with_width(GENERATED_SIDE)
+            .with_photons(GENERATED_PHOTONS)
+            .with_seed(run.seed);
+        let files = movie_in(folder, &config)?;
+        Data::frames(&files.frames, &files.localizations, run.holdout)
+    }
+}
+
+impl ImageSource for WatermarkSettings {
+    fn network(&self) -> &UNetNetworkSettings {
+        &self.network
+    }
+
+    fn loss(&self) -> Result<LossChoice> {
+        Ok(LossChoice::BceDice)
+    }
+
+    fn generated_shape(&self) -> [usize; 3] {
+        [3, self.data.image_size, self.data.image_size]
+    }
+
+    fn open(&self, run: &RunSettings) -> Result<Option<Data>> {
+        match (&self.data.images, &self.data.masks) {
+            (Some(images), Some(masks)) => Data::images(images, masks, run).map(Some),
+            // Photographs that cannot be used are refused before anything is written.
+            _ => watermarks(self, run).map(|_| None),
+        }
+    }
+
+    fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data> {
+        let (images, masks) = (folder.join("images"), folder.join("masks"));
+        if !images.is_dir() || !masks.is_dir() {
+            watermarks(self, run)?.write(folder)?;
+        }
+        Data::images(&images, &masks, run)
+    }
+}
+
+/// The images to generate, on photographs where they are given.
+fn watermarks(settings: &WatermarkSettings, run: &RunSettings) -> Result<Watermarks> {
+    let data = &settings.data;
+    let size = data.image_size;
+    let [least, largest] = TEXT_HEIGHTS.map(|share| (share * size as f64).max(12.0));
+    let config = WatermarkConfig::new()
+        .with_num_images(data.num_images)
+        .with_height(size)
+        .with_width(size)
+        .with_min_text_height(least)
+        .with_max_text_height(largest)
+        .with_seed(run.seed);
+    Ok(match &data.images {
+        Some(photographs) => Watermarks::on_photographs(config, photographs)?,
+        None => Watermarks::new(config),
+    })
+}
+
+/// A U-Net on one of the data sets.
+pub struct ImageJob<S> {
+    settings: Settings<S>,
     task: Task,
-    data: &Data,
-    batch_size: usize,
-    run: &RunDir,
-    device: &Device,
-) -> Result<Metrics> {
-    let seen = data.held_out.as_ref().unwrap_or(&data.training);
-    write_pictures(run, network, task, seen, device)?;
-    match &data.held_out {
-        None => Ok(Metrics::new()),
-        Some(held_out) => evaluate(network, task, held_out, batch_size, device),
+}
+
+impl<S: ImageSource> ImageJob<S> {
+    /// The network with its first weights for images of a shape, not cut.
+    fn build(&self, [channels, height, width]: [usize; 3], device: &Device) -> Result<UNet> {
+        let Settings { model, run } = &self.settings;
+        let (network, least) = (model.network(), 1 << model.network().depth);
+        if height.min(width) < least {
+            bail!(UsageError(format!(
+                "--depth {} needs images of at least {least} pixels a side, got {height}×{width}; \
+                 choose a smaller depth",
+                network.depth
+            )));
+        }
+        build(
+            network,
+            [channels, self.task.out_channels()],
+            run.seed,
+            device,
+        )
+    }
+}
+
+impl<S: ImageSource> Job for ImageJob<S> {
+    type Settings = S;
+    type Network = UNet;
+    type Trainer = MicroBatchTrainer;
+    type Data = Data;
+    type Item = Sample;
+    type Batch = Batch;
+
+    fn new(settings: Settings<S>) -> Result<Self> {
+        let task = Task::new(settings.model.loss()?);
+        Ok(Self { settings, task })
+    }
+
+    fn open(&self) -> Result<Option<Data>> {
+        self.settings.model.open(&self.settings.run)
+    }
+
+    fn generate(&self, folder: &Path) -> Result<Data> {
+        self.settings.model.generate(&self.settings.run, folder)
+    }
+
+    fn describe(&self, data: &Data, run: &RunDir) -> Result<()> {
+        let Some(normalization) = data.normalization() else {
+            return Ok(());
+        };
+        run.replace_file(NORMALIZATION_FILE, |path| Ok(normalization.save(path)?))
+    }
+
+    fn network(&self, data: Option<&Data>, saved: &mut CutPlan, device: &Device) -> Result<UNet> {
+        let Settings { model, run } = &self.settings;
+        let shape = data.map_or_else(|| Ok(model.generated_shape()), Data::shape)?;
+        let network = self.build(shape, device)?;
+        let [channels, height, width] = shape;
+        let sample = Tensor::zeros([run.batch_size, channels, height, width], device);
+        cut(network, run, sample, saved)
+    }
+
+    fn loader(
+        &self,
+        data: &Data,
+        batch_size: usize,
+        device: &Device,
+    ) -> Result<Loader<Sample, Batch>> {
+        data.loader(batch_size, self.settings.run.seed, device)
+    }
+
+    fn num_items(batch: &Batch) -> usize {
+        batch.num_items()
+    }
+
+    fn micro_batch(&self, network: &UNet, train: &mut MicroBatchTrainer, batch: Batch) {
+        let Batch { images, targets } = batch;
+        train.micro_batch(network, images, UNet::forward, |output| {
+            self.task.loss(output, targets)
+        });
+    }
+
+    fn evaluate(
+        &self,
+        network: &UNet,
+        data: &Data,
+        batch_size: usize,
+        run: &RunDir,
+        device: &Device,
+    ) -> Result<Metrics> {
+        evaluation::evaluate(network, self.task, data, batch_size, run, device)
+    }
+}
+
+impl<S: ImageSource> Rehearsal for ImageJob<S> {
+    fn whole_network(&self, [height, width]: [usize; 2], device: &Device) -> Result<UNet> {
+        let [channels, ..] = self.settings.model.generated_shape();
+        self.build([channels, height, width], device)
+    }
+
+    fn side_multiple(&self) -> usize {
+        1 << self.settings.model.network().depth
+    }
+
+    fn made_up(&self, workload: Workload, device: &Device) -> Batch {
+        let [channels, ..] = self.settings.model.generated_shape();
+        Batch::made_up(workload, channels, device)
+    }
+
+    fn input(batch: Batch) -> Tensor<4> {
+        batch.images
     }
 }

@@ -1,13 +1,18 @@
-//! What the network is for: its loss, and how its output is read.
+//! What a U-Net is for: its loss, how its output is read, and how it is built.
 
-use burn::tensor::Tensor;
+use anyhow::Result;
 use burn::tensor::activation::{sigmoid, softmax};
-use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
+use burn::tensor::{Device, Tensor};
+use burn_memopt::train::MicroLoss;
 use burn_memopt_models::loss::{BceDiceLoss, CountLossConfig, CrossEntropyLoss};
-use burn_memopt_models::unet::UNet;
+use burn_memopt_models::unet::{NormKind, UNet, UNetConfig, Upsample};
 
-use super::samples::Batch;
-use crate::choices::LossChoice;
+use crate::choices::{LossChoice, NormChoice, UpsamplingChoice};
+use crate::settings::UNetNetworkSettings;
+use crate::train::network::first_weights;
+
+/// Most groups of a group normalisation.
+const MAX_GROUPS: usize = 8;
 
 /// The network computes densities times this, so that its outputs are of the size
 /// that random weights give.
@@ -20,7 +25,6 @@ pub struct Task {
 }
 
 impl Task {
-    /// The task whose loss is `loss`.
     pub fn new(loss: LossChoice) -> Self {
         Self { loss }
     }
@@ -69,17 +73,6 @@ impl Task {
         }
     }
 
-    /// Runs one micro-batch forward and backward.
-    pub fn micro_batch(self, network: &UNet, train: &mut MicroBatchTrainer, batch: Batch) {
-        let Batch { images, targets } = batch;
-        train.micro_batch(
-            network,
-            images,
-            |network, images| network.forward(images),
-            |output| self.loss(output, targets),
-        );
-    }
-
     /// Channels of a network's output.
     pub fn out_channels(self) -> usize {
         match self.loss {
@@ -87,4 +80,40 @@ impl Task {
             LossChoice::CrossEntropy => 2,
         }
     }
+}
+
+/// Builds the network from `channels[0]` to `channels[1]` channels, with random or given weights.
+///
+/// # Errors
+/// If the weights cannot be read or do not fit the network.
+pub fn build(
+    settings: &UNetNetworkSettings,
+    channels: [usize; 2],
+    seed: u64,
+    device: &Device,
+) -> Result<UNet> {
+    let norm = match settings.norm {
+        NormChoice::Batch => NormKind::Batch,
+        NormChoice::Group => NormKind::Group {
+            groups: num_groups(settings.base_channels),
+        },
+    };
+    let upsample = match settings.upsampling {
+        UpsamplingChoice::Bilinear => Upsample::Bilinear,
+        UpsamplingChoice::Transposed => Upsample::Transposed,
+    };
+    device.seed(seed);
+    let unet = UNetConfig::new(channels[0], channels[1])
+        .with_base_channels(settings.base_channels)
+        .with_depth(settings.depth)
+        .with_norm(norm)
+        .with_upsample(upsample)
+        .init(device);
+    first_weights(unet, settings.weights.as_deref(), "--weights")
+}
+
+/// The most groups, up to eight, of at least two channels each, or one.
+fn num_groups(channels: usize) -> usize {
+    let fits = |groups: &usize| channels.is_multiple_of(*groups) && channels / groups >= 2;
+    (1..=MAX_GROUPS).rev().find(fits).unwrap_or(1)
 }

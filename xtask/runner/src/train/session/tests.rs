@@ -11,11 +11,10 @@ use tempfile::TempDir;
 use super::*;
 use crate::run_dir::RunDir;
 use crate::settings::{ModelSettings, Settings, UNetSettings};
-use crate::train::cut_plan::CutPlan;
-use crate::train::images::{Batch, Data, Sample};
+use crate::train::images::UNetJob;
+use crate::train::images::data::{Batch, Data, Sample};
 use crate::train::job::Metrics;
-use crate::train::saved;
-use crate::train::unet::UNetJob;
+use crate::train::saved::{self, CutPlan};
 
 /// A UNet's job on a device that has no memory for more than `fits` items.
 struct Small {
@@ -70,8 +69,8 @@ impl Job for Small {
         );
     }
 
-    fn judge(&self, _: &UNet, _: &Data, _: usize, _: &RunDir, _: &Device) -> Result<Metrics> {
-        bail!("nothing is judged here")
+    fn evaluate(&self, _: &UNet, _: &Data, _: usize, _: &RunDir, _: &Device) -> Result<Metrics> {
+        bail!("nothing is evaluated here")
     }
 }
 

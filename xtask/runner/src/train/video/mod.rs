@@ -1,18 +1,25 @@
 //! `train flow-completion` and `train propainter`: learning from videos with random holes.
 
-mod batch;
 mod clips;
 mod flow_completion;
 mod propainter;
-mod weights;
 
+use anyhow::{Context, Result};
 use burn::optim::{AdamConfig, ModuleOptimizer};
+use burn::tensor::{Device, Tensor};
+use burn_memopt_models::propainter::raft::Raft;
+use burn_memopt_models::propainter::{Flows, Published};
 
+use crate::inpaint::weights::are_procedural;
+use crate::run_dir::RunDir;
+use crate::settings::ClipSettings;
 pub use flow_completion::FlowCompletionJob;
 pub use propainter::ProPainterJob;
 
-/// Clips that are judged at most.
-const NUM_JUDGED: usize = 8;
+/// What made-up weights mean.
+const WARNING: &str = "warning: --weights procedural makes up the weights of the networks that are \
+    not trained: everything runs as with trained ones, but what is learned from them is of no use for \
+    real videos; give --weights DIR for that";
 
 /// The optimizer of the published training.
 fn optimizer() -> ModuleOptimizer {
@@ -21,4 +28,78 @@ fn optimizer() -> ModuleOptimizer {
         .with_beta_2(0.99)
         .with_epsilon(1e-8)
         .init()
+}
+
+/// A network that is used but not trained.
+struct Frozen<M> {
+    /// The network, which is not recorded.
+    network: M,
+    is_made_up: bool,
+}
+
+impl<M: Published> Frozen<M> {
+    /// Loads the weights, or makes them up; `device` does not record.
+    ///
+    /// # Errors
+    /// If they cannot be read or do not fit.
+    fn load(settings: &ClipSettings, device: &Device) -> Result<Self> {
+        let is_made_up = are_procedural(&settings.weights);
+        let network = if is_made_up {
+            M::procedural(device)
+        } else {
+            M::load_published(&settings.weights, device)?
+        };
+        Ok(Self {
+            network,
+            is_made_up,
+        })
+    }
+
+    /// Writes the weights next to those that this run learned, unless they are made up.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    fn pass_on(&self, run: &RunDir) -> Result<()> {
+        if self.is_made_up {
+            return Ok(());
+        }
+        write_weights(run, &self.network)
+    }
+
+    /// What is known of generated videos, rather than what a made-up network would say.
+    fn or_known<T>(&self, known: Option<T>, compute: impl FnOnce(&M) -> T) -> T {
+        match known {
+            Some(known) if self.is_made_up => known,
+            _ => compute(&self.network),
+        }
+    }
+}
+
+impl Frozen<Raft> {
+    /// The flows between neighbouring frames.
+    fn flows(&self, frames: Tensor<5>, known: Option<Flows>, iterations: usize) -> Flows {
+        self.or_known(known, |raft| raft.clip_flows(frames, iterations))
+    }
+}
+
+/// Says what made-up weights mean for the videos in `data`; generated ones do not need any.
+fn warn_of_procedural(settings: &ClipSettings) {
+    if settings.data.is_some() && are_procedural(&settings.weights) {
+        eprintln!("{WARNING}");
+    }
+}
+
+/// Writes the weights of a network into the folder `weights` of the run, under its published name,
+/// where `inpaint` and other runs find them.
+///
+/// # Errors
+/// If the file cannot be written.
+fn write_weights<M: Published>(run: &RunDir, network: &M) -> Result<()> {
+    let name = format!("weights/{}.safetensors", M::FILE);
+    run.replace_file(&name, |path| {
+        network
+            .valid()
+            .save_safetensors(path)
+            .context("cannot write the weights")
+    })
 }

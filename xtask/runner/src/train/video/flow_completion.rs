@@ -1,30 +1,25 @@
 //! `train flow-completion`: optical flow in the holes of videos.
 
-mod evaluation;
-
 use std::path::Path;
 
 use anyhow::Result;
+use burn::module::Module;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::video::Clip;
 use burn_memopt_models::propainter::raft::Raft;
 use burn_memopt_models::propainter::training::{FlowCompletionLoss, FlowCompletionTarget};
-use burn_memopt_models::propainter::{FlowCompletion, Published};
+use burn_memopt_models::propainter::{FlowCompletion, Flows, Published, masks_of_pairs};
 
-use super::batch::ClipBatch;
-use super::clips::Clips;
-use super::weights::Frozen;
-use super::{optimizer, weights};
+use super::clips::{ClipBatch, Clips};
+use super::{Frozen, optimizer, warn_of_procedural, write_weights};
 use crate::run_dir::RunDir;
 use crate::settings::{FlowCompletionSettings, Settings};
-use crate::train::cut_plan::CutPlan;
-use crate::train::job::{Job, Metrics};
-use crate::train::schedule::stepped_rate;
-use crate::train::techniques::fixed_policy;
-use crate::train::weights::first_weights;
+use crate::train::job::{Job, Metrics, stepped_rate};
+use crate::train::network::{first_weights, fixed_policy};
+use crate::train::saved::CutPlan;
 
 /// Steps after which the learning rate of the published training falls to a fifth.
 const FALLS: [u64; 4] = [300_000, 400_000, 500_000, 600_000];
@@ -43,10 +38,12 @@ impl Job for FlowCompletionJob {
     type Item = Clip;
     type Batch = ClipBatch;
 
+    const IS_COMPARED: bool = false;
+
     fn new(settings: Settings<FlowCompletionSettings>) -> Result<Self> {
         fixed_policy(&settings.run)?;
         let clips = &settings.model.clips;
-        weights::warn_of_procedural(clips);
+        warn_of_procedural(clips);
         let raft = Frozen::load(clips, &crate::device::open(settings.run.device)?)?;
         Ok(Self { settings, raft })
     }
@@ -116,7 +113,7 @@ impl Job for FlowCompletionJob {
         });
     }
 
-    fn judge(
+    fn evaluate(
         &self,
         network: &FlowCompletion,
         data: &Clips,
@@ -125,8 +122,8 @@ impl Job for FlowCompletionJob {
         device: &Device,
     ) -> Result<Metrics> {
         self.raft.pass_on(run)?;
-        weights::write(run, network)?;
-        evaluation::judge(self, network, data, device)
+        write_weights(run, network)?;
+        evaluate(self, network, data, device)
     }
 }
 
@@ -141,5 +138,74 @@ impl FlowCompletionJob {
             frames: batch.frames.clone(),
             masks: batch.masks.clone(),
         }
+    }
+}
+
+/// Says how far completed flow is from the true flow in the holes of clips that were held out, on average
+/// over their pixels: `epe_px` pixels; `epe_before_px` with the weights that training began with,
+/// and `epe_zero_px` without any flow there.
+///
+/// # Errors
+/// If a clip cannot be read.
+fn evaluate(
+    job: &FlowCompletionJob,
+    network: &FlowCompletion,
+    data: &Clips,
+    device: &Device,
+) -> Result<Metrics> {
+    let (plain, first) = (
+        device.clone().without_autodiff(),
+        job.network(Some(data), &mut CutPlan::default(), device)?,
+    );
+    let (network, first) = (network.valid(), first.valid());
+    let [mut trained, mut before, mut zero] = [EndpointError::default(); 3];
+    for clip in data.evaluated(&plain) {
+        let target = job.target(&clip?.1);
+        let (flows, masks) = (&target.flows, &target.masks);
+        trained.add(&network.predict(flows.clone(), masks), flows, masks);
+        before.add(&first.predict(flows.clone(), masks), flows, masks);
+        let none = Flows {
+            forward: flows.forward.zeros_like(),
+            backward: flows.backward.zeros_like(),
+        };
+        zero.add(&none, flows, masks);
+    }
+    let errors = [
+        ("epe_px", trained),
+        ("epe_before_px", before),
+        ("epe_zero_px", zero),
+    ];
+    let known = errors.into_iter().filter(|(_, error)| error.pixels > 0.0);
+    Ok(known
+        .map(|(name, error)| (name.into(), error.mean()))
+        .collect())
+}
+
+/// How far flows are from true ones in holes, summed over their pixels.
+#[derive(Clone, Copy, Default)]
+struct EndpointError {
+    sum: f64,
+    pixels: f64,
+}
+
+impl EndpointError {
+    fn add(&mut self, predicted: &Flows, truth: &Flows, masks: &Tensor<5>) {
+        let [there, back] = masks_of_pairs(masks);
+        for (predicted, truth, mask) in [
+            (&predicted.forward, &truth.forward, there),
+            (&predicted.backward, &truth.backward, back),
+        ] {
+            let off = (predicted.clone() - truth.clone())
+                .square()
+                .sum_dim(2)
+                .sqrt();
+            self.sum += f64::from((off * mask.clone()).sum().into_scalar::<f32>());
+            self.pixels += f64::from(mask.sum().into_scalar::<f32>());
+        }
+    }
+
+    /// In pixels.
+    fn mean(&self) -> f64 {
+        self.sum / self.pixels
     }
 }

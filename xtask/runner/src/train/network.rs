@@ -1,17 +1,58 @@
-//! The techniques a run uses, as the library names them.
+//! A run's network: the weights it starts from, its precision, and where it is cut.
+
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::precision::{AutocastPolicy, Precision};
 use burn_memopt_models::GradCheckpoint;
+use burn_memopt_models::weights::StateDict;
 
-use super::cut_plan::CutPlan;
+use super::saved::CutPlan;
 use crate::choices::PrecisionChoice;
 use crate::settings::{RunSettings, UsageError};
 
 /// Passes before a network is measured.
 const NUM_WARM_UPS: usize = 2;
+
+/// Draws the random weights of `network` by the seed that the device has now, then replaces them
+/// by those in the file that `option`, named as on the command line, gives.
+///
+/// # Errors
+/// If the file cannot be read or does not fit the network.
+pub fn first_weights<M: StateDict>(network: M, weights: Option<&Path>, option: &str) -> Result<M> {
+    let network = drawn(network);
+    let Some(path) = weights else {
+        return Ok(network);
+    };
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    let loaded = match extension {
+        Some("safetensors") => network.load_safetensors(path),
+        Some("pth" | "pt") => network.load_pytorch(path),
+        _ => bail!(UsageError(format!(
+            "{option} must end in .safetensors, .pth or .pt, got {}",
+            path.display()
+        ))),
+    };
+    loaded.context("cannot start from the given weights")
+}
+
+/// Draws the random weights of `network` now: burn does so when they are first used, that is by
+/// whatever seed the device has then.
+pub fn drawn<M: Module>(network: M) -> M {
+    struct Draw;
+
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            param.val();
+        }
+    }
+
+    network.visit(&mut Draw);
+    network
+}
 
 /// Cuts a network as the run's settings say; what takes a plan is planned on `sample`, a
 /// micro-batch, unless `saved` is a plan for it.
@@ -32,10 +73,8 @@ pub fn cut<M: GradCheckpoint>(
     let given = run.grad_checkpoint.as_str();
     let plan = saved.get_or_make(given, &sample.dims(), || {
         // What threads keep for themselves after their first product is no cost of a block.
-        let copy = network
-            .valid()
-            .train()
-            .with_grad_checkpoint(Policy::EveryBlock);
+        let copy = network.valid().train();
+        let copy = copy.with_grad_checkpoint(Policy::EveryBlock);
         for _ in 0..NUM_WARM_UPS {
             let _ = copy.forward(sample.clone()).sum().backward();
         }
@@ -67,7 +106,6 @@ pub fn fixed_policy(run: &RunSettings) -> Result<Policy> {
     }
 }
 
-/// The policy of a run.
 fn policy(settings: &RunSettings) -> Result<Policy> {
     let policy = settings.grad_checkpoint.as_str().parse::<Policy>();
     policy.map_err(|error| UsageError(format!("--grad-checkpoint: {error}")).into())
