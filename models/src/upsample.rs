@@ -1,9 +1,11 @@
+//! Doubling the sides of an image, of parts of it too, in ways that have a backward pass everywhere.
+
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_memopt::memory::on_host;
 
-/// How the pixels of an image and its double lie on each other.
+/// How the pixels of an image and of its double correspond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Corners {
     /// The centres of the corner pixels coincide.
@@ -40,7 +42,7 @@ pub(crate) fn double_bilinear(x: Tensor<4>, corners: Corners) -> Tensor<4> {
     by_matrices(x, corners)
 }
 
-/// Where a part of an image lies along one side.
+/// The place of a part of an image along one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Part {
     /// First pixel of the part.
@@ -71,7 +73,7 @@ fn double_part(x: Tensor<4>, sides: [Part; 2]) -> Tensor<4> {
 
 fn double_side(x: Tensor<4>, dim: usize, len: usize, part: Part) -> Tensor<4> {
     let device = x.device();
-    let (mut before, mut behind) = (Vec::new(), Vec::new());
+    let (mut before, mut after) = (Vec::new(), Vec::new());
     let mut shares = Vec::new();
     for output in 0..2 * len {
         let position = aligned(2 * part.start + output, part.whole);
@@ -79,7 +81,7 @@ fn double_side(x: Tensor<4>, dim: usize, len: usize, part: Part) -> Tensor<4> {
             .saturating_sub(part.start)
             .min(len - 1);
         before.push(pixel as i32);
-        behind.push((pixel + 1).min(len - 1) as i32);
+        after.push((pixel + 1).min(len - 1) as i32);
         shares.push(position.fract() as f32);
     }
     let mut shape = [1; 4];
@@ -90,8 +92,8 @@ fn double_side(x: Tensor<4>, dim: usize, len: usize, part: Part) -> Tensor<4> {
         let indices = Tensor::<1, Int>::from_data(&indices[..], &device);
         x.clone().select(dim, indices)
     };
-    let (before, behind) = (pixels(before), pixels(behind));
-    before * (1.0 - shares.clone()) + behind * shares
+    let (before, after) = (pixels(before), pixels(after));
+    before * (1.0 - shares.clone()) + after * shares
 }
 
 /// The place among `len` pixels of one of `2 * len`, corners aligned.
@@ -158,7 +160,7 @@ mod tests {
             });
             let part = x.clone().slice([0..2, 0..3, rows.clone(), columns.clone()]);
             let doubled = double_part(part, sides);
-            // Pixels at a border within the image want one from behind it.
+            // Pixels at a border within the image need one from beyond it.
             let inside = |range: std::ops::Range<usize>, len: usize| {
                 let start = usize::from(range.start > 0);
                 let end = usize::from(range.end < len);

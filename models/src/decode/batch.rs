@@ -52,7 +52,7 @@ pub struct OutputScale {
     pub z: f32,
     /// Background in photons a pixel where the output is 0.
     pub background_offset: f32,
-    /// Background in photons a pixel that 1 in the output stands for, above the offset.
+    /// Background in photons a pixel of an output of 1, above the offset.
     pub background: f32,
     /// Factor on all of these, so that the largest values are not at the end of an activation's
     /// range.
@@ -60,7 +60,7 @@ pub struct OutputScale {
 }
 
 impl OutputScale {
-    /// Outputs of 1 stand for `photons`, for a pixel, and for `background` in photons a pixel.
+    /// An output of 1 means `photons`, one pixel, and `background` in photons a pixel.
     pub fn new(photons: f32, background: f32) -> Self {
         Self {
             photons,
@@ -82,7 +82,7 @@ impl OutputScale {
     /// # Panics
     /// If there are other channels.
     pub fn to_physical(&self, output: Tensor<4>) -> Tensor<4> {
-        let (factors, offsets) = self.of_channels(&output);
+        let (factors, offsets) = self.channel_scale(&output);
         output * factors + offsets
     }
 
@@ -92,7 +92,7 @@ impl OutputScale {
     /// # Panics
     /// As [`to_physical`](Self::to_physical).
     pub fn to_network(&self, physical: Tensor<4>) -> Tensor<4> {
-        let (factors, offsets) = self.of_channels(&physical);
+        let (factors, offsets) = self.channel_scale(&physical);
         (physical - offsets) / factors
     }
 
@@ -113,7 +113,7 @@ impl OutputScale {
     }
 
     /// Factors and offsets, `[1, channels, 1, 1]`.
-    fn of_channels(&self, tensor: &Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+    fn channel_scale(&self, tensor: &Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let channels = tensor.dims()[1];
         assert!(
             [5, 6, SigmaMUNet::CHANNELS].contains(&channels),

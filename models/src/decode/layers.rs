@@ -57,19 +57,11 @@ impl Layers {
     }
 
     /// Runs all layers. Keeps the image size.
-    ///
-    /// # Shapes
-    /// - x: `[batch_size, in, height, width]`
-    /// - output: `[batch_size, out, height, width]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_keeping(Keep::All, x)
-    }
-
-    pub(super) fn forward_keeping(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
+    pub(super) fn forward(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
         self.layers.iter().fold(x, |x, layer| match layer {
             Layer::Norm(norm) => norm.forward(x),
             Layer::Conv(conv) => conv.forward(x),
-            Layer::Activation(activation) => activation.forward_keeping(keep, x),
+            Layer::Activation(activation) => activation.forward(keep, x),
         })
     }
 }
@@ -82,7 +74,7 @@ fn dividing(most: usize, channels: usize) -> usize {
 }
 
 impl ActivationLayer {
-    fn forward_keeping(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
         match self.kind {
             // A ReLU keeps no more than its result, which the next layer keeps anyway.
             Activation::Relu => relu(x),
@@ -131,17 +123,8 @@ impl Head {
         }
     }
 
-    /// Computes the head's output.
-    ///
-    /// # Shapes
-    /// - x: `[batch_size, features, height, width]`
-    /// - output: `[batch_size, channels, height, width]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.forward_keeping(Keep::All, x)
-    }
-
-    pub(super) fn forward_keeping(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
-        self.out_conv.forward(self.core.forward_keeping(keep, x))
+    pub(super) fn forward(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
+        self.out_conv.forward(self.core.forward(keep, x))
     }
 }
 
@@ -184,7 +167,7 @@ mod tests {
         let layers = Layers::new(&[1, 3, 3], Activation::Elu, Some(2), &device);
         let run = |keep| {
             let x = values(&device).require_grad();
-            let y = layers.forward_keeping(keep, x.clone());
+            let y = layers.forward(keep, x.clone());
             let grads = y.clone().square().sum().backward();
             (y.into_data(), x.grad(&grads).unwrap().into_data())
         };

@@ -10,7 +10,7 @@
 //! | [`EmitterTargets`], [`MixtureLoss`](crate::loss::MixtureLoss), [`PixelLoss`](crate::loss::PixelLoss) | what they learn from |
 //! | [`InputScale`], [`OutputScale`] | counts and photons to the networks' units and back |
 //! | [`DetectionConfig`] | outputs to lists of emitters |
-//! | [`Score`], [`match_emitters`] | found emitters against true ones |
+//! | [`Score`] | found emitters against true ones |
 //!
 //! Layers and names in a checkpoint are those of DECODE, so that its weights load through
 //! [`StateDict`](crate::weights::StateDict). For gradient checkpointing each network is a chain of
@@ -23,7 +23,6 @@
 mod batch;
 mod config;
 mod detection;
-mod evaluation;
 mod layers;
 mod munet;
 mod networks;
@@ -34,8 +33,7 @@ pub use config::{
     Activation, Attribute, DoubleMUNetConfig, Interpolation, MUNetConfig, Pooling,
     SigmaMUNetConfig, UNet2dConfig,
 };
-pub use detection::{DetectionConfig, FoundEmitter};
-pub use evaluation::{Match, Score, match_emitters};
+pub use detection::{DetectionConfig, FoundEmitter, Score};
 pub use layers::{ActivationLayer, Head, Layer, Layers};
 pub use munet::MUNet;
 pub use networks::{DoubleMUNet, SigmaMUNet};

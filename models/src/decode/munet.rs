@@ -6,7 +6,7 @@ use burn_memopt::grad_checkpoint::Cut;
 
 use super::layers::Head;
 use super::unet2d::{Regroup, Stage, UNet2d};
-use crate::chain::{BlockChain, GradCheckpoint, Keep, chain};
+use crate::chain::{Block, BlockChain, GradCheckpoint, Keep, chain};
 
 /// What [`SigmaMUNet`](super::SigmaMUNet) and [`DoubleMUNet`](super::DoubleMUNet) have in common.
 ///
@@ -80,8 +80,7 @@ impl MUNet {
         let shifted = |i: usize| features.clone().narrow(0, i, num_windows);
         let windows = Tensor::cat((0..self.num_frames).map(shifted).collect(), 1);
         let core = self.unet_union.forward(windows);
-        let outputs = self.mt_heads.iter().map(|head| head.forward(core.clone()));
-        Tensor::cat(outputs.collect(), 1)
+        Stage::Heads(self.mt_heads.clone()).run(Keep::All, core, None)
     }
 
     /// Neighbouring frames in a window.

@@ -222,7 +222,7 @@ impl Block for Stage {
                 decode.forward(keep, x, skip)
             }
             Self::Heads(heads) => {
-                let output = |head: &Head| head.forward_keeping(keep, x.clone());
+                let output = |head: &Head| head.forward(keep, x.clone());
                 Tensor::cat(heads.iter().map(output).collect(), 1)
             }
         }
@@ -237,7 +237,7 @@ impl Encode {
             (_, Some(conv)) => conv.forward(x),
             (_, None) => max_pool2d(x, MaxPoolOptions::new([2, 2])),
         };
-        self.layers.forward_keeping(keep, x)
+        self.layers.forward(keep, x)
     }
 }
 
@@ -245,7 +245,7 @@ impl Decode {
     fn forward(&self, keep: Keep, x: Tensor<4>, skip: Tensor<4>) -> Tensor<4> {
         let x = self.upsampler.forward(x);
         let skip = crop_to(skip, &x);
-        self.layers.forward_keeping(keep, keep.join(skip, x))
+        self.layers.forward(keep, keep.join(skip, x))
     }
 }
 

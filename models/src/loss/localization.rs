@@ -120,7 +120,7 @@ impl MixtureLoss {
     pub fn forward(&self, output: Tensor<4>, targets: &EmitterTargets) -> Tensor<2> {
         let output = full(output);
         check_shapes(&output, targets);
-        let mixture = Mixture::of(&output);
+        let mixture = Mixture::new(&output);
         let emitters = mixture.count_term(targets, self.least_count_weight)
             + self.position_term(&mixture, targets);
         let background = output.narrow(1, 9, 1).squeeze_dim::<3>(1) - targets.background.clone();
@@ -187,7 +187,7 @@ struct Mixture {
 }
 
 impl Mixture {
-    fn of(output: &Tensor<4>) -> Self {
+    fn new(output: &Tensor<4>) -> Self {
         let [batch_size, _, height, width] = output.dims();
         let part = |first, count| {
             let part = output.clone().narrow(1, first, count);

@@ -10,7 +10,7 @@ use burn_memopt::grad_checkpoint::Policy;
 use super::UNet;
 use super::block::{DoubleConv, Down, Up};
 
-/// The normalization behind every 3×3 convolution of a [`UNet`].
+/// The normalization after every 3×3 convolution of a [`UNet`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NormKind {
@@ -63,7 +63,7 @@ pub struct UNetConfig {
     /// Number of poolings. The default is `4`.
     #[config(default = 4)]
     pub depth: usize,
-    /// Normalization behind every 3×3 convolution. The default is [`NormKind::Batch`].
+    /// Normalization after every 3×3 convolution. The default is [`NormKind::Batch`].
     #[config(default = "NormKind::Batch")]
     pub norm: NormKind,
     /// How the decoder doubles the resolution. The default is [`Upsample::Bilinear`].
@@ -90,35 +90,23 @@ impl UNetConfig {
     /// head's scale is not positive.
     pub fn init(&self, device: &Device) -> UNet {
         self.check();
-        let depth = self.depth;
+        let (base, depth) = (self.base_channels, self.depth);
         let downs = (1..=depth)
             .map(|level| {
-                Down::new(
-                    self.encoder_width(level - 1),
-                    self.encoder_width(level),
-                    self.norm,
-                    device,
-                )
+                let [inputs, outputs] = [level - 1, level].map(|level| self.encoder_width(level));
+                Down::new(inputs, outputs, self.norm, device)
             })
             .collect();
         let ups = (0..depth)
             .rev()
             .map(|level| {
-                Up::new(
-                    self.base_channels << (level + 1),
-                    self.decoder_width(level),
-                    self.norm,
-                    self.upsample,
-                    device,
-                )
+                let inputs = self.base_channels << (level + 1);
+                let outputs = self.decoder_width(level);
+                Up::new(inputs, outputs, self.norm, self.upsample, device)
             })
             .collect();
         UNet {
-            inc: DoubleConv::new(
-                [self.in_channels, self.base_channels, self.base_channels],
-                self.norm,
-                device,
-            ),
+            inc: DoubleConv::new([self.in_channels, base, base], self.norm, device),
             downs,
             ups,
             outc: self.init_head(device),

@@ -14,7 +14,7 @@
 mod block;
 mod config;
 
-pub use block::{DoubleConv, Down, Norm, Stage, Up};
+pub use block::{DoubleConv, Down, Norm, Up};
 pub use config::{NormKind, UNetConfig, Upsample};
 
 use burn::module::Module;
@@ -26,7 +26,7 @@ use burn_memopt::grad_checkpoint::Cut;
 use crate::chain::{BlockChain, GradCheckpoint, Keep, chain};
 use crate::upsample::Part;
 use crate::weights::{StateDict, parameter_name};
-use block::Before;
+use block::{Before, Stage};
 
 /// The U-Net built by [`UNetConfig`].
 ///

@@ -65,9 +65,6 @@ pub struct Comparer<'a, J: Job> {
 impl<J: Job> Comparer<'_, J> {
     /// Measures plain steps, recomputation, accumulation, and both, of as many items as the run's
     /// steps had; nothing where that takes too long.
-    ///
-    /// # Errors
-    /// If a step fails.
     pub fn compare(&self, own: StepCost, run_seconds: f64) -> Result<Comparison> {
         let limit = LIMIT_SECONDS.max(LIMIT_SHARE * run_seconds);
         let num_steps = NUM_WAYS * (1 + NUM_MEASURED);

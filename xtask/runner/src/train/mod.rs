@@ -44,9 +44,6 @@ use video::{FlowCompletionJob, ProPainterJob};
 const DATA_FOLDER: &str = "data";
 
 /// Trains a model, or says what it would do.
-///
-/// # Errors
-/// If a setting, the data or the run to resume is wrong, or the run fails.
 pub fn train(model: &TrainModel) -> Result<()> {
     match model {
         TrainModel::Decode(flags) => train_job::<DecodeJob, _>(flags),
@@ -146,9 +143,6 @@ fn measure<J: Job>(
 }
 
 /// Items that are trained on, the first ones; `holdout` is the share of those that are not.
-///
-/// # Errors
-/// [`UsageError`] if there are too few to keep any.
 fn num_training(num_items: usize, holdout: f64, place: &str) -> Result<usize> {
     if holdout == 0.0 {
         return Ok(num_items);

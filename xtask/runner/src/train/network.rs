@@ -19,9 +19,6 @@ const NUM_WARM_UPS: usize = 2;
 
 /// Draws the random weights of `network` by the seed that the device has now, then replaces them
 /// by those in the file that `option`, named as on the command line, gives.
-///
-/// # Errors
-/// If the file cannot be read or does not fit the network.
 pub fn first_weights<M: StateDict>(network: M, weights: Option<&Path>, option: &str) -> Result<M> {
     let network = drawn(network);
     let Some(path) = weights else {
@@ -56,10 +53,6 @@ pub fn drawn<M: Module>(network: M) -> M {
 
 /// Cuts a network as the run's settings say; what takes a plan is planned on `sample`, a
 /// micro-batch, unless `saved` is a plan for it.
-///
-/// # Errors
-/// If the policy is wrong, or no cut stays within the budget; the error names the least that
-/// would do.
 pub fn cut<M: GradCheckpoint>(
     network: M,
     run: &RunSettings,
@@ -93,9 +86,6 @@ pub fn cut<M: GradCheckpoint>(
 }
 
 /// The policy of a network whose blocks are fixed, not cut.
-///
-/// # Errors
-/// If the policy is wrong or another than none or block.
 pub fn fixed_policy(run: &RunSettings) -> Result<Policy> {
     match policy(run)? {
         policy @ (Policy::None | Policy::EveryBlock) => Ok(policy),
@@ -118,9 +108,6 @@ pub fn autocast_policy() -> AutocastPolicy {
 }
 
 /// The precision that was chosen, which `device` must have.
-///
-/// # Errors
-/// If the device lacks it; the error names what it has.
 pub fn precision(choice: PrecisionChoice, device: &Device) -> Result<Precision> {
     let precision = match choice {
         PrecisionChoice::F32 => Precision::F32,

@@ -41,9 +41,6 @@ impl<J: Job> Run<'_, J> {
 
     /// Trains `network` up to `steps` optimizer steps, saves, evaluates and sums up. What it would
     /// have taken with other settings is printed on stdout if `prints_comparison`.
-    ///
-    /// # Errors
-    /// If a step fails or something cannot be written; what was saved before stays.
     pub fn train(mut self, network: J::Network, steps: u64, prints_comparison: bool) -> Result<()> {
         let root = self.dir.root().to_path_buf();
         self.progress.start(Self::MODEL, &root, self.settings)?;

@@ -40,9 +40,6 @@ struct State {
 }
 
 /// Writes the state of a run into the empty folder `dir`.
-///
-/// # Errors
-/// If a file cannot be written.
 pub fn save<J: Job>(dir: &Path, network: &J::Network, session: &Session<J>) -> Result<()> {
     // The snapshot for validation has all updates of running statistics in it.
     network
@@ -77,9 +74,6 @@ fn optimizer_file(name: &str) -> String {
 }
 
 /// Brings `network` and `session` to the state saved in `dir`.
-///
-/// # Errors
-/// If a file cannot be read, or is of another network, precision or data.
 pub fn load<J: Job>(
     dir: &Path,
     job: &J,
@@ -131,9 +125,6 @@ struct SavedPlan {
 
 impl CutPlan {
     /// The plan that a run was saved with.
-    ///
-    /// # Errors
-    /// If it cannot be read.
     pub fn open(run: &RunDir) -> Result<Self> {
         let path = run.root().join(PLAN_FILE);
         if !path.exists() {
@@ -150,9 +141,6 @@ impl CutPlan {
     }
 
     /// The plan for a policy and an input: the saved one if it was made for both, else a new one.
-    ///
-    /// # Errors
-    /// If `make` fails.
     pub fn get_or_make(
         &mut self,
         policy: &str,
@@ -175,9 +163,6 @@ impl CutPlan {
     }
 
     /// Saves the plan with the run, if there is one.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
     pub fn save(&self, run: &RunDir) -> Result<()> {
         let Some(saved) = &self.0 else {
             return Ok(());

@@ -77,9 +77,6 @@ pub struct Session<J: Job> {
 
 impl<J: Job> Session<J> {
     /// A run before its first step. `device` records gradients.
-    ///
-    /// # Errors
-    /// If there is no batch.
     pub fn new(
         job: &J,
         data: &J::Data,
@@ -113,9 +110,6 @@ impl<J: Job> Session<J> {
     }
 
     /// Goes to where a saved run was in the data, in micro-batches no larger than it had then.
-    ///
-    /// # Errors
-    /// If the state is of other data.
     pub fn resume(&mut self, job: &J, data: &J::Data, state: &LoaderState) -> Result<()> {
         self.parts.limit(state.batch_size);
         self.feed.resume(job, data, self.parts.size(), state)
@@ -123,10 +117,6 @@ impl<J: Job> Session<J> {
 
     /// Makes one optimizer step out of micro-batches and returns the network after it. If memory
     /// runs out, it is made of smaller ones where the settings say so.
-    ///
-    /// # Errors
-    /// If a batch cannot be loaded, memory does not suffice, or the loss or a gradient is not finite;
-    /// then the network is as before.
     pub fn advance(
         &mut self,
         job: &J,
@@ -178,9 +168,6 @@ pub struct Feed<J: Job> {
 
 impl<J: Job> Feed<J> {
     /// Batches of `batch_size` items from the beginning of the data.
-    ///
-    /// # Errors
-    /// If there is no batch.
     pub fn new(job: &J, data: &J::Data, batch_size: usize, device: &Device) -> Result<Self> {
         Ok(Self {
             loader: job.loader(data, batch_size, device)?,
@@ -192,9 +179,6 @@ impl<J: Job> Feed<J> {
 
     /// Continues from `state` in batches of `batch_size`, whatever size they had: items come in the
     /// same order.
-    ///
-    /// # Errors
-    /// If the state is of other data.
     pub fn resume(
         &mut self,
         job: &J,
@@ -216,9 +200,6 @@ impl<J: Job> Feed<J> {
 
     /// Hands up to `num_batches` batches to `run`, and returns how many items were in them. They
     /// end with their epoch; the first may begin one.
-    ///
-    /// # Errors
-    /// If a batch cannot be loaded.
     pub fn each(&mut self, num_batches: usize, mut run: impl FnMut(J::Batch)) -> Result<u64> {
         let mut items = 0;
         for number in 0..num_batches {

@@ -33,9 +33,6 @@ pub struct Data {
 
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
-    ///
-    /// # Errors
-    /// If files cannot be read, do not fit each other, or are too few.
     pub fn open(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
         let emitters = CountDataset::open(stack, table)?;
         let num_frames = emitters.len();

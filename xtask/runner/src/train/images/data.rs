@@ -28,9 +28,6 @@ pub struct Data {
 
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
-    ///
-    /// # Errors
-    /// If files cannot be read, do not fit each other, or are too few.
     pub fn frames(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
         let frames = CountDataset::open(stack, table)?;
         let num_frames = frames.len();
@@ -47,9 +44,6 @@ impl Data {
     }
 
     /// Opens a folder of images and one of masks.
-    ///
-    /// # Errors
-    /// If files cannot be read, do not fit each other, make no batch, or are too few.
     pub fn images(images: &Path, masks: &Path, run: &RunSettings) -> Result<Self> {
         let folder = ImageMaskFolder::open(images, masks)?;
         folder.verify()?;
@@ -67,9 +61,6 @@ impl Data {
     }
 
     /// Shuffled, augmented batches of the training part.
-    ///
-    /// # Errors
-    /// If there is no batch.
     pub fn loader(
         &self,
         batch_size: usize,
@@ -94,9 +85,6 @@ impl Data {
     }
 
     /// Channels, height and width of the images.
-    ///
-    /// # Errors
-    /// If the first image cannot be read.
     pub fn shape(&self) -> Result<[usize; 3]> {
         let Sample { height, width, .. } = self.training.get(0)?;
         Ok([self.training.channels(), height, width])

@@ -33,9 +33,6 @@ struct Prediction {
 
 /// Runs `network` on the samples, one batch at a time and without recording
 /// gradients, and hands every prediction to `see`.
-///
-/// # Errors
-/// If a sample cannot be read.
 fn predict(
     network: &UNet,
     task: Task,
@@ -64,9 +61,6 @@ fn predict(
 }
 
 /// The metrics on what was held out, and the pictures of some of it.
-///
-/// # Errors
-/// If a sample cannot be read or a picture not be written.
 pub fn evaluate(
     network: &UNet,
     task: Task,
@@ -88,9 +82,6 @@ pub fn evaluate(
 /// Counting: `count_correlation`, Pearson's, between the emitters predicted and those
 /// in the table over the frames, where it is defined, and `count_error`, the mean
 /// absolute difference. Masks: `iou`, intersection over union of all pixels.
-///
-/// # Errors
-/// If a sample cannot be read.
 fn metrics(
     network: &UNet,
     task: Task,
@@ -172,9 +163,6 @@ impl Overlap {
 
 /// Writes pictures of the samples that have most in their target into `samples/` of
 /// the run.
-///
-/// # Errors
-/// If a sample cannot be read or a picture not be written.
 fn write_pictures(
     run: &RunDir,
     network: &UNet,

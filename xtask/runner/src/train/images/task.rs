@@ -83,9 +83,6 @@ impl Task {
 }
 
 /// Builds the network from `channels[0]` to `channels[1]` channels, with random or given weights.
-///
-/// # Errors
-/// If the weights cannot be read or do not fit the network.
 pub fn build(
     settings: &UNetNetworkSettings,
     channels: [usize; 2],

@@ -38,9 +38,6 @@ pub struct Clips {
 
 impl Clips {
     /// Opens a folder of videos for clips with `num_reference` frames from elsewhere.
-    ///
-    /// # Errors
-    /// If it cannot be read, a video is too short, or there are too few.
     pub fn open(
         root: &Path,
         settings: &ClipSettings,
@@ -71,9 +68,6 @@ impl Clips {
 
     /// Opens the generated videos in `folder`, and generates them if they are not there yet. Their flow
     /// is known.
-    ///
-    /// # Errors
-    /// If they cannot be written or read.
     pub fn generate(
         folder: &Path,
         settings: &ClipSettings,
@@ -101,9 +95,6 @@ impl Clips {
     }
 
     /// Batches of the training part, each clip with another random hole in every epoch.
-    ///
-    /// # Errors
-    /// If there is no batch.
     pub fn loader(&self, batch_size: usize, device: &Device) -> Result<Loader<Clip, ClipBatch>> {
         let config = LoaderConfig::new(batch_size).with_shuffle(self.seed);
         Ok(Loader::seeded(
@@ -116,9 +107,6 @@ impl Clips {
 
     /// Clips that were held out, each with the name of its video and always with the same hole: none
     /// where nothing was.
-    ///
-    /// # Errors
-    /// If one cannot be read.
     pub fn evaluated(
         &self,
         device: &Device,

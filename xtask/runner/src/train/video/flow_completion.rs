@@ -144,9 +144,6 @@ impl FlowCompletionJob {
 /// Says how far completed flow is from the true flow in the holes of clips that were held out, on average
 /// over their pixels: `epe_px` pixels; `epe_before_px` with the weights that training began with,
 /// and `epe_zero_px` without any flow there.
-///
-/// # Errors
-/// If a clip cannot be read.
 fn evaluate(
     job: &FlowCompletionJob,
     network: &FlowCompletion,

@@ -39,9 +39,6 @@ struct Frozen<M> {
 
 impl<M: Published> Frozen<M> {
     /// Loads the weights, or makes them up; `device` does not record.
-    ///
-    /// # Errors
-    /// If they cannot be read or do not fit.
     fn load(settings: &ClipSettings, device: &Device) -> Result<Self> {
         let is_made_up = are_procedural(&settings.weights);
         let network = if is_made_up {
@@ -56,9 +53,6 @@ impl<M: Published> Frozen<M> {
     }
 
     /// Writes the weights next to those that this run learned, unless they are made up.
-    ///
-    /// # Errors
-    /// If the file cannot be written.
     fn pass_on(&self, run: &RunDir) -> Result<()> {
         if self.is_made_up {
             return Ok(());
@@ -91,9 +85,6 @@ fn warn_of_procedural(settings: &ClipSettings) {
 
 /// Writes the weights of a network into the folder `weights` of the run, under its published name,
 /// where `inpaint` and other runs find them.
-///
-/// # Errors
-/// If the file cannot be written.
 fn write_weights<M: Published>(run: &RunDir, network: &M) -> Result<()> {
     let name = format!("weights/{}.safetensors", M::FILE);
     run.replace_file(&name, |path| {

@@ -151,9 +151,6 @@ impl ProPainterJob {
 /// is the peak signal-to-noise ratio in decibels, `l1` the mean distance of colours of which 1 is the
 /// whole range; `psnr_before_db` and `l1_before` are those of the weights that training began with.
 /// Writes pictures of masked, completed and true frames into `samples/` of the run.
-///
-/// # Errors
-/// If a clip cannot be read or a picture not be written.
 fn evaluate(
     job: &ProPainterJob,
     rivals: &Rivals,
