@@ -1,4 +1,4 @@
-//! How large a window memory allows; pure.
+//! Pure. How large a window memory allows.
 
 use crate::budget::Ladder;
 use crate::memory::Bytes;

@@ -1,3 +1,5 @@
+//! Pure. How much work a step or a batch is.
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
