@@ -3,27 +3,21 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::module::linear;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::tensors::Tensors;
 
 use crate::upsample::{Corners, double_bilinear};
 
-/// A convolution of 3×3 pixels with one pixel of zeros around.
-pub(crate) fn conv3x3(channels: [usize; 2], device: &Device) -> Conv2d {
-    config3x3(channels).init(device)
+/// A convolution of odd `kernel` sides with as many zeros around as keep height and width.
+pub(super) fn conv(channels: [usize; 2], kernel: usize, device: &Device) -> Conv2d {
+    conv_config(channels, kernel).init(device)
 }
 
-/// The same before a leaky ReLU, with random weights that keep values as large as they are.
-pub(crate) fn conv3x3_before_leaky_relu(channels: [usize; 2], device: &Device) -> Conv2d {
-    let initializer = before_leaky_relu();
-    config3x3(channels)
-        .with_initializer(initializer)
-        .init(device)
-}
-
-fn config3x3(channels: [usize; 2]) -> Conv2dConfig {
-    Conv2dConfig::new(channels, [3, 3]).with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
+pub(super) fn conv_config(channels: [usize; 2], kernel: usize) -> Conv2dConfig {
+    let around = kernel / 2;
+    Conv2dConfig::new(channels, [kernel, kernel])
+        .with_padding(PaddingConfig2d::Explicit(around, around, around, around))
 }
 
 /// Random weights of a layer before a leaky ReLU of slope 0.2 that keep values as large as they are:
@@ -31,7 +25,7 @@ fn config3x3(channels: [usize; 2]) -> Conv2dConfig {
 ///
 /// # References
 /// He et al. 2015, "Delving Deep into Rectifiers", arXiv:1502.01852, equation 15.
-pub(crate) fn before_leaky_relu() -> Initializer {
+pub(super) fn before_leaky_relu() -> Initializer {
     Initializer::KaimingNormal {
         gain: (2.0 / (1.0 + 0.2_f64.powi(2))).sqrt(),
         fan_out_only: false,
@@ -39,50 +33,104 @@ pub(crate) fn before_leaky_relu() -> Initializer {
 }
 
 /// Runs convolutions with a leaky ReLU between them.
-pub(crate) fn chain(convs: &[Conv2d], slope: f64, x: Tensor<4>) -> Tensor<4> {
-    let mut convs = convs.iter();
-    let first = convs.next().map_or(x.clone(), |conv| conv.forward(x));
-    convs.fold(first, |x, conv| conv.forward(leaky_relu(x, slope)))
+pub(super) fn chain(convs: &[Conv2d], slope: f64, x: Tensor<4>) -> Tensor<4> {
+    let (last, before) = convs.split_last().expect("invariant: there are layers");
+    let run = |x, conv: &Conv2d| leaky_relu(conv.forward(x), slope);
+    last.forward(before.iter().fold(x, run))
+}
+
+/// A linear layer whose weight has the layout of a PyTorch state dict, so that it loads as it is;
+/// `burn::nn::Linear` keeps the transpose.
+#[derive(Module, Debug)]
+pub struct Projection {
+    /// `[outputs, inputs]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[outputs]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl Projection {
+    pub(super) fn new([inputs, outputs]: [usize; 2], device: &Device) -> Self {
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let uniform = Initializer::Uniform {
+            min: -bound,
+            max: bound,
+        };
+        Self {
+            weight: uniform.init([outputs, inputs], device),
+            bias: uniform.init([outputs], device),
+        }
+    }
+
+    pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        linear(x, self.weight.val().transpose(), Some(self.bias.val()))
+    }
+}
+
+/// Doubles height and width, the corner pixels kept in place, and convolves 3×3 pixels.
+#[derive(Module, Debug)]
+pub struct UpsamplingConv {
+    pub conv: Conv2d,
+}
+
+impl UpsamplingConv {
+    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+        self.conv.forward(double_bilinear(x, Corners::Aligned))
+    }
 }
 
 /// Frames as items of a batch: `[batch_size, frames, ..]` to `[batch_size * frames, ..]`.
-pub(crate) fn as_batch(x: Tensor<5>) -> Tensor<4> {
+pub(super) fn as_batch(x: Tensor<5>) -> Tensor<4> {
     x.flatten(0, 1)
 }
 
 /// Items of a batch as frames again.
-pub(crate) fn as_frames(x: Tensor<4>, batch_size: usize) -> Tensor<5> {
+pub(super) fn as_frames(x: Tensor<4>, batch_size: usize) -> Tensor<5> {
     let [items, channels, height, width] = x.dims();
     x.reshape([batch_size, items / batch_size, channels, height, width])
 }
 
 /// The frames of a clip one by one.
-pub(crate) fn frames(x: Tensor<5>) -> Vec<Tensor<4>> {
+pub(super) fn frames(x: Tensor<5>) -> Vec<Tensor<4>> {
     let count = x.dims()[1];
     (0..count).map(|at| frame(&x, at)).collect()
 }
 
-/// One frame of a clip.
-pub(crate) fn frame(x: &Tensor<5>, at: usize) -> Tensor<4> {
+pub(super) fn frame(x: &Tensor<5>, at: usize) -> Tensor<4> {
     x.clone().narrow(1, at, 1).squeeze_dim(1)
 }
 
-/// The frames `local`, then those of `all` behind as many.
-pub(crate) fn with_references(local: Tensor<5>, all: Tensor<5>) -> Tensor<5> {
-    let (num_local, count) = (local.dims()[1], all.dims()[1]);
-    match count > num_local {
-        false => local,
-        true => Tensor::cat(vec![local, all.narrow(1, num_local, count - num_local)], 1),
-    }
-}
-
 /// A clip of single frames.
-pub(crate) fn clip(frames: Vec<Tensor<4>>) -> Tensor<5> {
+pub(super) fn clip(frames: Vec<Tensor<4>>) -> Tensor<5> {
     Tensor::stack(frames, 1)
 }
 
+/// The frames `local`, then those of `all` after as many.
+pub(super) fn with_references(local: Tensor<5>, all: Tensor<5>) -> Tensor<5> {
+    let (num_local, count) = (local.dims()[1], all.dims()[1]);
+    if count > num_local {
+        Tensor::cat(vec![local, all.narrow(1, num_local, count - num_local)], 1)
+    } else {
+        local
+    }
+}
+
+/// 1 where the mask is 0, and 0 where it is 1.
+pub(super) fn inverse<const D: usize>(mask: Tensor<D>) -> Tensor<D> {
+    mask.neg().add_scalar(1.0)
+}
+
+/// `tensor` in `dtype`; nothing is recorded where it is so already.
+pub(super) fn in_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if tensor.dtype() == dtype {
+        tensor
+    } else {
+        tensor.cast(FloatDType::from(dtype))
+    }
+}
+
 /// How many items of `bytes_each` fit into `bytes`: at least one.
-pub(crate) fn fitting(bytes_each: usize, bytes: usize) -> usize {
+pub(super) fn fitting(bytes_each: usize, bytes: usize) -> usize {
     (bytes / bytes_each.max(1)).max(1)
 }
 
@@ -90,7 +138,7 @@ pub(crate) fn fitting(bytes_each: usize, bytes: usize) -> usize {
 ///
 /// # Exactness
 /// The result is that of one pass wherever `forward` treats the items of a batch alone.
-pub(crate) fn in_parts<const D: usize, const E: usize>(
+pub(super) fn in_parts<const D: usize, const E: usize>(
     x: Tensor<D>,
     bytes_each: usize,
     bytes: usize,
@@ -108,18 +156,18 @@ pub(crate) fn in_parts<const D: usize, const E: usize>(
 
 /// Runs a stage of a network; with `recompute`, the backward pass runs it again instead of keeping
 /// what it computes.
-pub(crate) fn stage<M, I, O, F>(recompute: bool, module: &M, inputs: I, forward: F) -> O
+pub(super) fn stage<M, I, O, F>(recompute: bool, module: &M, inputs: I, forward: F) -> O
 where
     M: Module + 'static,
     I: Tensors,
     O: Tensors,
     F: Fn(&M, I) -> O + Send + 'static,
 {
-    match recompute {
-        false => forward(module, inputs),
-        true => Segment::new()
-            .without_randomness()
-            .run(module, inputs, forward),
+    if recompute {
+        let segment = Segment::new().without_randomness();
+        segment.run(module, inputs, forward)
+    } else {
+        forward(module, inputs)
     }
 }
 
@@ -128,65 +176,6 @@ where
 /// Three gradients of one tensor are summed in another order when stages are recomputed than when
 /// they are not. Two are the same in either order: where every tensor has at most two uses, or two
 /// groups of them, both round alike.
-pub(crate) fn apart(x: Tensor<4>) -> Tensor<4> {
+pub(super) fn apart(x: Tensor<4>) -> Tensor<4> {
     x.unsqueeze::<5>().squeeze_dim(0)
-}
-
-/// A linear layer whose weight lies as in a PyTorch state dict, so that it loads as it is;
-/// `burn::nn::Linear` keeps the transpose.
-#[derive(Module, Debug)]
-pub struct Projection {
-    /// Weight `[outputs, inputs]`.
-    pub weight: Param<Tensor<2>>,
-    /// Bias `[outputs]`.
-    pub bias: Param<Tensor<1>>,
-}
-
-impl Projection {
-    /// Builds a layer with uniform weights within `1 / sqrt(inputs)` on `device`.
-    pub fn new([inputs, outputs]: [usize; 2], device: &Device) -> Self {
-        let bound = 1.0 / (inputs as f64).sqrt();
-        let uniform = Initializer::Uniform {
-            min: -bound,
-            max: bound,
-        };
-        Self {
-            weight: uniform.init([outputs, inputs], device),
-            bias: uniform.init([outputs], device),
-        }
-    }
-
-    /// Multiplies by the weight and adds the bias.
-    ///
-    /// # Shapes
-    /// - x: `[.., inputs]`
-    /// - output: `[.., outputs]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, self.weight.val().transpose(), Some(self.bias.val()))
-    }
-}
-
-/// Doubles height and width, the corner pixels kept in place, and convolves 3×3 pixels.
-#[derive(Module, Debug)]
-pub struct UpsamplingConv {
-    /// Applied to the doubled map.
-    pub conv: Conv2d,
-}
-
-impl UpsamplingConv {
-    /// Builds the layer for input and output `channels` on `device`.
-    pub fn new(channels: [usize; 2], device: &Device) -> Self {
-        Self {
-            conv: conv3x3(channels, device),
-        }
-    }
-
-    /// Doubles and convolves.
-    ///
-    /// # Shapes
-    /// - x: `[batch_size, channels, height, width]`
-    /// - output: `[batch_size, channels, 2 * height, 2 * width]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(double_bilinear(x, Corners::Aligned))
-    }
 }

@@ -39,16 +39,14 @@ pub mod training;
 mod weights;
 
 pub use flow::{
-    DeformAlign, EdgeDetector, Filled, FlowCompletion, FlowPass, FlowPrediction, FlowPropagation,
-    Flows, ImagePropagation, PseudoConv3d, Sampling, UpStage, combine, consistency, masks_of_pairs,
-    sampling_grid, warp,
+    Filled, FlowCompletion, FlowPrediction, Flows, ImagePropagation, PseudoConv3d, Sampling,
+    combine, consistency, masks_of_pairs, sampling_grid, warp,
 };
 pub use generator::{
-    Decoder, Encoder, FeaturePass, FeaturePropagation, FusionFeedForward, GeneratorInput, Guides,
-    Holes, InpaintGenerator, InpaintGeneratorConfig, SoftComposition, SoftSplit, SparseTransformer,
-    SparseWindowAttention, TransformerBlock, fold, overlaps, unfold,
+    FeaturePropagation, FusionFeedForward, GeneratorInput, Guides, Holes, InpaintGenerator,
+    InpaintGeneratorConfig, SoftComposition, SoftSplit, SparseTransformer, TransformerBlock, fold,
+    overlaps, unfold,
 };
-pub use layers::{Projection, UpsamplingConv};
 pub use model::ProPainter;
 pub use published::Published;
 pub use training::{AdversarialStep, Discriminator, Rivals, SpectralConv3d, View};

@@ -6,15 +6,15 @@ use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::ops::full;
 use burn_memopt::precision::{Autocast, Precision, PrecisionError};
 
-use super::flow::{FlowCompletion, Flows, ImagePropagation, Sampling, combine, in_dtype};
+use super::flow::{FlowCompletion, Flows, ImagePropagation, Sampling, combine};
 use super::generator::{Guides, InpaintGenerator};
 use super::inpaint::Networks;
-use super::layers::{as_batch, as_frames};
+use super::layers::{as_batch, as_frames, in_dtype, inverse};
 use super::published::Published;
 use super::raft::{Correlation, Raft};
 use crate::weights::WeightsError;
 
-/// What is computed at a time beside the frames, unless told otherwise.
+/// What is computed at a time besides the frames, by default.
 const WORKING_MEMORY: Bytes = Bytes::gib(1);
 /// Features that are compared at a time, which a processor's cache holds.
 const FEATURES_ON_HOST: Bytes = Bytes::mib(4);
@@ -101,9 +101,10 @@ impl ProPainter {
         let part = working.get() / 4;
         let correlation = Correlation::Bounded {
             max_volume: working,
-            max_bytes: match on_host(device) {
-                true => FEATURES_ON_HOST,
-                false => FEATURES_ON_GPU.min(Bytes::new(part)),
+            max_bytes: if on_host(device) {
+                FEATURES_ON_HOST
+            } else {
+                FEATURES_ON_GPU.min(Bytes::new(part))
             },
         };
         let bytes = usize::try_from(part).unwrap_or(usize::MAX);
@@ -122,25 +123,18 @@ impl Networks for ProPainter {
 
     fn complete(&self, flows: Flows, holes: Tensor<5>) -> Flows {
         let dtype = self.completion.downsample.weight.dtype();
-        let given = Flows {
-            forward: in_dtype(flows.forward.clone(), dtype),
-            backward: in_dtype(flows.backward.clone(), dtype),
-        };
+        let given = flows.clone().map(|flow| in_dtype(flow, dtype));
         let predicted = self
             .completion
             .predict(given, &in_dtype(holes.clone(), dtype));
-        let predicted = Flows {
-            forward: full(predicted.forward),
-            backward: full(predicted.backward),
-        };
-        combine(predicted, flows, &holes)
+        combine(predicted.map(full), flows, &holes)
     }
 
     fn propagate(&self, images: Tensor<5>, flows: Flows, holes: Tensor<5>) -> [Tensor<5>; 2] {
         let propagation = ImagePropagation {
             sampling: Sampling::Nearest,
         };
-        let known = images * holes.clone().neg().add_scalar(1.0);
+        let known = images * inverse(holes.clone());
         let (filled, left) = propagation.forward(known.clone(), &flows, holes.clone());
         [known + filled * holes, left]
     }
@@ -162,10 +156,7 @@ impl Networks for ProPainter {
         let features = as_frames(Tensor::cat(features, 0), 1);
         let dtype = features.dtype();
         let [holes, left] = [holes, left].map(|given| in_dtype(given, dtype));
-        let flows = Flows {
-            forward: in_dtype(flows.forward, dtype),
-            backward: in_dtype(flows.backward, dtype),
-        };
+        let flows = flows.map(|flow| in_dtype(flow, dtype));
         let guides = Guides::new(flows, holes, left);
         let features = self.generator.propagate(features, &guides, num_local);
         let holes = guides.holes(num_local);

@@ -107,13 +107,14 @@ const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Makes up every parameter of a network from its name in the state dict: weights uniform around
 /// zero, as wide as keeps the size of what passes through times `gain`; no bias; statistics that
 /// change nothing. Integers are constants and stay.
-pub(crate) fn procedural<M: StateDict>(network: M, gain: impl Fn(&str) -> f32) -> M {
+pub(super) fn procedural<M: StateDict>(network: M, gain: impl Fn(&str) -> f32) -> M {
     let made_up = network.collect(None, None, true).into_iter().map(|tensor| {
         let name = M::state_dict_name(&tensor.name);
         let shape = tensor.shape.to_vec();
-        let data = match tensor.dtype.is_float() {
-            true => TensorData::new(values(&name, &shape, gain(&name)), shape),
-            false => bridge::to_data(&tensor).expect("invariant: a new network is at hand"),
+        let data = if tensor.dtype.is_float() {
+            TensorData::new(values(&name, &shape, gain(&name)), shape)
+        } else {
+            bridge::to_data(&tensor).expect("invariant: a new network is at hand")
         };
         (name, data)
     });

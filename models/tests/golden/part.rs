@@ -3,10 +3,13 @@
 use burn::module::{Module, ModuleDisplay};
 use burn_memopt_models::weights::StateDict;
 
+use crate::harness::Case;
+use crate::network;
+
 /// A part whose parameters have the names they have within it.
 #[derive(Module, Debug)]
-pub struct Part<M: Module> {
-    pub part: M,
+struct Part<M: Module> {
+    part: M,
 }
 
 impl<M: Module + ModuleDisplay> StateDict for Part<M> {
@@ -14,4 +17,9 @@ impl<M: Module + ModuleDisplay> StateDict for Part<M> {
         let name = path.strip_prefix("part.");
         name.expect("every parameter is the part's").into()
     }
+}
+
+/// Fills the parameters of `part` as the case says.
+pub fn filled<M: Module + ModuleDisplay>(part: M, case: &Case) -> M {
+    network::filled(Part { part }, case).part
 }

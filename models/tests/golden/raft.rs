@@ -7,8 +7,7 @@ use burn_memopt_models::propainter::raft::{
 use rstest::rstest;
 
 use crate::harness::{Case, Comparison};
-use crate::network;
-use crate::part::Part;
+use crate::{network, part};
 
 #[test]
 fn golden_raft_correlation_lookup() {
@@ -61,11 +60,9 @@ pub fn cell_and_motion_encoder(device: &Device, times: f64) {
     let mut comparison = Comparison::within(&case, times);
     let input = |name| case.tensor::<4>(name, device);
     let [hidden, inputs] = ["h", "x"].map(|name| case.shape(name)[1]);
-    let part = SepConvGru::new(hidden, inputs, device);
-    let gru = network::filled(Part { part }, &case).part;
+    let gru = part::filled(SepConvGru::new(hidden, inputs, device), &case);
     comparison.tensor("gru", gru.forward(input("h"), input("x")));
-    let part = MotionEncoder::new(device);
-    let motion = network::filled(Part { part }, &case).part;
+    let motion = part::filled(MotionEncoder::new(device), &case);
     comparison.tensor("motion", motion.forward(input("flow"), input("corr")));
     comparison.finish();
 }

@@ -18,7 +18,7 @@ use rstest::rstest;
 
 use crate::fill::Fill;
 use crate::harness::{Case, Comparison};
-use crate::network;
+use crate::{network, part};
 
 /// More than any layer needs: nothing is divided.
 const BYTES: usize = usize::MAX;
@@ -163,10 +163,10 @@ pub fn patches(device: &Device, times: f64) {
     comparison.tensor("fold_of_unfold", fold(patches, size));
     comparison.tensor("fold_of_ones", overlaps(size, device));
 
-    let split = network::filled(SoftSplit::new(channels, 10, device), &case);
+    let split = part::filled(SoftSplit::new(channels, 10, device), &case);
     let tokens = split.forward(x, BYTES);
     comparison.tensor("soft_split", tokens.clone().unsqueeze::<5>());
-    let composition = network::filled(SoftComposition::new(channels, 10, device), &case);
+    let composition = part::filled(SoftComposition::new(channels, 10, device), &case);
     comparison.tensor(
         "soft_comp_of_soft_split",
         composition.forward(tokens, size, BYTES),
@@ -290,7 +290,7 @@ fn golden_spectral_normalization_and_its_gradient() {
     let mut comparison = Comparison::new(&case);
     let device = Device::flex().autodiff();
     let conv = SpectralConv3d::new([3, 8], [3, 5, 5], [1, 2, 2], [1, 2, 2], &device);
-    let conv = network::filled(conv, &case);
+    let conv = part::filled(conv, &case);
     let x = case.tensor::<5>("x", &device);
     for pass in 0..3 {
         let y = conv.forward(x.clone());

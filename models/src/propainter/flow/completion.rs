@@ -9,7 +9,7 @@ use burn_memopt::impl_tensors;
 
 use super::Flows;
 use super::propagation::FlowPropagation;
-use crate::propainter::layers::{UpsamplingConv, as_batch, as_frames, conv3x3, stage};
+use crate::propainter::layers::{UpsamplingConv, as_batch, as_frames, conv, inverse, stage};
 
 /// Spatial dilations of the layers in the middle.
 const DILATIONS: [usize; 3] = [3, 2, 1];
@@ -39,18 +39,14 @@ const DILATIONS: [usize; 3] = [3, 2, 1];
 pub struct FlowCompletion {
     /// To half the sides.
     pub downsample: Conv3d,
-    /// To a quarter.
-    pub encoder1: Vec<PseudoConv3d>,
-    /// To an eighth.
-    pub encoder2: Vec<PseudoConv3d>,
-    /// Widens what each pixel sees.
-    pub mid_dilation: Vec<Conv3d>,
+    encoder1: Vec<PseudoConv3d>,
+    encoder2: Vec<PseudoConv3d>,
+    mid_dilation: Vec<Conv3d>,
     /// Carries features through time.
     pub feat_prop_module: FlowPropagation,
-    /// To a quarter.
+    /// To a quarter of the sides.
     pub decoder2: UpStage,
-    /// To half.
-    pub decoder1: UpStage,
+    decoder1: UpStage,
     /// To flow at the full sides.
     pub upsample: UpStage,
     /// Finds the edges of the completed flow.
@@ -73,26 +69,21 @@ impl_tensors!(FlowPrediction { flows, edges });
 /// A convolution and one that doubles the sides.
 #[derive(Module, Debug)]
 pub struct UpStage {
-    /// At the sides given.
     pub conv: Conv2d,
-    /// To twice the sides.
     pub up: UpsamplingConv,
 }
 
 impl UpStage {
     fn new([inputs, outputs]: [usize; 2], device: &Device) -> Self {
         Self {
-            conv: conv3x3([inputs, inputs], device),
-            up: UpsamplingConv::new([inputs, outputs], device),
+            conv: conv([inputs, inputs], 3, device),
+            up: UpsamplingConv {
+                conv: conv([inputs, outputs], 3, device),
+            },
         }
     }
 
-    /// Convolves and doubles the sides.
-    ///
-    /// # Shapes
-    /// - x: `[batch_size, channels, height, width]`
-    /// - output: `[batch_size, channels, 2 * height, 2 * width]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.up.forward(leaky_relu(self.conv.forward(x), 0.2))
     }
 }
@@ -172,7 +163,7 @@ impl FlowCompletion {
         as_frames(x, batch_size)
     }
 
-    /// To half the sides; the input goes on beyond its edges as it ends.
+    /// To half the sides; the input continues beyond its edges as it ends.
     ///
     /// # Shapes
     /// - x: `[batch_size, 3, pairs, height, width]`, flow and mask
@@ -221,12 +212,8 @@ impl FlowCompletion {
     pub fn edges(&self, flows: Tensor<5>) -> Tensor<5> {
         let batch_size = flows.dims()[0];
         let x = as_batch(flows);
-        let edges = stage(
-            self.recompute,
-            &self.edge_detector,
-            x,
-            EdgeDetector::forward,
-        );
+        let detector = &self.edge_detector;
+        let edges = stage(self.recompute, detector, x, EdgeDetector::forward);
         as_frames(edges, batch_size)
     }
 
@@ -238,7 +225,7 @@ impl FlowCompletion {
     /// - masks: `[batch_size, frames, 1, height, width]`, 1 in the holes
     pub fn predict(&self, flows: Flows, masks: &Tensor<5>) -> Flows {
         let [there, back] = masks_of_pairs(masks);
-        let known = |flow: Tensor<5>, mask: &Tensor<5>| flow * mask.clone().neg().add_scalar(1.0);
+        let known = |flow: Tensor<5>, mask: &Tensor<5>| flow * inverse(mask.clone());
         let forward = self.forward(known(flows.forward, &there), there);
         let backward = known(flows.backward, &back).flip([1]);
         let backward = self.forward(backward, back.flip([1])).flip([1]);
@@ -275,7 +262,7 @@ impl FlowCompletion {
 pub fn combine(inside: Flows, outside: Flows, masks: &Tensor<5>) -> Flows {
     let [there, back] = masks_of_pairs(masks);
     let chosen = |inside: Tensor<5>, outside: Tensor<5>, mask: Tensor<5>| {
-        inside * mask.clone() + outside * mask.neg().add_scalar(1.0)
+        inside * mask.clone() + outside * inverse(mask)
     };
     Flows {
         forward: chosen(inside.forward, outside.forward, there),
@@ -296,10 +283,8 @@ pub fn masks_of_pairs(masks: &Tensor<5>) -> [Tensor<5>; 2] {
 /// Qiu et al. 2017, "Pseudo-3D residual networks", arXiv:1711.10305, fig. 2 (P3D-A).
 #[derive(Module, Debug)]
 pub struct PseudoConv3d {
-    /// Within frames.
-    pub conv1: Conv3d,
-    /// Between frames.
-    pub conv2: Conv3d,
+    conv1: Conv3d,
+    conv2: Conv3d,
 }
 
 impl PseudoConv3d {
@@ -337,23 +322,18 @@ const WIDTH: usize = 16;
 /// 3.2 (edge loss).
 #[derive(Module, Debug)]
 pub struct EdgeDetector {
-    /// To the width of the layers.
     pub projection: Conv2d,
-    /// The first layer of the residual branch.
-    pub mid_layer_1: Conv2d,
-    /// The second layer of the residual branch.
-    pub mid_layer_2: Conv2d,
-    /// To one channel.
-    pub out_layer: Conv2d,
+    mid_layer_1: Conv2d,
+    mid_layer_2: Conv2d,
+    out_layer: Conv2d,
 }
 
 impl EdgeDetector {
-    /// Builds the detector on `device`.
-    pub fn new(device: &Device) -> Self {
+    fn new(device: &Device) -> Self {
         Self {
-            projection: conv3x3([2, WIDTH], device),
-            mid_layer_1: conv3x3([WIDTH, WIDTH], device),
-            mid_layer_2: conv3x3([WIDTH, WIDTH], device),
+            projection: conv([2, WIDTH], 3, device),
+            mid_layer_1: conv([WIDTH, WIDTH], 3, device),
+            mid_layer_2: conv([WIDTH, WIDTH], 3, device),
             out_layer: Conv2dConfig::new([WIDTH, 1], [1, 1]).init(device),
         }
     }
@@ -363,7 +343,7 @@ impl EdgeDetector {
     /// # Shapes
     /// - flow: `[batch_size, 2, height, width]`
     /// - output: `[batch_size, 1, height, width]`
-    pub fn forward(&self, flow: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, flow: Tensor<4>) -> Tensor<4> {
         let x = leaky_relu(self.projection.forward(flow), 0.2);
         let branch = leaky_relu(self.mid_layer_1.forward(x.clone()), 0.2);
         let branch = self.mid_layer_2.forward(branch);

@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig, DeformConv2d, DeformConv2dConfig};
+use burn::nn::conv::{Conv2d, DeformConv2d, DeformConv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Int, Tensor};
@@ -7,8 +7,7 @@ use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::memory::on_host;
 use burn_memopt::precision::ops::full;
 
-use super::warp::in_dtype;
-use crate::propainter::layers::{chain, conv3x3};
+use crate::propainter::layers::{chain, conv, conv_config, in_dtype, inverse};
 
 /// Groups of channels with offsets of their own.
 const GROUPS: usize = 16;
@@ -23,8 +22,7 @@ const POINTS: usize = 9 * GROUPS;
 /// "BasicVSR++", arXiv:2104.13371, section 3.2 (offsets around a flow).
 #[derive(Module, Debug)]
 pub struct DeformAlign {
-    /// The convolution, with 16 groups of offsets.
-    pub deform: DeformConv2d,
+    deform: DeformConv2d,
     /// From the condition to offsets and weights.
     pub conv_offset: Vec<Conv2d>,
     reach: f64,
@@ -35,20 +33,18 @@ impl DeformAlign {
     /// offsets of up to `reach` pixels on `device`.
     ///
     /// The last layer begins with zeros: no offsets, all weights one half.
-    pub fn new(channels: [usize; 2], condition: usize, reach: f64, device: &Device) -> Self {
+    pub(crate) fn new(channels: [usize; 2], condition: usize, reach: f64, device: &Device) -> Self {
         let width = channels[1];
         let deform = DeformConv2dConfig::new(channels, [3, 3])
             .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
             .with_offset_groups(GROUPS);
-        let last = Conv2dConfig::new([width, 3 * POINTS], [3, 3])
-            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-            .with_initializer(Initializer::Zeros);
+        let last = conv_config([width, 3 * POINTS], 3).with_initializer(Initializer::Zeros);
         Self {
             deform: deform.init(device),
             conv_offset: vec![
-                conv3x3([condition, width], device),
-                conv3x3([width, width], device),
-                conv3x3([width, width], device),
+                conv([condition, width], 3, device),
+                conv([width, width], 3, device),
+                conv([width, width], 3, device),
                 last.init(device),
             ],
             reach,
@@ -63,7 +59,7 @@ impl DeformAlign {
     /// - condition: `[batch_size, condition, height, width]`
     /// - flow: `[batch_size, 2, height, width]`, to the right and down, in pixels
     /// - output: `[batch_size, channels, height, width]`
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         x: Tensor<4>,
         condition: Tensor<4>,
@@ -153,12 +149,8 @@ fn columns(x: Tensor<4>, offset: Tensor<4>, modulation: Tensor<4>, groups: usize
         .flat_map(|row| columns.iter().map(move |column| (row, column)));
     let seen = pairs.map(|((row, down), (column, right))| {
         let index = row.clone().mul_scalar(width as i64) + column.clone();
-        let index = index.reshape([batch_size, groups, 1, points]).expand([
-            batch_size,
-            groups,
-            channels / groups,
-            points,
-        ]);
+        let index = index.reshape([batch_size, groups, 1, points]);
+        let index = index.expand([batch_size, groups, channels / groups, points]);
         let share = down.clone() * right.clone() * modulation.clone();
         x.clone().gather(3, index) * share.reshape([batch_size, groups, 1, points])
     });
@@ -198,7 +190,7 @@ fn corners(position: Tensor<5>, len: usize) -> [(Tensor<5, Int>, Tensor<5>); 2] 
             .bool_or(at.clone().greater_elem(last));
         (at.clamp(0.0, last).int(), share.mask_fill(outside, 0.0))
     };
-    let before_share = behind_share.clone().neg().add_scalar(1.0);
+    let before_share = inverse(behind_share.clone());
     [
         corner(before.clone(), before_share),
         corner(before + 1.0, behind_share),

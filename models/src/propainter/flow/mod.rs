@@ -10,12 +10,9 @@ use burn_memopt::impl_tensors;
 
 use super::layers::frame;
 
-pub use completion::{
-    EdgeDetector, FlowCompletion, FlowPrediction, PseudoConv3d, UpStage, combine, masks_of_pairs,
-};
-pub use deform_align::DeformAlign;
-pub use propagation::{FlowPass, FlowPropagation};
-pub(crate) use warp::in_dtype;
+pub use completion::{FlowCompletion, FlowPrediction, PseudoConv3d, combine, masks_of_pairs};
+pub(super) use deform_align::DeformAlign;
+pub(super) use propagation::FlowPropagation;
 pub use warp::{Filled, ImagePropagation, Sampling, consistency, sampling_grid, warp};
 
 /// Flows between neighbouring frames at the size of what is propagated.
@@ -29,30 +26,42 @@ pub struct Flows {
 
 impl_tensors!(Flows { forward, backward });
 
+impl From<Flows> for [Tensor<5>; 2] {
+    fn from(flows: Flows) -> Self {
+        [flows.forward, flows.backward]
+    }
+}
+
 impl Flows {
     /// The same on a device that records gradients.
     #[must_use]
     pub fn autodiff(self) -> Self {
+        self.map(Tensor::autodiff)
+    }
+
+    /// Applies `compute` to both directions.
+    pub(super) fn map(self, compute: impl Fn(Tensor<5>) -> Tensor<5>) -> Self {
         Self {
-            forward: self.forward.autodiff(),
-            backward: self.backward.autodiff(),
+            forward: compute(self.forward),
+            backward: compute(self.backward),
         }
     }
 
     /// The flow from frame `from` to its neighbour `to`, and the opposite one.
-    pub(crate) fn between(&self, from: usize, to: usize) -> [Tensor<4>; 2] {
+    pub(super) fn between(&self, from: usize, to: usize) -> [Tensor<4>; 2] {
         let forward = frame(&self.forward, from.min(to));
         let backward = frame(&self.backward, from.min(to));
-        match from < to {
-            true => [forward, backward],
-            false => [backward, forward],
+        if from < to {
+            [forward, backward]
+        } else {
+            [backward, forward]
         }
     }
 }
 
 /// The order in which a propagation visits frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
+pub(super) enum Direction {
     /// From the last to the first.
     Backward,
     /// From the first to the last.
@@ -62,7 +71,7 @@ pub(crate) enum Direction {
 impl Direction {
     /// Computes a result for each of `count` frames from its number and the number and result of
     /// the frame visited before; results are in the order of the frames.
-    pub fn run<T>(
+    pub(super) fn run<T>(
         self,
         count: usize,
         mut step: impl FnMut(usize, Option<(usize, &T)>) -> T,

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::Direction;
 use super::deform_align::DeformAlign;
-use crate::propainter::layers::{apart, chain, clip, conv3x3, frames, stage};
+use crate::propainter::layers::{apart, chain, clip, conv, frames, stage};
 
 /// The largest offset, in pixels.
 const REACH: f64 = 5.0;
@@ -17,30 +17,23 @@ const REACH: f64 = 5.0;
 /// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.2.
 #[derive(Module, Debug)]
 pub struct FlowPropagation {
-    /// Against the direction of time.
     pub backward: FlowPass,
-    /// In the direction of time; sees the results of the other.
+    /// Sees the results of the other.
     pub forward: FlowPass,
-    /// From the results of both to features.
-    pub fusion: Conv2d,
-    /// Whether the backward pass of training runs every step again.
-    pub(crate) recompute: bool,
+    fusion: Conv2d,
+    pub(super) recompute: bool,
 }
 
-/// One direction of [`FlowPropagation`].
+/// One direction of time.
 #[derive(Module, Debug)]
 pub struct FlowPass {
     /// Brings the features of the last two frames to this one.
     pub deform_align: DeformAlign,
-    /// Adds what follows from all.
     pub backbone: Vec<Conv2d>,
 }
 
 impl FlowPropagation {
-    /// Builds the propagation for features of `channels` on `device`.
-    ///
-    /// The alignment begins without offsets.
-    pub fn new(channels: usize, device: &Device) -> Self {
+    pub(super) fn new(channels: usize, device: &Device) -> Self {
         Self {
             backward: FlowPass::new(channels, 2, device),
             forward: FlowPass::new(channels, 3, device),
@@ -49,10 +42,7 @@ impl FlowPropagation {
         }
     }
 
-    /// Propagates through all frames.
-    ///
-    /// # Shapes
-    /// - x and output: `[batch_size, frames, channels, height, width]`
+    /// Propagates through all frames: `[batch_size, frames, channels, height, width]`.
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let x = frames(x);
         // Both passes see it, and the sum at the end.
@@ -80,8 +70,8 @@ impl FlowPass {
         Self {
             deform_align: DeformAlign::new(align, 3 * channels, REACH, device),
             backbone: vec![
-                conv3x3([seen * channels, channels], device),
-                conv3x3([channels, channels], device),
+                conv([seen * channels, channels], 3, device),
+                conv([channels, channels], 3, device),
             ],
         }
     }

@@ -1,9 +1,9 @@
 use burn::tensor::ops::{GridSampleOptions, GridSamplePaddingMode, InterpolateMode};
-use burn::tensor::{DType, FloatDType, Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 use burn_memopt::precision::ops::full;
 
 use super::{Direction, Flows};
-use crate::propainter::layers::{clip, frames};
+use crate::propainter::layers::{clip, frames, in_dtype, inverse};
 
 /// What [`warp`] takes between pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +90,6 @@ pub fn consistency(flow: Tensor<4>, opposite: Tensor<4>) -> Tensor<4> {
     difference.lower(bound).float()
 }
 
-/// `tensor` in `dtype`; nothing is recorded where it is so already.
-pub(crate) fn in_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    match tensor.dtype() == dtype {
-        true => tensor,
-        false => tensor.cast(FloatDType::from(dtype)),
-    }
-}
-
 /// Columns and rows that the flow points to, in pixels.
 fn positions(flow: Tensor<4>) -> [Tensor<4>; 2] {
     let [_, _, height, width] = flow.dims();
@@ -143,10 +135,10 @@ pub struct ImagePropagation {
     pub sampling: Sampling,
 }
 
-/// Frames with the hole that is left in each.
+/// Frames with the hole that is left in each, one by one.
 #[derive(Clone, Debug)]
 pub struct Filled {
-    /// The frames, one by one: `[batch_size, 3, height, width]`.
+    /// `[batch_size, 3, height, width]`.
     pub images: Vec<Tensor<4>>,
     /// 1 where a pixel is still unknown: `[batch_size, 1, height, width]`.
     pub masks: Vec<Tensor<4>>,
@@ -207,10 +199,10 @@ impl ImagePropagation {
         let warped = warp(carried, flow.clone(), self.sampling);
         let unknown = binary(warp(carried_mask, flow, Sampling::Bilinear));
         // Where the flow can be trusted and leads to a known pixel.
-        let known = in_dtype(valid, dtype) * unknown.neg().add_scalar(1.0);
+        let known = in_dtype(valid, dtype) * inverse(unknown);
         let fill = binary(mask.clone() * known.clone());
-        let left = binary(mask * known.neg().add_scalar(1.0));
-        let kept = fill.clone().neg().add_scalar(1.0);
+        let left = binary(mask * inverse(known));
+        let kept = inverse(fill.clone());
         (fill * warped + kept * image, left)
     }
 }

@@ -21,29 +21,20 @@ const POOL: usize = 4;
 /// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.4.
 #[derive(Module, Debug)]
 pub struct SparseWindowAttention {
-    /// To the queries.
-    pub query: Projection,
-    /// To the keys.
+    query: Projection,
     pub key: Projection,
-    /// To the values.
-    pub value: Projection,
-    /// Applied to the result.
-    pub proj: Projection,
+    value: Projection,
+    proj: Projection,
     /// Pools 4×4 tokens, channel by channel.
-    pub pool_layer: Conv2d,
-    /// Which tokens of the four rolled copies of a window lie outside it: a constant `[148]`.
-    pub valid_ind_rolled: Param<Tensor<1, Int>>,
+    pool_layer: Conv2d,
+    /// Which tokens of the four rolled copies of a window are outside it: a constant `[148]`.
+    valid_ind_rolled: Param<Tensor<1, Int>>,
     heads: usize,
-    /// Whether the backward pass of training computes the scores again.
-    pub(crate) recompute: bool,
+    pub(super) recompute: bool,
 }
 
 impl SparseWindowAttention {
-    /// Builds the layer for tokens of `width` and `heads` heads on `device`.
-    ///
-    /// # Panics
-    /// If the width is no multiple of the number of heads.
-    pub fn new(width: usize, heads: usize, device: &Device) -> Self {
+    pub(super) fn new(width: usize, heads: usize, device: &Device) -> Self {
         assert!(
             width.is_multiple_of(heads),
             "the width of a token must be a multiple of the {heads} heads, got {width}"

@@ -1,15 +1,12 @@
 use burn::module::Module;
-use burn::nn::PaddingConfig2d;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::Conv2d;
 use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
 
-use crate::propainter::layers::{
-    UpsamplingConv, before_leaky_relu, conv3x3, conv3x3_before_leaky_relu,
-};
+use crate::propainter::layers::{UpsamplingConv, before_leaky_relu, conv, conv_config};
 
 /// How much smaller features are than frames.
-pub(crate) const SCALE: usize = 4;
+pub(super) const SCALE: usize = 4;
 /// Inputs, outputs, stride and groups of each convolution.
 const LAYERS: [[usize; 4]; 9] = [
     [5, 64, 2, 1],
@@ -33,17 +30,15 @@ const KEPT: usize = 4;
 /// Li et al. 2022, "E2FGVI", arXiv:2204.02663, whose context encoder ProPainter keeps.
 #[derive(Module, Debug)]
 pub struct Encoder {
-    /// The convolutions, each followed by a leaky ReLU.
-    pub layers: Vec<Conv2d>,
+    /// Each is followed by a leaky ReLU.
+    layers: Vec<Conv2d>,
 }
 
 impl Encoder {
-    /// Builds the encoder on `device`.
-    pub fn new(device: &Device) -> Self {
+    pub(super) fn new(device: &Device) -> Self {
         let conv = |[inputs, outputs, stride, groups]: [usize; 4]| {
-            Conv2dConfig::new([inputs, outputs], [3, 3])
+            conv_config([inputs, outputs], 3)
                 .with_stride([stride, stride])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
                 .with_groups(groups)
                 .with_initializer(before_leaky_relu())
                 .init(device)
@@ -58,7 +53,7 @@ impl Encoder {
     /// # Shapes
     /// - x: `[frames, 5, height, width]`: colours, mask of the hole, mask of what is still unknown
     /// - output: `[frames, 128, height / 4, width / 4]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (first, joined) = self.layers.split_at(FIRST_JOINED);
         let run = |x: Tensor<4>, conv: &Conv2d| leaky_relu(conv.forward(x), 0.2);
         let kept = first[..KEPT].iter().fold(x, run);
@@ -67,13 +62,13 @@ impl Encoder {
             run(interleave(kept.clone(), x, conv.groups), conv)
         })
     }
-}
 
-/// What the encoder keeps at its widest, for a frame of `height` × `width` pixels.
-pub(crate) fn encoder_frame_bytes(height: usize, width: usize) -> usize {
-    let widest = LAYERS.iter().map(|[inputs, outputs, ..]| inputs + outputs);
-    let widest = widest.max().unwrap_or_default();
-    size_of::<f32>() * (widest + LAYERS[KEPT][0]) * (height / 4) * (width / 4)
+    /// What it keeps at its widest, for a frame of `height` × `width` pixels.
+    pub(super) fn frame_bytes(height: usize, width: usize) -> usize {
+        let widest = LAYERS.iter().map(|[inputs, outputs, ..]| inputs + outputs);
+        let widest = widest.max().unwrap_or_default();
+        size_of::<f32>() * (widest + LAYERS[KEPT][0]) * (height / 4) * (width / 4)
+    }
 }
 
 /// Puts the channels of `a` and `b` together, group by group.
@@ -88,28 +83,26 @@ fn interleave(a: Tensor<4>, b: Tensor<4>, groups: usize) -> Tensor<4> {
 /// Makes frames of features at a quarter of their sides.
 #[derive(Module, Debug)]
 pub struct Decoder {
-    /// To half the sides.
-    pub up1: UpsamplingConv,
-    /// At half the sides.
-    pub conv1: Conv2d,
-    /// To the full sides.
-    pub up2: UpsamplingConv,
-    /// To colours.
+    up1: UpsamplingConv,
+    conv1: Conv2d,
+    up2: UpsamplingConv,
     pub conv2: Conv2d,
 }
 
 impl Decoder {
-    /// Builds the decoder for features of `channels` on `device`.
-    pub fn new(channels: usize, device: &Device) -> Self {
+    pub(super) fn new(channels: usize, device: &Device) -> Self {
+        let hidden = |channels| {
+            let config = conv_config(channels, 3).with_initializer(before_leaky_relu());
+            config.init(device)
+        };
+        let up = |channels| UpsamplingConv {
+            conv: hidden(channels),
+        };
         Self {
-            up1: UpsamplingConv {
-                conv: conv3x3_before_leaky_relu([channels, 128], device),
-            },
-            conv1: conv3x3_before_leaky_relu([128, 64], device),
-            up2: UpsamplingConv {
-                conv: conv3x3_before_leaky_relu([64, 64], device),
-            },
-            conv2: conv3x3([64, 3], device),
+            up1: up([channels, 128]),
+            conv1: hidden([128, 64]),
+            up2: up([64, 64]),
+            conv2: conv([64, 3], 3, device),
         }
     }
 
@@ -118,17 +111,17 @@ impl Decoder {
     /// # Shapes
     /// - x: `[frames, channels, height, width]`
     /// - output: `[frames, 3, 4 * height, 4 * width]`, colours in [-1, 1]
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let x = leaky_relu(self.up1.forward(x), 0.2);
         let x = leaky_relu(self.conv1.forward(x), 0.2);
         let x = leaky_relu(self.up2.forward(x), 0.2);
         self.conv2.forward(x).tanh()
     }
-}
 
-/// What the decoder keeps at its widest, for a frame of `height` × `width` pixels.
-pub(crate) fn decoder_frame_bytes(height: usize, width: usize) -> usize {
-    2 * size_of::<f32>() * 64 * height * width
+    /// What it keeps at its widest, for a frame of `height` × `width` pixels.
+    pub(super) fn frame_bytes(height: usize, width: usize) -> usize {
+        2 * size_of::<f32>() * 64 * height * width
+    }
 }
 
 #[cfg(test)]

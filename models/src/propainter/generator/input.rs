@@ -5,8 +5,8 @@ use burn_memopt::impl_tensors;
 
 use super::codec::SCALE;
 use super::windows::Holes;
-use crate::propainter::flow::{Flows, ImagePropagation, in_dtype};
-use crate::propainter::layers::{as_batch, as_frames, with_references};
+use crate::propainter::flow::{Flows, ImagePropagation};
+use crate::propainter::layers::{as_batch, as_frames, in_dtype, inverse, with_references};
 
 /// The frames of one call of an [`InpaintGenerator`](super::InpaintGenerator): local ones,
 /// neighbours in time, first, and reference frames from elsewhere in the video after them.
@@ -43,7 +43,7 @@ impl GeneratorInput {
         num_local: usize,
         propagation: ImagePropagation,
     ) -> Self {
-        let known = frames * masks.clone().neg().add_scalar(1.0);
+        let known = frames * inverse(masks.clone());
         let local = |x: &Tensor<5>| x.clone().narrow(1, 0, num_local);
         let (filled, left) = propagation.forward(local(&known), &flows, local(&masks));
         let filled = local(&known) + filled * local(&masks);
@@ -56,11 +56,8 @@ impl GeneratorInput {
         }
     }
 
-    /// Checks sizes and numbers.
-    ///
-    /// # Panics
-    /// If a side is no multiple of 4, or there is no local frame.
-    pub(crate) fn check(&self) {
+    /// Panics if a side is no multiple of 4, or there is no local frame.
+    pub(super) fn check(&self) {
         let [_, count, _, height, width] = self.frames.dims();
         assert!(
             height.is_multiple_of(SCALE) && width.is_multiple_of(SCALE),
@@ -90,10 +87,7 @@ impl Guides {
     pub fn new(flows: Flows, masks: Tensor<5>, updated_masks: Tensor<5>) -> Self {
         let masks = Tensor::cat(vec![masks, updated_masks], 2);
         Self {
-            flows: Flows {
-                forward: shrunk(flows.forward),
-                backward: shrunk(flows.backward),
-            },
+            flows: flows.map(shrunk),
             masks: masks.slice(s![.., .., .., ..;4, ..;4]),
         }
     }

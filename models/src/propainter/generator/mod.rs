@@ -9,11 +9,9 @@ mod tokens;
 mod transformer;
 mod windows;
 
-pub use attention::SparseWindowAttention;
-pub use codec::{Decoder, Encoder};
 pub use input::{GeneratorInput, Guides};
 pub use model::{InpaintGenerator, InpaintGeneratorConfig};
-pub use propagation::{FeaturePass, FeaturePropagation};
+pub use propagation::FeaturePropagation;
 pub use tokens::{SoftComposition, SoftSplit, fold, overlaps, unfold};
 pub use transformer::{FusionFeedForward, SparseTransformer, TransformerBlock};
 pub use windows::Holes;

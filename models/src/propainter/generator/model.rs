@@ -3,7 +3,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
 
-use super::codec::{Decoder, Encoder, SCALE, decoder_frame_bytes, encoder_frame_bytes};
+use super::codec::{Decoder, Encoder, SCALE};
 use super::input::{GeneratorInput, Guides};
 use super::propagation::FeaturePropagation;
 use super::tokens::{SoftComposition, SoftSplit};
@@ -87,27 +87,18 @@ impl InpaintGeneratorConfig {
 /// here.
 #[derive(Module, Debug)]
 pub struct InpaintGenerator {
-    /// From frames to features.
-    pub encoder: Encoder,
+    encoder: Encoder,
     /// From features to frames.
     pub decoder: Decoder,
     /// From features to tokens.
     pub ss: SoftSplit,
     /// From tokens to features.
     pub sc: SoftComposition,
-    /// Carries the features of local frames along the flows.
-    pub feat_prop_module: FeaturePropagation,
+    feat_prop_module: FeaturePropagation,
     /// Exchanges tokens between frames.
     pub transformers: SparseTransformer,
     working_bytes: usize,
     recompute: bool,
-}
-
-/// Which frames are completed, and say where windows have a hole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    Local,
-    All,
 }
 
 impl InpaintGenerator {
@@ -128,10 +119,7 @@ impl InpaintGenerator {
         self.feat_prop_module.recompute = recompute;
         self.ss.recompute = recompute;
         self.sc.recompute = recompute;
-        for block in &mut self.transformers.transformer {
-            block.attention.recompute = recompute;
-            block.mlp.recompute = recompute;
-        }
+        self.transformers.set_recompute(recompute);
         self
     }
 
@@ -151,7 +139,8 @@ impl InpaintGenerator {
     /// # Panics
     /// If a side is no multiple of 4, or there is no local frame.
     pub fn forward(&self, input: GeneratorInput) -> Tensor<5> {
-        self.run(input, Output::Local)
+        let num_local = input.num_local;
+        self.run(input, num_local)
     }
 
     /// Completes all frames, as in training.
@@ -162,10 +151,12 @@ impl InpaintGenerator {
     /// # Panics
     /// As [`forward`](Self::forward).
     pub fn forward_all(&self, input: GeneratorInput) -> Tensor<5> {
-        self.run(input, Output::All)
+        let count = input.frames.dims()[1];
+        self.run(input, count)
     }
 
-    fn run(&self, input: GeneratorInput, output: Output) -> Tensor<5> {
+    /// Completes the first `num_output` frames, and looks for holes in these.
+    fn run(&self, input: GeneratorInput, num_output: usize) -> Tensor<5> {
         input.check();
         let num_local = input.num_local;
         let features = self.encode(
@@ -175,10 +166,6 @@ impl InpaintGenerator {
         );
         let guides = Guides::new(input.flows, input.masks, input.updated_masks);
         let features = self.propagate(features, &guides, num_local);
-        let num_output = match output {
-            Output::Local => num_local,
-            Output::All => features.dims()[1],
-        };
         let holes = guides.holes(num_output);
         let tokens = self.transform(self.split(features.clone()), &holes, &features);
         let features = features.narrow(1, 0, num_output);
@@ -198,7 +185,7 @@ impl InpaintGenerator {
     ) -> Tensor<5> {
         let [batch_size, _, _, height, width] = frames.dims();
         let x = as_batch(Tensor::cat(vec![frames, masks, updated_masks], 2));
-        let each = encoder_frame_bytes(height, width);
+        let each = Encoder::frame_bytes(height, width);
         let features = in_parts(x, each, self.working_bytes, |x| {
             stage(self.recompute, &self.encoder, x, Encoder::forward)
         });
@@ -226,14 +213,9 @@ impl InpaintGenerator {
     /// Runs the transformer on the tokens of `features`.
     pub fn transform(&self, tokens: Tensor<5>, holes: &Holes, features: &Tensor<5>) -> Tensor<5> {
         let [_, _, _, height, width] = features.dims();
-        let (size, bytes) = ([height, width], self.working_bytes);
-        let blocks = self.transformers.transformer.iter().enumerate();
-        blocks.fold(tokens, |tokens, (number, block)| {
-            let holes = holes.clone();
-            stage(self.recompute, block, tokens, move |block, tokens| {
-                block.forward(tokens, &holes, number, size, bytes)
-            })
-        })
+        let size = [height, width];
+        self.transformers
+            .forward(tokens, holes, size, self.working_bytes)
     }
 
     /// Makes frames of features and what the transformer says about them.
@@ -247,7 +229,7 @@ impl InpaintGenerator {
         let (size, bytes) = ([height, width], self.working_bytes);
         let composed = self.sc.forward(as_batch(tokens), size, bytes);
         let features = as_batch(features) + composed;
-        let each = decoder_frame_bytes(SCALE * height, SCALE * width);
+        let each = Decoder::frame_bytes(SCALE * height, SCALE * width);
         let frames = in_parts(features, each, bytes, |x| {
             stage(self.recompute, &self.decoder, x, Decoder::forward)
         });

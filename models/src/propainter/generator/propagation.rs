@@ -2,10 +2,8 @@ use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::{Device, Tensor};
 
-use crate::propainter::flow::{
-    DeformAlign, Direction, Flows, Sampling, consistency, in_dtype, warp,
-};
-use crate::propainter::layers::{apart, chain, clip, conv3x3, frames, stage};
+use crate::propainter::flow::{DeformAlign, Direction, Flows, Sampling, consistency, warp};
+use crate::propainter::layers::{apart, chain, clip, conv, frames, in_dtype, stage};
 
 /// The largest offset from the flow, in pixels.
 const REACH: f64 = 3.0;
@@ -19,23 +17,17 @@ const MASKS: usize = 2;
 /// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.3 (feature propagation).
 #[derive(Module, Debug)]
 pub struct FeaturePropagation {
-    /// Against the direction of time.
-    pub backward: FeaturePass,
-    /// In the direction of time.
-    pub forward: FeaturePass,
-    /// From the results of both passes and the mask to features.
-    pub fuse: Vec<Conv2d>,
-    /// Whether the backward pass of training runs every step again.
-    pub(crate) recompute: bool,
+    backward: FeaturePass,
+    forward: FeaturePass,
+    fuse: Vec<Conv2d>,
+    pub(super) recompute: bool,
 }
 
-/// One direction of [`FeaturePropagation`].
+/// One direction of time.
 #[derive(Module, Debug)]
 pub struct FeaturePass {
-    /// Brings the features of the frame before to this one.
-    pub deform_align: DeformAlign,
-    /// Adds what follows from both.
-    pub backbone: Vec<Conv2d>,
+    deform_align: DeformAlign,
+    backbone: Vec<Conv2d>,
 }
 
 impl FeaturePropagation {
@@ -45,8 +37,8 @@ impl FeaturePropagation {
             backward: FeaturePass::new(channels, device),
             forward: FeaturePass::new(channels, device),
             fuse: vec![
-                conv3x3([2 * channels + MASKS, channels], device),
-                conv3x3([channels, channels], device),
+                conv([2 * channels + MASKS, channels], 3, device),
+                conv([channels, channels], 3, device),
             ],
             recompute: false,
         }
@@ -97,8 +89,8 @@ impl FeaturePass {
         Self {
             deform_align: DeformAlign::new([channels; 2], condition, REACH, device),
             backbone: vec![
-                conv3x3([2 * channels + MASKS, channels], device),
-                conv3x3([channels, channels], device),
+                conv([2 * channels + MASKS, channels], 3, device),
+                conv([channels, channels], 3, device),
             ],
         }
     }
@@ -149,16 +141,8 @@ impl FeaturePass {
         let dtype = current.dtype();
         let warped = warp(apart(carried.clone()), flow.clone(), Sampling::Bilinear);
         let valid = consistency(flow.clone(), opposite);
-        let condition = Tensor::cat(
-            vec![
-                current,
-                warped,
-                in_dtype(flow.clone(), dtype),
-                in_dtype(valid, dtype),
-                mask,
-            ],
-            1,
-        );
+        let [guide, valid] = [flow.clone(), valid].map(|x| in_dtype(x, dtype));
+        let condition = Tensor::cat(vec![current, warped, guide, valid, mask], 1);
         self.deform_align.forward(carried, condition, Some(flow))
     }
 }

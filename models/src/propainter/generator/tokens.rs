@@ -1,12 +1,11 @@
 //! Overlapping patches of a feature map and their sum: the tokens of the transformer.
 
 use burn::module::Module;
-use burn::nn::PaddingConfig2d;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
+use burn::nn::conv::Conv2d;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor};
 
-use crate::propainter::layers::{Projection, in_parts, stage};
+use crate::propainter::layers::{Projection, conv, in_parts, stage};
 
 /// Makes tokens of overlapping patches of feature maps.
 ///
@@ -14,10 +13,8 @@ use crate::propainter::layers::{Projection, in_parts, stage};
 /// Liu et al. 2021, "FuseFormer", arXiv:2109.02974, section 3.3 (soft split).
 #[derive(Module, Debug)]
 pub struct SoftSplit {
-    /// From the values of a patch to the width of a token.
-    pub embedding: Projection,
-    /// Whether the backward pass of training computes the patches again.
-    pub(crate) recompute: bool,
+    pub(in crate::propainter) embedding: Projection,
+    pub(super) recompute: bool,
 }
 
 impl SoftSplit {
@@ -53,22 +50,17 @@ impl SoftSplit {
 /// Liu et al. 2021, "FuseFormer", arXiv:2109.02974, section 3.3 (soft composition).
 #[derive(Module, Debug)]
 pub struct SoftComposition {
-    /// From the width of a token to the values of a patch.
-    pub embedding: Projection,
-    /// Applied to the sum of the patches.
-    pub bias_conv: Conv2d,
-    /// Whether the backward pass of training computes the patches again.
-    pub(crate) recompute: bool,
+    embedding: Projection,
+    bias_conv: Conv2d,
+    pub(super) recompute: bool,
 }
 
 impl SoftComposition {
     /// Builds the layer for `channels` and tokens of `width` on `device`.
     pub fn new(channels: usize, width: usize, device: &Device) -> Self {
-        let conv = Conv2dConfig::new([channels, channels], [3, 3])
-            .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1));
         Self {
             embedding: Projection::new([width, channels * PATCH_LEN], device),
-            bias_conv: conv.init(device),
+            bias_conv: conv([channels, channels], 3, device),
             recompute: false,
         }
     }

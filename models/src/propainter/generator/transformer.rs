@@ -7,8 +7,7 @@ use burn_memopt::precision::full_precision;
 use super::attention::SparseWindowAttention;
 use super::tokens::{PATCH_LEN, fold, overlaps, unfold};
 use super::windows::Holes;
-use crate::propainter::flow::in_dtype;
-use crate::propainter::layers::{Projection, in_parts, stage};
+use crate::propainter::layers::{Projection, in_dtype, in_parts, stage};
 
 /// Every how many frames a block takes keys and values.
 const DILATION: usize = 2;
@@ -21,10 +20,8 @@ pub struct TransformerBlock {
     pub norm1: LayerNorm,
     /// The attention.
     pub attention: SparseWindowAttention,
-    /// Before the linear layers.
-    pub norm2: LayerNorm,
-    /// The linear layers.
-    pub mlp: FusionFeedForward,
+    norm2: LayerNorm,
+    mlp: FusionFeedForward,
 }
 
 impl TransformerBlock {
@@ -75,6 +72,7 @@ fn normalized(norm: &LayerNorm, x: Tensor<5>) -> Tensor<5> {
 pub struct SparseTransformer {
     /// The blocks.
     pub transformer: Vec<TransformerBlock>,
+    recompute: bool,
 }
 
 impl SparseTransformer {
@@ -83,6 +81,15 @@ impl SparseTransformer {
         let block = |_| TransformerBlock::new(width, heads, hidden, device);
         Self {
             transformer: (0..depth).map(block).collect(),
+            recompute: false,
+        }
+    }
+
+    pub(super) fn set_recompute(&mut self, recompute: bool) {
+        self.recompute = recompute;
+        for block in &mut self.transformer {
+            block.attention.recompute = recompute;
+            block.mlp.recompute = recompute;
         }
     }
 
@@ -99,7 +106,10 @@ impl SparseTransformer {
     ) -> Tensor<5> {
         let blocks = self.transformer.iter().enumerate();
         blocks.fold(tokens, |tokens, (number, block)| {
-            block.forward(tokens, holes, number, size, bytes)
+            let holes = holes.clone();
+            stage(self.recompute, block, tokens, move |block, tokens| {
+                block.forward(tokens, &holes, number, size, bytes)
+            })
         })
     }
 }
@@ -111,12 +121,9 @@ impl SparseTransformer {
 /// Liu et al. 2021, "FuseFormer", arXiv:2109.02974, section 3.4 (fusion feed-forward network).
 #[derive(Module, Debug)]
 pub struct FusionFeedForward {
-    /// To the patches.
-    pub fc1: Projection,
-    /// From the patches.
-    pub fc2: Projection,
-    /// Whether the backward pass of training computes the patches again.
-    pub(crate) recompute: bool,
+    fc1: Projection,
+    fc2: Projection,
+    recompute: bool,
 }
 
 impl FusionFeedForward {

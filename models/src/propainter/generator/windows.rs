@@ -4,15 +4,15 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::PadMode;
 
 /// Rows and columns of a window, in tokens.
-pub(crate) const WINDOW: [usize; 2] = [5, 9];
+pub(super) const WINDOW: [usize; 2] = [5, 9];
 /// How far the copies of the map are rolled down and to the right, by rows and columns.
 const ROLLS: [[isize; 2]; 4] = [[-3, -5], [-3, 5], [3, -5], [3, 5]];
 /// Tokens of a window.
-pub(crate) const WINDOW_LEN: usize = WINDOW[0] * WINDOW[1];
+pub(super) const WINDOW_LEN: usize = WINDOW[0] * WINDOW[1];
 
 /// The windows of a map of tokens, padded to whole windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Windows {
+pub(super) struct Windows {
     /// Rows of the padded map.
     pub rows: usize,
     /// Columns of the padded map.
@@ -21,7 +21,7 @@ pub(crate) struct Windows {
 
 impl Windows {
     /// The windows that cover `rows` × `columns` tokens.
-    pub fn covering([rows, columns]: [usize; 2]) -> Self {
+    pub(super) fn covering([rows, columns]: [usize; 2]) -> Self {
         Self {
             rows: rows.next_multiple_of(WINDOW[0]),
             columns: columns.next_multiple_of(WINDOW[1]),
@@ -66,7 +66,7 @@ impl Windows {
 }
 
 /// Which of the 180 tokens of [`Windows::rolled`] lie outside the window itself: 148.
-pub(crate) fn outside() -> Vec<usize> {
+pub(super) fn outside() -> Vec<usize> {
     let windows = Windows {
         rows: 5 * WINDOW[0],
         columns: 5 * WINDOW[1],
@@ -86,11 +86,11 @@ pub(crate) fn outside() -> Vec<usize> {
 #[derive(Clone, Debug)]
 pub struct Holes {
     /// Windows with a hole, as batch item and number.
-    pub(crate) broken: Vec<[usize; 2]>,
+    pub(super) broken: Vec<[usize; 2]>,
     /// Windows without.
-    pub(crate) intact: Vec<[usize; 2]>,
+    pub(super) intact: Vec<[usize; 2]>,
     /// Rows and columns of tokens, without padding.
-    pub(crate) size: [usize; 2],
+    pub(super) size: [usize; 2],
 }
 
 impl Holes {
@@ -125,13 +125,13 @@ impl Holes {
     }
 
     /// The windows of the padded map.
-    pub(crate) fn windows(&self) -> Windows {
+    pub(super) fn windows(&self) -> Windows {
         Windows::covering(self.size)
     }
 
     /// Where each token of the map lies when the tokens of all windows follow each other, first
     /// of those with a hole.
-    pub(crate) fn places(&self) -> Vec<i64> {
+    pub(super) fn places(&self) -> Vec<i64> {
         let windows = self.windows();
         let count = self.broken.len() + self.intact.len();
         let batch_size = count / windows.count();

@@ -42,6 +42,17 @@ pub enum InpaintError {
         #[source]
         source: io::Error,
     },
+    /// What an earlier run left in the work folder cannot be used.
+    #[error(
+        "{path}: cannot resume from this file: {why}; remove the unfinished run to begin again",
+        path = .path.display()
+    )]
+    Resume {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
     /// A network failed on the device.
     #[error("{stage} failed at frame {index}")]
     Network {
@@ -93,11 +104,11 @@ pub enum InpaintError {
 }
 
 fn after(fallbacks: &[Fallback]) -> String {
-    let tried: Vec<_> = fallbacks.iter().map(Fallback::to_string).collect();
-    match tried.is_empty() {
-        true => String::new(),
-        false => format!(", and did with {}", tried.join(", ")),
+    if fallbacks.is_empty() {
+        return String::new();
     }
+    let tried: Vec<_> = fallbacks.iter().map(Fallback::to_string).collect();
+    format!(", and did with {}", tried.join(", "))
 }
 
 impl InpaintError {

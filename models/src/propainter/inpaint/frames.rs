@@ -4,10 +4,10 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt::chunked::Tile;
 
-use super::super::Flows;
+use super::progress::{Stage, Watch};
 use super::store::FrameStore;
-use super::watch::{Stage, Watch};
 use super::{Footage, InpaintError};
+use crate::propainter::Flows;
 
 /// What a later stage keeps of each frame: two flows of two channels, or colours and a hole.
 const STORED_CHANNELS: usize = 4;
@@ -20,7 +20,7 @@ pub(super) struct Frames<'a> {
     /// At least 2: a single frame is its own neighbour.
     pub(super) num_frames: usize,
     pub(super) size: [usize; 2],
-    pub(super) device: Device,
+    device: Device,
 }
 
 impl<'a> Frames<'a> {
@@ -65,20 +65,19 @@ impl<'a> Frames<'a> {
         Ok(())
     }
 
-    /// Red, green and blue of a frame: `[height, width, 3]`.
+    /// `[height, width, 3]`.
     pub(super) fn pixels(&self, index: usize) -> Result<Vec<u8>, InpaintError> {
         self.pixels.get(index)
     }
 
-    /// The hole of a frame: `[height, width]` of 0 and 1.
+    /// `[height, width]` of 0 and 1.
     pub(super) fn mask(&self, index: usize) -> Result<Vec<u8>, InpaintError> {
         self.masks.get(index)
     }
 
     /// Frames from -1 to 1: `[1, frames, 3, height, width]`.
     pub(super) fn images(&self, range: Range<usize>) -> Result<Tensor<5>, InpaintError> {
-        let [height, width] = self.size;
-        let mut values = Vec::with_capacity(range.len() * 3 * height * width);
+        let mut values = Vec::with_capacity(range.len() * 3 * self.area());
         for index in range.clone() {
             let pixels = self.pixels(index)?;
             for channel in 0..3 {
@@ -86,23 +85,31 @@ impl<'a> Frames<'a> {
                 values.extend(of_channel.map(|value| f32::from(value) / 255.0 * 2.0 - 1.0));
             }
         }
-        let data = TensorData::new(values, [1, range.len(), 3, height, width]);
-        Ok(Tensor::from_data(data, &self.device))
+        Ok(self.tensor(values, [range.len(), 3]))
     }
 
     /// Holes of frames: `[1, frames, 1, height, width]`.
     pub(super) fn holes(&self, range: Range<usize>) -> Result<Tensor<5>, InpaintError> {
-        let [height, width] = self.size;
         let masks: Vec<u8> = self.masks.get_all(range.clone())?;
-        let values: Vec<f32> = masks.into_iter().map(f32::from).collect();
-        let data = TensorData::new(values, [1, range.len(), 1, height, width]);
-        Ok(Tensor::from_data(data, &self.device))
+        let values = masks.into_iter().map(f32::from).collect();
+        Ok(self.tensor(values, [range.len(), 1]))
+    }
+
+    /// `[1, frames, channels, height, width]` on the device.
+    fn tensor(&self, values: Vec<f32>, [num_frames, channels]: [usize; 2]) -> Tensor<5> {
+        let [height, width] = self.size;
+        let data = TensorData::new(values, [1, num_frames, channels, height, width]);
+        Tensor::from_data(data, &self.device)
+    }
+
+    /// Pixels of a frame.
+    pub(super) fn area(&self) -> usize {
+        self.size[0] * self.size[1]
     }
 
     /// Opens the store of a later stage, which keeps [`STORED_CHANNELS`] of each frame.
     pub(super) fn open_store(&self, root: &Path, name: &str) -> Result<FrameStore, InpaintError> {
-        let bytes = STORED_CHANNELS * size_of::<f32>() * self.size.iter().product::<usize>();
-        FrameStore::open(root, name, bytes)
+        FrameStore::open(root, name, STORED_CHANNELS * size_of::<f32>() * self.area())
     }
 
     /// Some channels of what a later stage keeps: `[1, frames, channels, height, width]`.
@@ -112,12 +119,9 @@ impl<'a> Frames<'a> {
         range: Range<usize>,
         channels: Range<usize>,
     ) -> Result<Tensor<5>, InpaintError> {
-        let [height, width] = self.size;
-        let area = height * width;
-        let part = channels.start * area..channels.end * area;
-        let values: Vec<f32> = store.get_parts(range.clone(), part)?;
-        let data = TensorData::new(values, [1, range.len(), channels.len(), height, width]);
-        Ok(Tensor::from_data(data, &self.device))
+        let part = channels.start * self.area()..channels.end * self.area();
+        let values = store.get_parts(range.clone(), part)?;
+        Ok(self.tensor(values, [range.len(), channels.len()]))
     }
 
     /// Stored flows, from pair to pair.
@@ -139,8 +143,8 @@ impl<'a> Frames<'a> {
     }
 }
 
-/// What `stage` made of the frames `tile.read`, read from the device: of those that are kept, for
-/// each frame the channels of both.
+/// What `stage` made of the frames `tile.read`, read from the device: for each frame that is kept
+/// the channels of both.
 pub(super) fn host_frames(
     made: [Tensor<5>; 2],
     tile: &Tile,
@@ -165,8 +169,9 @@ pub(super) fn host_values<const D: usize>(
         index,
         source: source.into(),
     })?;
-    match values.iter().all(|value| value.is_finite()) {
-        true => Ok(values),
-        false => Err(InpaintError::NotFinite { stage, index }),
+    if values.iter().all(|value| value.is_finite()) {
+        Ok(values)
+    } else {
+        Err(InpaintError::NotFinite { stage, index })
     }
 }

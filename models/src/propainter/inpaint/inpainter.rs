@@ -1,26 +1,21 @@
 use std::ops::ControlFlow;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
 use burn::tensor::Device;
 use burn_memopt::batch::Failure;
+use burn_memopt::budget::{AttemptError, catch_out_of_memory, retry};
 use burn_memopt::chunked::BoxError;
 
-use super::completion::Completion;
-use super::finished::Finished;
-use super::frames::Frames;
-use super::generation::Generation;
-use super::motion::Motion;
-use super::propagation::Propagation;
-use super::watch::{InpaintProgress, Stage, StageTime, Watch};
+use super::pipeline::Pipeline;
+use super::progress::{InpaintProgress, StageTime, Watch};
 use super::{Fallback, Footage, FrameSink, InpaintConfig, InpaintError, Networks};
 
 /// Completes the holes of a video of any length, in memory that does not grow with it.
 ///
 /// Each stage asks the one before for what it needs: a neighbourhood of frames needs propagated
-/// images, those need flows, and so on. What a stage has finished lies in files of a work folder
+/// images, those need flows, and so on. What a stage has finished is in files of a work folder
 /// until no later stage needs it, so neither device nor host hold more than one sub-video. The
-/// folder is also what an interrupted run goes on from.
+/// folder is also what an interrupted run resumes from.
 ///
 /// On the disk, a frame takes about 52 bytes a pixel from where it is first needed to where it is
 /// last: with the default lengths, of some 100 frames at a time, 0.5 GB at 432×240 pixels and 5 GB at
@@ -56,7 +51,7 @@ impl<'a> Inpainter<'a> {
         }
     }
 
-    /// Goes on with less at once where the device runs out of memory, and calls `tell` then. One
+    /// Continues with less at once where the device runs out of memory, and calls `tell` then. One
     /// step down the ladders of settings at a time, the stage that failed is tried again: fewer
     /// frames of flow, which changes nothing; a shorter sub-video; a shorter neighbourhood, then
     /// references further apart. None goes below its value in `least`. The size of frames stays.
@@ -65,7 +60,7 @@ impl<'a> Inpainter<'a> {
     ///
     /// # Exactness
     /// Frames that were finished before stay as they are; those after come out as with the settings
-    /// that fit. A run that goes on after an interruption keeps to these.
+    /// that fit. A run that is resumed after an interruption keeps them.
     pub fn with_fallback(mut self, least: InpaintConfig, tell: &'a dyn Fn(&Fallback)) -> Self {
         self.least = Some(least);
         self.tell = tell;
@@ -84,11 +79,11 @@ impl<'a> Inpainter<'a> {
         self
     }
 
-    /// Completes a video, or what is left of it, and tells what each stage took, in the order of
+    /// Completes a video, or what is left of it, and returns what each stage took, in the order of
     /// [`Stage::ALL`](super::Stage::ALL).
     ///
     /// `work` is a folder that keeps what stages have finished, empty at first. Call again with the
-    /// same folder, video, networks and config to go on after an error or an interruption; the
+    /// same folder, video, networks and config to resume after an error or an interruption; the
     /// folder may be removed once this returns without one. `progress` is called before every piece
     /// of work.
     ///
@@ -114,95 +109,68 @@ impl<'a> Inpainter<'a> {
             size[0],
             size[1]
         );
-        let finished = Finished::open(work, size[0] * size[1], &self.config)?;
-        let schedule = finished.schedule();
-        let frames = Frames::open(footage, work, &self.device)?;
-        let motion = Motion::open(frames, work, schedule)?;
-        let completion = Completion::open(motion, work, schedule)?;
-        let propagation = Propagation::open(completion, work, schedule)?;
-        let mut generation = Generation::open(propagation, finished, total);
-        let mut watch = Watch::new(total, generation.finished(), progress);
-        let mut tried = Vec::new();
-        loop {
-            match self.attempt(&mut generation, sink, &mut watch)? {
-                Ok(true) if self.keeps_stages => {}
-                Ok(true) => generation.release()?,
-                Ok(false) => return Ok(watch.stages()),
-                Err(source) => {
-                    let lacking = Lacking {
-                        at: watch.at(),
-                        done: watch.done,
-                        width: size[1],
-                        source,
-                    };
-                    self.fall_back(lacking, &mut generation, &mut tried)?;
-                }
+        let pipeline = Pipeline::open(self.networks, footage, work, &self.config, &self.device)?;
+        let mut run = Run {
+            watch: Watch::new(total, pipeline.finished(), progress),
+            pipeline,
+            tried: Vec::new(),
+        };
+        let devices = std::slice::from_ref(&self.device);
+        while retry(
+            &mut run,
+            devices,
+            |run| run.advance(sink),
+            |run, source| self.shrink(run, source),
+        )? {
+            if !self.keeps_stages {
+                run.pipeline.release()?;
             }
         }
-    }
-
-    /// Completes the next neighbourhood; the inner error is lack of memory.
-    fn attempt(
-        &self,
-        generation: &mut Generation,
-        sink: &mut dyn FrameSink,
-        watch: &mut Watch,
-    ) -> Result<Result<bool, BoxError>, InpaintError> {
-        // Runtimes tell lack of memory by an error when values are read, or panic before.
-        let advance = AssertUnwindSafe(|| generation.advance(self.networks, sink, watch));
-        match catch_unwind(advance) {
-            Ok(Err(InpaintError::Network { source, .. }))
-                if Failure::of(&*source).is_out_of_memory() =>
-            {
-                Ok(Err(source))
-            }
-            Ok(result) => result.map(Ok),
-            Err(panic) if Failure::of_panic(&*panic).is_out_of_memory() => {
-                Ok(Err(Failure::panic_text(&*panic).into()))
-            }
-            Err(panic) => resume_unwind(panic),
-        }
+        Ok(run.watch.stages)
     }
 
     /// Takes the next step down, if there is one.
-    fn fall_back(
-        &self,
-        lacking: Lacking,
-        generation: &mut Generation,
-        tried: &mut Vec<Fallback>,
-    ) -> Result<(), InpaintError> {
-        let Lacking {
-            at: (stage, index),
-            done,
-            width,
-            source,
-        } = lacking;
-        let config = generation.config();
+    fn shrink(&self, run: &mut Run, source: BoxError) -> Result<(), InpaintError> {
+        let (stage, index) = run.watch.at;
+        let (config, width) = (run.pipeline.config(), run.pipeline.frames.size[1]);
         let least = self.least.as_ref();
         let lowered = least.and_then(|least| config.lowered(stage, index, width, least));
         let Some((fallback, config)) = lowered else {
             return Err(InpaintError::OutOfMemory {
                 stage,
                 index,
-                done,
-                tried: std::mem::take(tried),
+                done: run.watch.done,
+                tried: std::mem::take(&mut run.tried),
                 source,
             });
         };
-        generation.follow(config)?;
-        self.device.memory_cleanup();
+        run.pipeline.change(config)?;
         (self.tell)(&fallback);
-        tried.push(fallback);
+        run.tried.push(fallback);
         Ok(())
     }
 }
 
-/// Where memory ran out.
-struct Lacking {
-    /// The stage and the frame it began with.
-    at: (Stage, usize),
-    /// Frames that are finished.
-    done: usize,
-    width: usize,
-    source: BoxError,
+/// What an attempt and a step down work on.
+struct Run<'a> {
+    pipeline: Pipeline<'a>,
+    watch: Watch<'a>,
+    tried: Vec<Fallback>,
+}
+
+impl Run<'_> {
+    /// Completes the next neighbourhood; `false` if there is none.
+    fn advance(&mut self, sink: &mut dyn FrameSink) -> Result<bool, AttemptError<InpaintError>> {
+        catch_out_of_memory(|| {
+            let done = self.pipeline.advance(sink, &mut self.watch);
+            done.map_err(|error| match error {
+                InpaintError::Network { source, .. }
+                    if Failure::of(&*source).is_out_of_memory() =>
+                {
+                    AttemptError::OutOfMemory(source)
+                }
+                error => AttemptError::Failed(error),
+            })
+        })
+    }
 }

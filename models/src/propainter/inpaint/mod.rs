@@ -11,34 +11,27 @@
 //! | [`Stage`], [`StageTime`], [`InpaintProgress`] | how far it is, and where the time goes |
 
 mod budget;
-mod completion;
-mod compose;
 mod config;
 mod error;
 mod estimate;
 mod fallback;
-mod features;
-mod finished;
-mod footage;
 mod frames;
 mod generation;
 mod inpainter;
-mod motion;
-mod networks;
-mod parts;
-mod propagation;
+mod interfaces;
+mod pipeline;
+mod progress;
+mod resume;
 mod schedule;
 mod store;
 #[cfg(test)]
 mod tests;
-mod watch;
 
 pub use budget::{BudgetRequest, Values, choose};
 pub use config::InpaintConfig;
 pub use error::InpaintError;
 pub use estimate::{WORKING_MEMORY, Workload};
 pub use fallback::{Fallback, NEIGHBOR_LENGTHS, REF_STRIDES, SUBVIDEO_LENGTHS, Setting};
-pub use footage::{Footage, FrameSink};
 pub use inpainter::Inpainter;
-pub use networks::Networks;
-pub use watch::{InpaintProgress, Stage, StageTime};
+pub use interfaces::{Footage, FrameSink, Networks};
+pub use progress::{InpaintProgress, Stage, StageTime};

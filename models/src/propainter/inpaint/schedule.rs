@@ -1,13 +1,11 @@
 use burn_memopt::clip::FrameWindow;
+use serde::{Deserialize, Serialize};
 
 use super::InpaintConfig;
 
-/// Numbers of a [`Schedule`] in a file.
-pub(super) const WORDS: usize = 9;
-
 /// What a run works with, and from where on: one that fell back to other settings keeps what was
 /// finished before.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Schedule {
     pub(super) config: InpaintConfig,
     /// First pair whose flow is computed so.
@@ -47,47 +45,6 @@ impl Schedule {
         });
         cut.collect()
     }
-
-    /// As numbers for a file.
-    pub(super) fn words(&self) -> [usize; WORDS] {
-        [
-            self.config.raft_clip.unwrap_or(0),
-            self.config.subvideo_length,
-            self.config.neighbor_length,
-            self.config.ref_stride,
-            self.flow,
-            self.completion,
-            self.propagation,
-            self.generation,
-            self.references,
-        ]
-    }
-
-    /// Of the numbers of a file; what they do not say is as in `config`.
-    pub(super) fn of_words(words: [usize; WORDS], config: &InpaintConfig) -> Self {
-        let [
-            clip,
-            subvideo_length,
-            neighbor_length,
-            ref_stride,
-            from @ ..,
-        ] = words;
-        let [flow, completion, propagation, generation, references] = from;
-        Self {
-            config: InpaintConfig {
-                raft_clip: Some(clip).filter(|clip| *clip > 0),
-                subvideo_length,
-                neighbor_length,
-                ref_stride,
-                ..config.clone()
-            },
-            flow,
-            completion,
-            propagation,
-            generation,
-            references,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -114,17 +71,5 @@ mod tests {
             }
             prop_assert_eq!(end, num_frames);
         }
-    }
-
-    #[test]
-    fn a_schedule_comes_back_from_its_numbers() {
-        let config = InpaintConfig::default();
-        let schedule = Schedule {
-            flow: 3,
-            completion: 4,
-            references: 1,
-            ..Schedule::new(&config)
-        };
-        assert_eq!(Schedule::of_words(schedule.words(), &config), schedule);
     }
 }

@@ -33,9 +33,10 @@ fn stopping_before(stop: Option<usize>) -> impl FnMut(&InpaintProgress) -> Contr
     let mut pieces = 0;
     move |_| {
         pieces += 1;
-        match stop == Some(pieces) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if stop == Some(pieces) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     }
 }

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_memopt::memory::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::propainter::flow::in_dtype;
+use crate::propainter::layers::in_dtype;
 
 /// Levels of the pyramid, each at half the resolution of the one before.
 pub(super) const NUM_LEVELS: usize = 4;

@@ -1,23 +1,19 @@
 use burn::module::Module;
-use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, InstanceNorm, InstanceNormConfig, PaddingConfig2d};
+use burn::nn::conv::Conv2d;
+use burn::nn::{BatchNorm, BatchNormConfig, InstanceNorm, InstanceNormConfig};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+
+use crate::propainter::layers::conv_config;
 
 /// Turns frames into features at an eighth of their resolution.
 #[derive(Module, Debug)]
 pub struct Encoder {
-    /// 7×7 convolution with stride 2.
     pub conv1: Conv2d,
-    /// Normalization of the first convolution.
     pub norm1: Norm,
-    /// 64 channels at a half.
     pub layer1: Vec<ResidualBlock>,
-    /// 96 channels at a quarter.
     pub layer2: Vec<ResidualBlock>,
-    /// 128 channels at an eighth.
     pub layer3: Vec<ResidualBlock>,
-    /// 1×1 convolution to the features.
     pub conv2: Conv2d,
 }
 
@@ -31,15 +27,12 @@ impl Encoder {
             ]
         };
         Self {
-            conv1: Conv2dConfig::new([3, 64], [7, 7])
-                .with_stride([2, 2])
-                .with_padding(PaddingConfig2d::Explicit(3, 3, 3, 3))
-                .init(device),
+            conv1: strided([3, 64], 7, 2, device),
             norm1: Norm::new(norm, 64, device),
             layer1: layer([64, 64], 1),
             layer2: layer([64, 96], 2),
             layer3: layer([96, 128], 2),
-            conv2: Conv2dConfig::new([128, features], [1, 1]).init(device),
+            conv2: strided([128, features], 1, 1, device),
         }
     }
 
@@ -57,65 +50,41 @@ impl Encoder {
     }
 }
 
-/// Two convolutions around which the input is led, and the sum of both.
+/// Two convolutions and a shortcut around them.
 #[derive(Module, Debug)]
 pub struct ResidualBlock {
-    /// 3×3 convolution with the block's stride.
     pub conv1: Conv2d,
-    /// Normalization of the first convolution.
     pub norm1: Norm,
-    /// 3×3 convolution.
     pub conv2: Conv2d,
-    /// Normalization of the second convolution.
     pub norm2: Norm,
-    /// What the input becomes where the block halves the resolution.
+    /// On the shortcut, where the block halves the resolution.
     pub downsample: Option<Downsample>,
 }
 
-/// The input of a [`ResidualBlock`] at half its resolution.
 #[derive(Module, Debug)]
 pub struct Downsample {
-    /// 1×1 convolution with stride 2.
     pub conv: Conv2d,
-    /// Normalization of the convolution.
     pub norm: Norm,
 }
 
 impl ResidualBlock {
-    pub(super) fn new(
-        channels: [usize; 2],
-        stride: usize,
-        norm: NormKind,
-        device: &Device,
-    ) -> Self {
+    fn new(channels: [usize; 2], stride: usize, norm: NormKind, device: &Device) -> Self {
         let [_, out] = channels;
-        let convolution = |channels, stride| {
-            Conv2dConfig::new(channels, [3, 3])
-                .with_stride([stride, stride])
-                .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
-                .init(device)
-        };
+        let norm = || Norm::new(norm, out, device);
         let downsample = || Downsample {
-            conv: Conv2dConfig::new(channels, [1, 1])
-                .with_stride([stride, stride])
-                .init(device),
-            norm: Norm::new(norm, out, device),
+            conv: strided(channels, 1, stride, device),
+            norm: norm(),
         };
         Self {
-            conv1: convolution(channels, stride),
-            norm1: Norm::new(norm, out, device),
-            conv2: convolution([out, out], 1),
-            norm2: Norm::new(norm, out, device),
+            conv1: strided(channels, 3, stride, device),
+            norm1: norm(),
+            conv2: strided([out, out], 3, 1, device),
+            norm2: norm(),
             downsample: (stride != 1).then(downsample),
         }
     }
 
-    /// Runs the block.
-    ///
-    /// # Shapes
-    /// - x: `[batch_size, in, height, width]`
-    /// - output: `[batch_size, out, height / stride, width / stride]`
-    pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let main = relu(self.norm1.forward(self.conv1.forward(x.clone())));
         let main = relu(self.norm2.forward(self.conv2.forward(main)));
         let shortcut = match &self.downsample {
@@ -126,7 +95,11 @@ impl ResidualBlock {
     }
 }
 
-/// Which normalization an encoder has.
+fn strided(channels: [usize; 2], kernel: usize, stride: usize, device: &Device) -> Conv2d {
+    let config = conv_config(channels, kernel);
+    config.with_stride([stride, stride]).init(device)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NormKind {
     Instance,
@@ -146,7 +119,7 @@ pub enum Norm {
 }
 
 impl Norm {
-    pub(super) fn new(kind: NormKind, channels: usize, device: &Device) -> Self {
+    fn new(kind: NormKind, channels: usize, device: &Device) -> Self {
         match kind {
             NormKind::Instance => {
                 let config = InstanceNormConfig::new(channels).with_affine(false);
@@ -156,11 +129,7 @@ impl Norm {
         }
     }
 
-    /// Normalizes `input`.
-    ///
-    /// # Shapes
-    /// - input and output: `[batch_size, channels, height, width]`
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         match self {
             Self::Instance(norm) => norm.forward(input),
             Self::Batch(norm) => by_running_statistics(norm, input),

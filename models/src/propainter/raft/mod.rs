@@ -15,6 +15,5 @@ mod update;
 
 pub(crate) use correlation::volume;
 pub use correlation::{Correlation, CorrelationField};
-pub use encoder::{Downsample, Encoder, Norm, ResidualBlock};
 pub use model::{Raft, RaftConfig, RaftContext, RaftFlow, RaftSteps};
-pub use update::{FlowHead, MaskHead, MotionEncoder, SepConvGru, UpdateBlock, upsample_flow};
+pub use update::{MotionEncoder, SepConvGru, upsample_flow};

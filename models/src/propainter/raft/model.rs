@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor};
 use super::correlation::{Correlation, CorrelationField};
 use super::encoder::{Encoder, NormKind};
 use super::update::{FACTOR, HIDDEN, UpdateBlock, upsample_flow};
-use crate::propainter::flow::{Flows, in_dtype};
-use crate::propainter::layers::{as_batch, as_frames};
+use crate::propainter::flow::Flows;
+use crate::propainter::layers::{as_batch, as_frames, in_dtype};
 
 /// Channels of the features that are compared.
 const FEATURES: usize = 256;
@@ -88,11 +88,6 @@ impl Raft {
         self
     }
 
-    /// How many of `pairs` pairs, whose features are of `size`, are best computed at once.
-    pub(crate) fn pairs_at_once(&self, pairs: usize, size: [usize; 2]) -> usize {
-        self.correlation.pairs_at_once(pairs, size)
-    }
-
     /// Computes the flow from `first` to `second` by `iterations` corrections.
     ///
     /// # Shapes
@@ -107,7 +102,54 @@ impl Raft {
         steps.flow()
     }
 
-    /// The features of frames, which are compared. Of use for the flow from and to each of them.
+    /// Computes the flows between neighbouring frames, both ways, by `iterations` corrections. What
+    /// is computed of a frame serves the flow from it and to it.
+    ///
+    /// # Shapes
+    /// - images: `[batch_size, frames, 3, height, width]`, RGB from -1 to 1
+    /// - output: `[batch_size, frames - 1, 2, height, width]` each way
+    ///
+    /// # Panics
+    /// If there is no pair of frames, or a side is not a multiple of 8 or below 64.
+    pub fn clip_flows(&self, images: Tensor<5>, iterations: usize) -> Flows {
+        let [batch_size, frames, ..] = images.dims();
+        assert!(
+            frames > 1,
+            "a clip must have at least 2 frames, got {frames}"
+        );
+        let images = as_batch(images);
+        let of_pairs = |of_frames: &Tensor<4>, first: usize| {
+            let of_frames = as_frames(of_frames.clone(), batch_size);
+            as_batch(of_frames.narrow(1, first, frames - 1))
+        };
+        let features = self.features(images.clone());
+        let RaftContext { hidden, input } = self.context(images);
+        let [_, _, height, width] = features.dims();
+        let pairs = batch_size * (frames - 1);
+        let at_once = self.correlation.pairs_at_once(pairs, [height, width]);
+        let flow = |from: usize, to: usize| {
+            let [first, second] = [from, to].map(|first| of_pairs(&features, first));
+            let [hidden, input] = [&hidden, &input].map(|of_frames| of_pairs(of_frames, from));
+            let parts = (0..pairs).step_by(at_once).map(|start| {
+                let len = at_once.min(pairs - start);
+                let part = |of_pairs: &Tensor<4>| of_pairs.clone().narrow(0, start, len);
+                let context = RaftContext {
+                    hidden: part(&hidden),
+                    input: part(&input),
+                };
+                let mut steps = self.steps(part(&first), part(&second), context);
+                (0..iterations).for_each(|_| steps.step());
+                steps.flow().full
+            });
+            as_frames(Tensor::cat(parts.collect(), 0), batch_size)
+        };
+        Flows {
+            forward: flow(0, 1),
+            backward: flow(1, 0),
+        }
+    }
+
+    /// The features of frames, which are compared, for the flow from and to each of them.
     ///
     /// # Shapes
     /// - frames: `[batch_size, 3, height, width]`
@@ -129,17 +171,10 @@ impl Raft {
     /// If a side is not a multiple of 8.
     pub fn context(&self, frames: Tensor<4>) -> RaftContext {
         check_sides(&frames);
-        let [hidden, input] = self
-            .cnet
-            .forward(frames)
-            .split(HIDDEN, 1)
-            .try_into()
-            .expect(
-                "invariant: the encoder's channels are those of the hidden state and of the input",
-            );
+        let both = self.cnet.forward(frames);
         RaftContext {
-            hidden: hidden.tanh(),
-            input: relu(input),
+            hidden: both.clone().narrow(1, 0, HIDDEN).tanh(),
+            input: relu(both.narrow(1, HIDDEN, HIDDEN)),
         }
     }
 
@@ -190,7 +225,7 @@ impl RaftSteps<'_> {
 
     /// The flow so far.
     pub fn flow(&self) -> RaftFlow {
-        let weights = self.block.mask.forward(self.context.hidden.clone());
+        let weights = self.block.weights(self.context.hidden.clone());
         RaftFlow {
             low: self.flow.clone(),
             full: upsample_flow(self.flow.clone(), weights),
@@ -218,54 +253,58 @@ fn check_sides(frames: &Tensor<4>) {
     );
 }
 
-impl Raft {
-    /// Computes the flows between neighbouring frames, both ways, by `iterations` corrections. What
-    /// is computed of a frame serves the flow from it and to it.
-    ///
-    /// # Shapes
-    /// - images: `[batch_size, frames, 3, height, width]`, RGB from -1 to 1
-    /// - output: `[batch_size, frames - 1, 2, height, width]` each way
-    ///
-    /// # Panics
-    /// If there is no pair of frames, or a side is not a multiple of 8 or below 64.
-    pub fn clip_flows(&self, images: Tensor<5>, iterations: usize) -> Flows {
-        let [batch_size, frames, ..] = images.dims();
-        assert!(
-            frames > 1,
-            "a clip must have at least 2 frames, got {frames}"
-        );
-        let images = as_batch(images);
-        let of_pairs = |of_frames: &Tensor<4>, first: usize| {
-            let of_frames = as_frames(of_frames.clone(), batch_size);
-            as_batch(of_frames.narrow(1, first, frames - 1))
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Distribution, Tolerance};
+    use rstest::rstest;
+
+    use super::*;
+    use crate::propainter::raft::encoder::Norm;
+
+    fn frames(num_frames: usize, [height, width]: [usize; 2]) -> Tensor<4> {
+        let shape = [num_frames, 3, height, width];
+        Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), &Device::flex())
+    }
+
+    #[test]
+    fn frames_of_a_batch_do_not_see_each_other() {
+        let raft = RaftConfig::new().init(&Device::flex());
+        let (first, second) = (frames(2, [64, 64]), frames(2, [64, 64]));
+        let together = raft.forward(first.clone(), second.clone(), 2);
+        let alone = raft.forward(first.narrow(0, 1, 1), second.narrow(0, 1, 1), 2);
+        let tolerance = Tolerance::<f32>::rel_abs(1e-4, 1e-4);
+        let full = together.full.narrow(0, 1, 1).into_data();
+        full.assert_approx_eq::<f32>(&alone.full.into_data(), tolerance);
+    }
+
+    #[test]
+    fn statistics_stay_as_they_are_on_a_device_with_autodiff() {
+        let device = Device::flex().autodiff();
+        let raft = RaftConfig::new().init(&device);
+        let frames = Tensor::random([1, 3, 64, 64], Distribution::Default, &device);
+        let Norm::Batch(norm) = &raft.cnet.norm1 else {
+            panic!("the context encoder has batch normalization");
         };
-        let features = self.features(images.clone());
-        let RaftContext { hidden, input } = self.context(images);
-        let [_, _, height, width] = features.dims();
-        let pairs = batch_size * (frames - 1);
-        let at_once = self.pairs_at_once(pairs, [height, width]);
-        let flow = |from: usize, to: usize| {
-            let [first, second] = [from, to].map(|first| of_pairs(&features, first));
-            let [hidden, input] = [&hidden, &input].map(|of_frames| of_pairs(of_frames, from));
-            let parts = (0..pairs).step_by(at_once).map(|start| {
-                let len = at_once.min(pairs - start);
-                let part = |of_pairs: &Tensor<4>| of_pairs.clone().narrow(0, start, len);
-                let context = RaftContext {
-                    hidden: part(&hidden),
-                    input: part(&input),
-                };
-                let mut steps = self.steps(part(&first), part(&second), context);
-                (0..iterations).for_each(|_| steps.step());
-                steps.flow().full
-            });
-            as_frames(Tensor::cat(parts.collect(), 0), batch_size)
-        };
-        Flows {
-            forward: flow(0, 1),
-            backward: flow(1, 0),
-        }
+        let before = norm.running_mean.value().into_data();
+        drop(raft.context(frames));
+        drop(raft.valid());
+        assert_eq!(norm.running_mean.value().into_data(), before);
+    }
+
+    #[rstest]
+    #[case::height([60, 64])]
+    #[case::width([64, 60])]
+    #[should_panic(expected = "multiples of 8, got")]
+    fn other_sides_are_refused(#[case] size: [usize; 2]) {
+        RaftConfig::new()
+            .init(&Device::flex())
+            .features(frames(1, size));
+    }
+
+    #[test]
+    #[should_panic(expected = "at least 8 cells, got 7×8")]
+    fn frames_without_a_coarsest_level_are_refused() {
+        let raft = RaftConfig::new().init(&Device::flex());
+        raft.forward(frames(1, [56, 64]), frames(1, [56, 64]), 1);
     }
 }
-
-#[cfg(test)]
-mod tests;

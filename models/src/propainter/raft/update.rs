@@ -6,6 +6,7 @@ use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor};
 
 use super::correlation::NUM_VALUES;
+use crate::propainter::layers::conv;
 
 /// Channels of the hidden state, and of the input from the first frame.
 pub(super) const HIDDEN: usize = 128;
@@ -13,48 +14,32 @@ pub(super) const HIDDEN: usize = 128;
 /// One correction of the flow.
 #[derive(Module, Debug)]
 pub struct UpdateBlock {
-    /// Features of the flow so far.
     pub encoder: MotionEncoder,
-    /// The recurrent cell.
     pub gru: SepConvGru,
-    /// The correction, from the hidden state.
-    pub flow_head: FlowHead,
-    /// The weights of [`upsample_flow`](super::upsample_flow), from the hidden state.
-    pub mask: MaskHead,
+    /// From the hidden state to the correction, `[batch_size, 2, height, width]`.
+    pub flow_head: Head,
+    /// From the hidden state to the weights of [`upsample_flow`].
+    pub mask: Head,
 }
 
-/// Turns the hidden state into a correction of the flow.
+/// Two convolutions.
 #[derive(Module, Debug)]
-pub struct FlowHead {
-    /// 3×3 convolution.
+pub struct Head {
     pub conv1: Conv2d,
-    /// 3×3 convolution to x and y.
-    pub conv2: Conv2d,
-}
-
-/// Turns the hidden state into the weights with which the flow is upsampled.
-#[derive(Module, Debug)]
-pub struct MaskHead {
-    /// 3×3 convolution.
-    pub conv1: Conv2d,
-    /// 1×1 convolution to 9 weights for each of 8×8 pixels.
     pub conv2: Conv2d,
 }
 
 impl UpdateBlock {
     pub(super) fn new(device: &Device) -> Self {
-        let conv = |channels, size| convolution(channels, size, device);
+        let head = |outputs, kernel| Head {
+            conv1: conv([HIDDEN, 256], 3, device),
+            conv2: conv([256, outputs], kernel, device),
+        };
         Self {
             encoder: MotionEncoder::new(device),
             gru: SepConvGru::new(HIDDEN, 2 * HIDDEN, device),
-            flow_head: FlowHead {
-                conv1: conv([HIDDEN, 256], 3),
-                conv2: conv([256, 2], 3),
-            },
-            mask: MaskHead {
-                conv1: conv([HIDDEN, 256], 3),
-                conv2: conv([256, 9 * 8 * 8], 1),
-            },
+            flow_head: head(2, 3),
+            mask: head(9 * FACTOR * FACTOR, 1),
         }
     }
 
@@ -65,7 +50,7 @@ impl UpdateBlock {
     /// - hidden, input, output: `[batch_size, 128, height, width]`
     /// - correlation: `[batch_size, 324, height, width]`
     /// - flow: `[batch_size, 2, height, width]`
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         hidden: Tensor<4>,
         input: Tensor<4>,
@@ -76,29 +61,17 @@ impl UpdateBlock {
         self.gru
             .forward(hidden, Tensor::cat(vec![input, motion], 1))
     }
-}
 
-impl FlowHead {
-    /// Computes the correction.
-    ///
-    /// # Shapes
-    /// - hidden: `[batch_size, 128, height, width]`
-    /// - output: `[batch_size, 2, height, width]`
-    pub fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
-        self.conv2.forward(relu(self.conv1.forward(hidden)))
+    /// The weights of [`upsample_flow`], before their softmax.
+    pub(super) fn weights(&self, hidden: Tensor<4>) -> Tensor<4> {
+        // As trained: smaller gradients into the hidden state.
+        self.mask.forward(hidden).mul_scalar(0.25)
     }
 }
 
-impl MaskHead {
-    /// Computes the weights, before their softmax.
-    ///
-    /// # Shapes
-    /// - hidden: `[batch_size, 128, height, width]`
-    /// - output: `[batch_size, 576, height, width]`
-    pub fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
-        let weights = self.conv2.forward(relu(self.conv1.forward(hidden)));
-        // As trained: smaller gradients into the hidden state.
-        weights.mul_scalar(0.25)
+impl Head {
+    pub(super) fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
+        self.conv2.forward(relu(self.conv1.forward(hidden)))
     }
 }
 
@@ -108,34 +81,25 @@ impl MaskHead {
 /// (`z`), how much of the state to look at (`r`) and what to renew it by (`q`).
 #[derive(Module, Debug)]
 pub struct SepConvGru {
-    /// Renewal along the rows, 1×5.
-    pub convz1: Conv2d,
-    /// Reset along the rows, 1×5.
-    pub convr1: Conv2d,
-    /// Candidate along the rows, 1×5.
-    pub convq1: Conv2d,
-    /// Renewal along the columns, 5×1.
-    pub convz2: Conv2d,
-    /// Reset along the columns, 5×1.
-    pub convr2: Conv2d,
-    /// Candidate along the columns, 5×1.
-    pub convq2: Conv2d,
+    convz1: Conv2d,
+    convr1: Conv2d,
+    convq1: Conv2d,
+    convz2: Conv2d,
+    convr2: Conv2d,
+    convq2: Conv2d,
 }
 
 impl SepConvGru {
     /// Builds a cell with a state of `hidden` channels and inputs of `input` channels.
     pub fn new(hidden: usize, input: usize, device: &Device) -> Self {
         let channels = [hidden + input, hidden];
-        let along_rows = || {
-            Conv2dConfig::new(channels, [1, 5])
-                .with_padding(PaddingConfig2d::Explicit(0, 2, 0, 2))
-                .init(device)
+        let conv = |kernel, [down, right]: [usize; 2]| {
+            let padding = PaddingConfig2d::Explicit(down, right, down, right);
+            let config = Conv2dConfig::new(channels, kernel).with_padding(padding);
+            config.init(device)
         };
-        let along_columns = || {
-            Conv2dConfig::new(channels, [5, 1])
-                .with_padding(PaddingConfig2d::Explicit(2, 0, 2, 0))
-                .init(device)
-        };
+        let along_rows = || conv([1, 5], [0, 2]);
+        let along_columns = || conv([5, 1], [2, 0]);
         Self {
             convz1: along_rows(),
             convr1: along_rows(),
@@ -168,22 +132,17 @@ fn pass([convz, convr, convq]: [&Conv2d; 3], h: Tensor<4>, x: Tensor<4>) -> Tens
 /// Turns the flow so far, and what was looked up where it leads, into features.
 #[derive(Module, Debug)]
 pub struct MotionEncoder {
-    /// 1×1 convolution of the looked-up values.
-    pub convc1: Conv2d,
-    /// 3×3 convolution of the looked-up values.
-    pub convc2: Conv2d,
-    /// 7×7 convolution of the flow.
-    pub convf1: Conv2d,
-    /// 3×3 convolution of the flow.
-    pub convf2: Conv2d,
-    /// 3×3 convolution of both.
-    pub conv: Conv2d,
+    convc1: Conv2d,
+    convc2: Conv2d,
+    convf1: Conv2d,
+    convf2: Conv2d,
+    conv: Conv2d,
 }
 
 impl MotionEncoder {
     /// Builds the encoder.
     pub fn new(device: &Device) -> Self {
-        let conv = |channels, size| convolution(channels, size, device);
+        let conv = |channels, kernel| conv(channels, kernel, device);
         Self {
             convc1: conv([NUM_VALUES, 256], 1),
             convc2: conv([256, 192], 3),
@@ -207,16 +166,6 @@ impl MotionEncoder {
         let both = relu(self.conv.forward(Tensor::cat(vec![values, motion], 1)));
         Tensor::cat(vec![both, flow], 1)
     }
-}
-
-/// A convolution of odd `size` that keeps the size of the map.
-pub(super) fn convolution(channels: [usize; 2], size: usize, device: &Device) -> Conv2d {
-    let padding = size / 2;
-    Conv2dConfig::new(channels, [size, size])
-        .with_padding(PaddingConfig2d::Explicit(
-            padding, padding, padding, padding,
-        ))
-        .init(device)
 }
 
 /// Pixels of the frame on a side of a pixel of the flow.

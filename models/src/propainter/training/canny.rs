@@ -112,9 +112,10 @@ impl Image {
     fn at(&self, row: isize, column: isize) -> f32 {
         let inside =
             (0..self.height as isize).contains(&row) && (0..self.width as isize).contains(&column);
-        match inside {
-            true => self.values[row as usize * self.width + column as usize],
-            false => 0.0,
+        if inside {
+            self.values[row as usize * self.width + column as usize]
+        } else {
+            0.0
         }
     }
 
@@ -138,14 +139,8 @@ impl Image {
         let total: f64 = (-REACH..=REACH).map(bell).sum();
         let around =
             (-REACH..=REACH).flat_map(|down| (-REACH..=REACH).map(move |right| [down, right]));
-        let kernel: Vec<_> = around
-            .map(|[down, right]| {
-                (
-                    [down, right],
-                    (bell(down) * bell(right) / (total * total)) as f32,
-                )
-            })
-            .collect();
+        let weight = |[down, right]: [isize; 2]| bell(down) * bell(right) / (total * total);
+        let kernel: Vec<_> = around.map(|step| (step, weight(step) as f32)).collect();
         self.map(|row, column| self.sum([row, column], &kernel, mirrored))
     }
 
@@ -179,9 +174,10 @@ impl Image {
                 let [down, right] = AROUND[toward % 8];
                 value > steep.at(row + down, column + right)
             };
-            match above(toward) && above(toward + 4) {
-                true => value,
-                false => 0.0,
+            if above(toward) && above(toward + 4) {
+                value
+            } else {
+                0.0
             }
         })
     }

@@ -8,7 +8,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::precision::ops::full;
 
-use crate::propainter::flow::in_dtype;
+use crate::propainter::layers::in_dtype;
 
 /// Channels before, between and behind the layers.
 const CHANNELS: [usize; 7] = [3, 32, 64, 128, 128, 128, 128];

@@ -6,6 +6,7 @@ use burn_memopt::precision::ops::full;
 
 use super::canny::flow_edges;
 use crate::propainter::flow::{FlowPrediction, Flows, Sampling, combine, masks_of_pairs, warp};
+use crate::propainter::layers::inverse;
 
 /// Weights of the terms that train a [`FlowCompletion`](crate::propainter::FlowCompletion).
 #[derive(Config, Debug, PartialEq)]
@@ -63,7 +64,7 @@ impl FlowCompletionTerms {
 }
 
 impl FlowCompletionLoss {
-    /// Judges the flows that were predicted for `target`.
+    /// Compares the flows that were predicted for `target` with the true ones.
     ///
     /// # References
     /// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.2 and its supplement.
@@ -74,51 +75,23 @@ impl FlowCompletionLoss {
     ) -> FlowCompletionTerms {
         let FlowPrediction { flows, edges } = predicted;
         let combined = combine(flows.clone(), target.flows.clone(), &target.masks);
-        let [there, back] = masks_of_pairs(&target.masks);
-        let [first, second] = masks_of_pairs(&target.frames);
-        let forward = Way {
-            predicted: &flows.forward,
-            edges: &edges[0],
-            combined: &combined.forward,
-            truth: &target.flows.forward,
-            mask: &there,
-            frames: [&first, &second],
+        // Of each, first what belongs to the flow forward and then what to that backward.
+        let predicted = [&flows.forward, &flows.backward];
+        let combined = [&combined.forward, &combined.backward];
+        let truth = [&target.flows.forward, &target.flows.backward];
+        let masks = masks_of_pairs(&target.masks);
+        let frames = masks_of_pairs(&target.frames);
+        let flow = |way: usize| flow_loss(predicted[way], truth[way], &masks[way]);
+        let warp = |way: usize| {
+            let (current, neighbour) = (&frames[way], &frames[1 - way]);
+            census_loss(current, neighbour, combined[way], truth[way], &masks[way])
         };
-        let backward = Way {
-            predicted: &flows.backward,
-            edges: &edges[1],
-            combined: &combined.backward,
-            truth: &target.flows.backward,
-            mask: &back,
-            frames: [&second, &first],
-        };
-        let both = |term: &dyn Fn(&Way<'_>) -> Tensor<1>| term(&forward) + term(&backward);
+        let edge = |way: usize| edge_loss(&edges[way], &flow_edges(truth[way]), &masks[way]);
         FlowCompletionTerms {
-            flow: both(&|way| flow_loss(way.predicted, way.truth, way.mask)).mul_scalar(self.flow),
-            warp: both(&|way| way.warp()).mul_scalar(self.warp),
-            edge: both(&|way| edge_loss(way.edges, &flow_edges(way.truth), way.mask))
-                .mul_scalar(self.edge),
+            flow: (flow(0) + flow(1)).mul_scalar(self.flow),
+            warp: (warp(0) + warp(1)).mul_scalar(self.warp),
+            edge: (edge(0) + edge(1)).mul_scalar(self.edge),
         }
-    }
-}
-
-/// One direction of time.
-struct Way<'a> {
-    predicted: &'a Tensor<5>,
-    /// Of what is predicted.
-    edges: &'a Tensor<5>,
-    /// Predicted in the hole, true outside.
-    combined: &'a Tensor<5>,
-    truth: &'a Tensor<5>,
-    mask: &'a Tensor<5>,
-    /// Frames that the flows begin and end in.
-    frames: [&'a Tensor<5>; 2],
-}
-
-impl Way<'_> {
-    fn warp(&self) -> Tensor<1> {
-        let [current, neighbour] = self.frames;
-        census_loss(current, neighbour, self.combined, self.truth, self.mask)
     }
 }
 
@@ -135,8 +108,8 @@ const LINES: [[isize; 2]; 4] = [[0, 1], [1, 0], [1, 1], [1, -1]];
 /// # References
 /// Zhou et al. 2023, "ProPainter", arXiv:2309.03897, section 3.2. Smoothness: Sun et al. 2014, "A quantitative
 /// analysis of current practices in optical flow estimation", section 3 (generalized Charbonnier).
-pub fn flow_loss(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
-    let outside = mask.clone().neg().add_scalar(1.0);
+fn flow_loss(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
+    let outside = inverse(mask.clone());
     let combined = predicted.clone() * mask.clone() + truth.clone() * outside.clone();
     masked_l1(predicted, truth, mask)
         + masked_l1(predicted, truth, &outside)
@@ -147,7 +120,9 @@ pub fn flow_loss(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> 
 /// How much a flow changes from pixel to pixel in the hole.
 ///
 /// # Shapes
-/// As [`flow_loss`].
+/// - flow: `[batch_size, pairs, 2, height, width]`, one direction
+/// - mask: `[batch_size, pairs, 1, height, width]`, 1 in the hole
+/// - output: `[1]`
 pub fn smoothness_loss(flow: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
     roughness(flow, mask, |component| {
         let steps = [[0, 1], [1, 0]];
@@ -160,7 +135,7 @@ pub fn smoothness_loss(flow: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
 /// How much the change of a flow changes from pixel to pixel in the hole.
 ///
 /// # Shapes
-/// As [`flow_loss`].
+/// As [`smoothness_loss`].
 pub fn second_order_loss(flow: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
     roughness(flow, mask, |component| {
         let differences = LINES.map(|[down, right]| {
@@ -205,7 +180,7 @@ fn robust(x: Tensor<4>) -> Tensor<4> {
 ///
 /// # References
 /// Meister et al. 2018, "UnFlow", arXiv:1711.07837, section 3.2 (census transform).
-pub fn census_loss(
+fn census_loss(
     current: &Tensor<5>,
     neighbour: &Tensor<5>,
     flow: &Tensor<5>,
@@ -249,8 +224,7 @@ const HOLE_WEIGHT: f64 = 5.0;
 /// How far the edges of a completed flow are from the true ones, and again in the hole.
 ///
 /// # Shapes
-/// - predicted: `[batch_size, pairs, 1, height, width]`, what
-///   [`FlowCompletion::edges`](crate::propainter::FlowCompletion::edges) says
+/// - predicted: `[batch_size, pairs, 1, height, width]`, from `FlowCompletion::edges`
 /// - truth: the same, 1 on edges and 0 elsewhere
 /// - mask: the same, 1 in the hole
 /// - output: `[1]`
@@ -260,9 +234,9 @@ const HOLE_WEIGHT: f64 = 5.0;
 ///
 /// # References
 /// Xie and Tu 2015, "Holistically-Nested Edge Detection", arXiv:1504.06375, eq. 2 (class balance).
-pub fn edge_loss(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
+fn edge_loss(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
     let [predicted, truth, mask] = [predicted, truth, mask].map(|x| full(x.clone()));
-    let outside = mask.clone().neg().add_scalar(1.0);
+    let outside = inverse(mask.clone());
     let combined = predicted.clone() * mask + truth.clone() * outside;
     let hole = balanced(combined, &truth).mul_scalar(HOLE_WEIGHT);
     balanced(predicted, &truth) + hole
@@ -271,9 +245,9 @@ pub fn edge_loss(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> 
 /// Binary cross-entropy of logits; edges weigh as much as the rest, map by map.
 fn balanced(logits: Tensor<5>, truth: &Tensor<5>) -> Tensor<1> {
     let positive = truth.clone().mean_dims(&[2, 3, 4]);
-    let negative = positive.clone().neg().add_scalar(1.0);
+    let negative = inverse(positive.clone());
     let missed = log_sigmoid(logits.clone()) * truth.clone() * negative;
-    let invented = log_sigmoid(logits.neg()) * truth.clone().neg().add_scalar(1.0) * positive;
+    let invented = log_sigmoid(logits.neg()) * inverse(truth.clone()) * positive;
     (missed + invented).mean().neg()
 }
 
@@ -283,7 +257,7 @@ fn balanced(logits: Tensor<5>, truth: &Tensor<5>) -> Tensor<1> {
 /// - predicted, truth: `[batch_size, frames, channels, height, width]`
 /// - mask: `[batch_size, frames, 1, height, width]`
 /// - output: `[1]`; 0 where the mask is 0 everywhere
-pub fn masked_l1(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
+pub(super) fn masked_l1(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> Tensor<1> {
     let mask = full(mask.clone());
     let difference = full(predicted.clone()) - full(truth.clone());
     let share = mask.clone().mean().clamp_min(f64::from(f32::MIN_POSITIVE));
@@ -295,13 +269,14 @@ pub fn masked_l1(predicted: &Tensor<5>, truth: &Tensor<5>, mask: &Tensor<5>) -> 
 ///
 /// # Shapes
 /// - x and output: `[batch_size, channels, height, width]`
-pub(crate) fn shifted(x: &Tensor<4>, down: isize, right: isize) -> Tensor<4> {
+fn shifted(x: &Tensor<4>, down: isize, right: isize) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
     let cut = |by: isize, len: usize| {
         let gap = by.unsigned_abs().min(len);
-        match by >= 0 {
-            true => (gap, len - gap, (0, gap)),
-            false => (0, len - gap, (gap, 0)),
+        if by >= 0 {
+            (gap, len - gap, (0, gap))
+        } else {
+            (0, len - gap, (gap, 0))
         }
     };
     let (row, rows, above_and_below) = cut(down, height);

@@ -14,13 +14,13 @@ mod adversarial;
 mod canny;
 mod discriminator;
 mod flow_loss;
-mod inpaint_loss;
 
-pub use adversarial::{AdversarialStep, Rivals};
+pub use adversarial::{
+    AdversarialStep, HingeLoss, InpaintLoss, InpaintTarget, InpaintTerms, Rivals,
+};
 pub use canny::{canny, crests, flow_edges};
 pub use discriminator::{Discriminator, SpectralConv3d, View};
 pub use flow_loss::{
-    FlowCompletionLoss, FlowCompletionTarget, FlowCompletionTerms, census_loss, edge_loss,
-    flow_loss, masked_l1, second_order_loss, smoothness_loss,
+    FlowCompletionLoss, FlowCompletionTarget, FlowCompletionTerms, second_order_loss,
+    smoothness_loss,
 };
-pub use inpaint_loss::{HingeLoss, InpaintLoss, InpaintTarget, InpaintTerms};

@@ -44,10 +44,10 @@ impl Clip {
             "frames are read in rising order"
         );
         self.asked[what] = Some(index);
-        match self.broken == Some(index) {
-            true => Err("it is damaged".into()),
-            false => Ok(()),
+        if self.broken == Some(index) {
+            return Err("it is damaged".into());
         }
+        Ok(())
     }
 }
 

@@ -17,9 +17,10 @@ fn deviation(mine: Tensor<4>, wanted: Tensor<4>) -> f32 {
 fn looked_up(map: &[f32], [height, width]: [usize; 2], x: f64, y: f64) -> f64 {
     let cell = |x: f64, y: f64| {
         let is_inside = x >= 0.0 && y >= 0.0 && x < width as f64 && y < height as f64;
-        match is_inside {
-            true => f64::from(map[y as usize * width + x as usize]),
-            false => 0.0,
+        if is_inside {
+            f64::from(map[y as usize * width + x as usize])
+        } else {
+            0.0
         }
     };
     let (left, upper) = (x.floor(), y.floor());

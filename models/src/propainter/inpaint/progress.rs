@@ -101,10 +101,10 @@ pub(super) struct Watch<'a> {
     progress: &'a mut dyn FnMut(&InpaintProgress) -> ControlFlow<()>,
     pub(super) done: usize,
     total: usize,
-    stages: [StageTime; 4],
+    pub(super) stages: [StageTime; 4],
     now: Option<(Stage, Instant)>,
     /// The stage that was entered last, and the frame it began with.
-    at: (Stage, usize),
+    pub(super) at: (Stage, usize),
 }
 
 impl<'a> Watch<'a> {
@@ -149,11 +149,6 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// The stage that was entered last, and the frame it began with.
-    pub(super) fn at(&self) -> (Stage, usize) {
-        self.at
-    }
-
     /// Runs what networks do, and takes its time.
     pub(super) fn network<T>(&mut self, run: impl FnOnce() -> T) -> T {
         let start = Instant::now();
@@ -177,11 +172,6 @@ impl<'a> Watch<'a> {
         if let Some((stage, _)) = self.now {
             *what(&mut self.stages[stage as usize]) += time.as_secs_f64();
         }
-    }
-
-    /// What each stage took.
-    pub(super) fn stages(&self) -> [StageTime; 4] {
-        self.stages
     }
 }
 
@@ -220,7 +210,7 @@ mod tests {
         watch.enter(Stage::Flow, 4).unwrap();
         watch.network(|| std::thread::sleep(Duration::from_millis(2)));
         watch.leave(6);
-        let [flow, rest @ ..] = watch.stages();
+        let [flow, rest @ ..] = watch.stages;
         assert_eq!((flow.finished, flow.frames), (6, 2));
         assert!(flow.seconds >= flow.network_seconds && flow.network_seconds > 0.001);
         assert_eq!(rest, [StageTime::default(); 3]);
