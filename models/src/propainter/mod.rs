@@ -5,13 +5,13 @@
 //! | [`FlowCompletion`] | completes optical flow inside the holes |
 //! | [`ImagePropagation`] | fills holes with pixels of other frames, along the completed flow |
 //! | [`InpaintGenerator`] | completes what is left, from features of neighbouring and far frames |
-//! | [`Discriminator`] | tells real clips from completed ones, for training |
+//! | [`Discriminator`] | distinguishes real clips from completed ones, for training |
 //! | [`training`] | what they learn from |
 //! | [`AdversarialStep`] | a training step of generator and discriminator |
 //! | [`ProPainter`] | the networks with their published weights |
 //! | [`inpaint`] | completes videos of any length in bounded memory |
 //! | [`raft`] | the optical flow between two frames |
-//! | [`warp`], [`consistency`] | follow a flow, and say where it can be trusted |
+//! | [`warp`], [`consistency`] | follow a flow, and where it can be trusted |
 //!
 //! Layers and names in a checkpoint are those of ProPainter, so that its weights load through
 //! [`StateDict`](crate::weights::StateDict). Clips are `[batch_size, frames, channels, height,

@@ -90,7 +90,7 @@ impl ProPainter {
         })
     }
 
-    /// Bounds what is computed at a time beside the frames that are given, where work can be
+    /// Bounds what is computed at a time besides the frames that are given, where work can be
     /// divided: the comparison of frames by the optical flow to `working`, layers of the generator
     /// to a quarter of it. A single window or frame is always done at once. The default is 1 GiB.
     ///

@@ -114,7 +114,7 @@ fn golden_training_step_of_generator_and_discriminator() {
     );
     comparison.values(
         "discriminator_fake_loss",
-        &[HingeLoss.made_up(fake.clone()).into_scalar()],
+        &[HingeLoss.fake(fake.clone()).into_scalar()],
     );
     let grads = HingeLoss.discriminator(real, fake).backward();
     let grads = GradientsParams::from_grads(grads, &judge);

@@ -54,12 +54,12 @@ pub struct FlowCompletion {
     recompute: bool,
 }
 
-/// What a [`FlowCompletion`] says about a clip in training.
+/// What a [`FlowCompletion`] predicts for a clip in training.
 #[derive(Clone, Debug)]
 pub struct FlowPrediction {
     /// The flows everywhere.
     pub flows: Flows,
-    /// How likely each pixel lies on an edge of the forward, and of the backward flow:
+    /// How likely each pixel is on an edge of the forward, and of the backward flow:
     /// `[batch_size, frames - 1, 1, height, width]` each.
     pub edges: [Tensor<5>; 2],
 }
@@ -204,7 +204,7 @@ impl FlowCompletion {
         })
     }
 
-    /// Says how likely each pixel of a flow lies on one of its edges.
+    /// How likely each pixel of a flow is on one of its edges.
     ///
     /// # Shapes
     /// - flows: `[batch_size, pairs, 2, height, width]`
@@ -217,8 +217,8 @@ impl FlowCompletion {
         as_frames(edges, batch_size)
     }
 
-    /// Predicts the flows of both directions everywhere; the values given inside the holes are not
-    /// looked at.
+    /// Predicts the flows of both directions everywhere; the values given inside the holes are
+    /// ignored.
     ///
     /// # Shapes
     /// - flows and output: `[batch_size, frames - 1, 2, height, width]` each way
@@ -338,7 +338,7 @@ impl EdgeDetector {
         }
     }
 
-    /// Says how likely each pixel lies on an edge.
+    /// How likely each pixel is on an edge.
     ///
     /// # Shapes
     /// - flow: `[batch_size, 2, height, width]`

@@ -158,7 +158,7 @@ fn columns(x: Tensor<4>, offset: Tensor<4>, modulation: Tensor<4>, groups: usize
         .expect("a pixel has four neighbours")
 }
 
-/// Rows and columns that the points of the kernel lie at: `[batch_size, groups, 9, height,
+/// Rows and columns of the points of the kernel: `[batch_size, groups, 9, height,
 /// width]`.
 fn positions(offset: Tensor<6>) -> [Tensor<5>; 2] {
     let [_, _, _, _, height, width] = offset.dims();
@@ -178,10 +178,10 @@ fn positions(offset: Tensor<6>) -> [Tensor<5>; 2] {
     ]
 }
 
-/// The pixels before and behind a position along one axis, with their shares: 0 outside.
+/// The pixels before and after a position along one axis, with their shares: 0 outside.
 fn corners(position: Tensor<5>, len: usize) -> [(Tensor<5, Int>, Tensor<5>); 2] {
     let before = position.clone().detach().floor();
-    let behind_share = position - before.clone();
+    let after_share = position - before.clone();
     let last = (len - 1) as f64;
     let corner = |at: Tensor<5>, share: Tensor<5>| {
         let outside = at
@@ -190,10 +190,10 @@ fn corners(position: Tensor<5>, len: usize) -> [(Tensor<5, Int>, Tensor<5>); 2] 
             .bool_or(at.clone().greater_elem(last));
         (at.clamp(0.0, last).int(), share.mask_fill(outside, 0.0))
     };
-    let before_share = inverse(behind_share.clone());
+    let before_share = inverse(after_share.clone());
     [
         corner(before.clone(), before_share),
-        corner(before + 1.0, behind_share),
+        corner(before + 1.0, after_share),
     ]
 }
 

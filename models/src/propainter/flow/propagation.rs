@@ -47,8 +47,8 @@ impl FlowPropagation {
         let x = frames(x);
         // Both passes see it, and the sum at the end.
         let seen: Vec<Tensor<4>> = x.iter().cloned().map(apart).collect();
-        let run = |pass: &FlowPass, direction, beside: &[Tensor<4>]| {
-            pass.run(direction, &seen, beside, self.recompute)
+        let run = |pass: &FlowPass, direction, others: &[Tensor<4>]| {
+            pass.run(direction, &seen, others, self.recompute)
         };
         let backward = run(&self.backward, Direction::Backward, &[]);
         // The other pass and the fusion see it, besides the next steps of its own pass.
@@ -76,13 +76,13 @@ impl FlowPass {
         }
     }
 
-    /// Visits all frames; each step sees the features of its frame, and what lies beside them if
-    /// anything does.
+    /// Visits all frames; each step sees the features of its frame, and what the other
+    /// pass made of it, if that ran before.
     fn run(
         &self,
         direction: Direction,
         seen: &[Tensor<4>],
-        beside: &[Tensor<4>],
+        others: &[Tensor<4>],
         recompute: bool,
     ) -> Vec<Tensor<4>> {
         // The result of a step, the same for the next two steps, and that of the step before.
@@ -93,13 +93,10 @@ impl FlowPass {
                 None => seen[at].zeros_like(),
                 Some([first, _]) => first.clone(),
             };
-            let inputs = (seen[at].clone(), beside.get(at).cloned(), before);
-            let result = stage(
-                recompute,
-                self,
-                inputs,
-                |pass, (current, beside, before)| pass.step(current, beside, before),
-            );
+            let inputs = (seen[at].clone(), others.get(at).cloned(), before);
+            let result = stage(recompute, self, inputs, |pass, (current, other, before)| {
+                pass.step(current, other, before)
+            });
             [result.clone(), apart(result), first]
         });
         results.into_iter().map(|[result, ..]| result).collect()
@@ -109,7 +106,7 @@ impl FlowPass {
     fn step(
         &self,
         current: Tensor<4>,
-        beside: Option<Tensor<4>>,
+        other: Option<Tensor<4>>,
         before: Option<[Tensor<4>; 2]>,
     ) -> Tensor<4> {
         let current = apart(current);
@@ -123,7 +120,7 @@ impl FlowPass {
                 self.deform_align.forward(pair, condition, None)
             }
         };
-        let all = [current].into_iter().chain(beside).chain([carried.clone()]);
+        let all = [current].into_iter().chain(other).chain([carried.clone()]);
         carried + chain(&self.backbone, 0.1, Tensor::cat(all.collect(), 1))
     }
 }

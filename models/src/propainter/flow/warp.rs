@@ -30,7 +30,7 @@ pub enum Sampling {
 ///
 /// let device = Device::flex();
 /// let x = Tensor::<4>::from_floats([[[[1.0, 2.0, 3.0]]]], &device);
-/// // Every pixel takes what lies one to its right.
+/// // Every pixel takes what is one to its right.
 /// let right = Tensor::<4>::from_floats([[[[1.0, 1.0, 1.0]], [[0.0, 0.0, 0.0]]]], &device);
 /// let moved = warp(x, right, Sampling::Nearest).into_data();
 /// assert_eq!(moved.iter::<f32>().collect::<Vec<_>>(), [2.0, 3.0, 0.0]);

@@ -19,7 +19,7 @@ const LAYERS: [[usize; 4]; 9] = [
     [640, 256, 1, 8],
     [512, 128, 1, 1],
 ];
-/// The convolutions from here on see the output of the fourth beside that of the one before.
+/// The convolutions from here on see the output of the fourth with that of the one before.
 const FIRST_JOINED: usize = 5;
 /// The convolution whose input the later ones see again.
 const KEPT: usize = 4;

@@ -27,7 +27,7 @@ pub struct InpaintGeneratorConfig {
     /// Heads of the attention. The default is `4`, that of the published weights.
     #[config(default = 4)]
     pub heads: usize,
-    /// What a layer may allocate at a time beside its input and output, in bytes, where its work
+    /// What a layer may allocate at a time besides its input and output, in bytes, where its work
     /// can be divided: attention, patches, encoder and decoder. A single window or frame is always
     /// done at once. The default is `268435456`, 256 MiB.
     #[config(default = 268_435_456)]
@@ -218,7 +218,7 @@ impl InpaintGenerator {
             .forward(tokens, holes, size, self.working_bytes)
     }
 
-    /// Makes frames of features and what the transformer says about them.
+    /// Makes frames of features and what the transformer made of them.
     ///
     /// # Shapes
     /// - features: `[batch_size, frames, 128, height, width]`

@@ -125,12 +125,15 @@ pub fn unfold(x: Tensor<4>) -> Tensor<3> {
         [(PADDING, after[0]), (PADDING, after[1])],
         PadMode::Constant(0.0),
     );
+    // A patch of 7 rows is two strips of 3 rows and the first row of a third one:
+    // [b, c, strips, 3, w] -> [b, c, rows, 7, w].
     let strips = x.reshape([batch_size, channels, lens[0] / STRIDE, STRIDE, lens[1]]);
     let shifted = (0..SHIFTS).map(|shift| {
         let strip = strips.clone().narrow(2, shift, rows);
         strip.narrow(3, 0, part_len(shift))
     });
     let x = Tensor::cat(shifted.collect(), 3);
+    // The same across: [b, c, rows, 7, strips, 3] -> [b, c, rows, 7, columns, 7].
     let strips = x.reshape([batch_size, channels, rows, KERNEL, lens[1] / STRIDE, STRIDE]);
     let shifted = (0..SHIFTS).map(|shift| {
         let strip = strips.clone().narrow(4, shift, columns);
@@ -159,6 +162,7 @@ pub fn fold(patches: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
     let channels = values / PATCH_LEN;
     let patches = patches.reshape([batch_size, rows, columns, channels, KERNEL, KERNEL]);
     let patches = patches.permute([0, 3, 1, 4, 2, 5]);
+    // Each third of a patch, moved on by its strips, is added to the map: first across, then down.
     let x = sum_of_shifts(|shift| {
         let part = patches.clone().narrow(5, STRIDE * shift, part_len(shift));
         let part = part.pad([(0, STRIDE - part_len(shift))], PadMode::Constant(0.0));
@@ -175,7 +179,7 @@ pub fn fold(patches: Tensor<3>, size: [usize; 2]) -> Tensor<4> {
     x.narrow(3, PADDING, size[0]).swap_dims(2, 3)
 }
 
-/// In how many patches each pixel lies.
+/// How many patches contain each pixel.
 ///
 /// # Shapes
 /// - output: `[1, 1, height, width]`

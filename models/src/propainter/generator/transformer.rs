@@ -93,7 +93,7 @@ impl SparseTransformer {
         }
     }
 
-    /// Runs all blocks; what a block allocates at a time beside the tokens is about `bytes`.
+    /// Runs all blocks; what a block allocates at a time besides the tokens is about `bytes`.
     ///
     /// # Shapes
     /// - tokens and output: `[batch_size, frames, rows, columns, width]`, of feature maps of `size`
@@ -114,8 +114,8 @@ impl SparseTransformer {
     }
 }
 
-/// The two linear layers behind the attention, with an exchange between overlapping patches in
-/// the middle: each takes the mean of what all say about its pixels.
+/// The two linear layers after the attention, with an exchange between overlapping patches in
+/// the middle: each takes the mean of all for its pixels.
 ///
 /// # References
 /// Liu et al. 2021, "FuseFormer", arXiv:2109.02974, section 3.4 (fusion feed-forward network).

@@ -43,7 +43,7 @@ impl Windows {
         self.moved(number, [0, 0])
     }
 
-    /// The tokens that lie in window `number` of the four rolled copies of the map.
+    /// The tokens in window `number` of the four rolled copies of the map.
     pub fn rolled(&self, number: usize) -> impl Iterator<Item = usize> {
         let windows = *self;
         ROLLS
@@ -65,7 +65,7 @@ impl Windows {
     }
 }
 
-/// Which of the 180 tokens of [`Windows::rolled`] lie outside the window itself: 148.
+/// Which of the 180 tokens of [`Windows::rolled`] are outside the window itself: 148.
 pub(super) fn outside() -> Vec<usize> {
     let windows = Windows {
         rows: 5 * WINDOW[0],
@@ -129,7 +129,7 @@ impl Holes {
         Windows::covering(self.size)
     }
 
-    /// Where each token of the map lies when the tokens of all windows follow each other, first
+    /// The place of each token of the map when the tokens of all windows follow each other, first
     /// of those with a hole.
     pub(super) fn places(&self) -> Vec<i64> {
         let windows = self.windows();
@@ -172,16 +172,16 @@ mod tests {
     }
 
     #[test]
-    fn around_a_window_lie_148_tokens() {
+    fn around_a_window_are_148_tokens() {
         let outside = outside();
         assert_eq!(outside.len(), 148);
         // The first row of the copy rolled up by 3 and left by 5 shows 3 rows further down and 5
-        // columns further right: its last five columns lie outside.
+        // columns further right: its last five columns are outside.
         assert_eq!(outside[..6], [4, 5, 6, 7, 8, 13]);
     }
 
     #[test]
-    fn the_tokens_around_go_on_at_the_opposite_edge() {
+    fn the_tokens_around_continue_at_the_opposite_edge() {
         let windows = Windows::covering([10, 18]);
         // Rolled by (3, 5): three rows up and five columns left of the first token.
         let third = windows.rolled(0).nth(3 * WINDOW_LEN);

@@ -38,11 +38,11 @@ pub trait FrameSink {
 /// one window after the other.
 ///
 /// Frames are from -1 to 1, holes 1 where pixels are missing and 0 elsewhere, flows in pixels with
-/// x first; what is given and returned lies on one device, in f32. Equal input must give equal
-/// output, or an interrupted run goes on differently.
+/// x first; what is given and returned is on one device, in f32. Equal input must give equal
+/// output, or an interrupted run continues differently.
 pub trait Networks {
     /// Optical flow between neighbouring frames, from each to the next and back, in `iterations`
-    /// steps. A pair's flow must not depend on the pairs beside it.
+    /// steps. A pair's flow must not depend on the pairs around it.
     ///
     /// # Shapes
     /// - images: `[1, frames, 3, height, width]`
@@ -74,7 +74,7 @@ pub trait Networks {
     /// - output: `[1, channels, rows, columns]`, whatever `generate` takes
     fn encode(&self, image: Tensor<5>, hole: Tensor<5>, left: Tensor<5>) -> Tensor<4>;
 
-    /// Makes up the pixels of neighbouring frames that no frame shows.
+    /// Generates the pixels of neighbouring frames that no frame shows.
     ///
     /// # Shapes
     /// - features: those of the neighbouring frames, then those of reference frames

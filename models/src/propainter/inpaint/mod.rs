@@ -2,7 +2,7 @@
 //!
 //! | piece | does |
 //! |---|---|
-//! | [`Inpainter`] | runs all stages, and goes on after an interruption |
+//! | [`Inpainter`] | runs all stages, and resumes after an interruption |
 //! | [`InpaintConfig`] | lengths and strides, by the names ProPainter gives them |
 //! | [`Networks`] | what computes flow, propagates pixels and generates the rest |
 //! | [`choose`], [`Workload`] | settings that keep a budget of memory, and what settings take |
@@ -12,7 +12,6 @@
 
 mod budget;
 mod config;
-mod error;
 mod estimate;
 mod fallback;
 mod frames;
@@ -22,16 +21,14 @@ mod interfaces;
 mod pipeline;
 mod progress;
 mod resume;
-mod schedule;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub use budget::{BudgetRequest, Values, choose};
 pub use config::InpaintConfig;
-pub use error::InpaintError;
 pub use estimate::{WORKING_MEMORY, Workload};
 pub use fallback::{Fallback, NEIGHBOR_LENGTHS, REF_STRIDES, SUBVIDEO_LENGTHS, Setting};
-pub use inpainter::Inpainter;
+pub use inpainter::{InpaintError, Inpainter};
 pub use interfaces::{Footage, FrameSink, Networks};
 pub use progress::{InpaintProgress, Stage, StageTime};

@@ -9,8 +9,7 @@ use super::config::{COMPLETION_HALO, PROPAGATION_HALO};
 use super::frames::{Frames, host_frames};
 use super::generation::{FeatureCache, first_read};
 use super::progress::{Stage, Watch};
-use super::resume::ResumeState;
-use super::schedule::Schedule;
+use super::resume::{ResumeState, Schedule};
 use super::store::FrameStore;
 use super::{Footage, InpaintConfig, InpaintError, Networks};
 
@@ -66,7 +65,7 @@ impl<'a> Pipeline<'a> {
 
     /// What is worked with.
     pub(super) fn config(&self) -> &InpaintConfig {
-        &self.state.schedule().config
+        &self.state.schedule.config
     }
 
     /// Works with `config` from now on, after what every stage has finished.
@@ -87,7 +86,7 @@ impl<'a> Pipeline<'a> {
 
     /// Divides the work of all stages as the schedule says.
     fn plan(&mut self) {
-        let schedule = self.state.schedule();
+        let schedule = &self.state.schedule;
         let config = &schedule.config;
         let num_frames = self.frames.num_frames;
         let pairs = num_frames - 1;
@@ -127,7 +126,7 @@ impl<'a> Pipeline<'a> {
             self.frames.ensure(frames.end, watch)?;
             let work = Work::enter(watch, &mut self.flow, tile)?;
             let images = self.frames.images(frames)?;
-            let iterations = self.state.schedule().config.raft_iter;
+            let iterations = self.state.schedule.config.raft_iter;
             work.run(|| self.networks.flows(images, iterations).into())?;
         }
         Ok(())

@@ -96,7 +96,7 @@ impl InpaintProgress {
     }
 }
 
-/// Asks to go on, and takes the time.
+/// Asks the caller whether to continue, and measures time.
 pub(super) struct Watch<'a> {
     progress: &'a mut dyn FnMut(&InpaintProgress) -> ControlFlow<()>,
     pub(super) done: usize,

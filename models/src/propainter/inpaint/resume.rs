@@ -3,10 +3,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use burn_memopt::clip::FrameWindow;
 use burn_memopt::files;
 use serde::{Deserialize, Serialize};
 
-use super::schedule::Schedule;
 use super::{InpaintConfig, InpaintError};
 
 /// First in the file; another version has another one.
@@ -23,7 +23,7 @@ pub(super) struct ResumeState {
     size: [usize; 2],
     /// Number of the neighbourhood that comes next.
     pub(super) next: usize,
-    schedule: Schedule,
+    pub(super) schedule: Schedule,
     /// Pixels `[height, width, 3]` by the number of their frame.
     frames: BTreeMap<usize, Vec<u8>>,
 }
@@ -94,11 +94,6 @@ impl ResumeState {
         Ok(())
     }
 
-    /// What is worked with.
-    pub(super) fn schedule(&self) -> &Schedule {
-        &self.schedule
-    }
-
     /// Begins after what was handed on, with other settings, and saves that.
     pub(super) fn restart(&mut self, schedule: Schedule) -> Result<(), InpaintError> {
         self.next = 0;
@@ -143,8 +138,50 @@ impl ResumeState {
     }
 }
 
+/// What a run works with, and from where on: one that fell back to other settings keeps what was
+/// finished before.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Schedule {
+    pub(super) config: InpaintConfig,
+    /// First pair whose flow is computed so.
+    pub(super) flow: usize,
+    /// First pair whose flow is completed so.
+    pub(super) completion: usize,
+    /// First frame that is propagated so.
+    pub(super) propagation: usize,
+    /// First frame that is generated so.
+    pub(super) generation: usize,
+    /// First frame that may be a reference: those before it are forgotten.
+    pub(super) references: usize,
+}
+
+impl Schedule {
+    /// From the beginning of a video.
+    pub(super) fn new(config: &InpaintConfig) -> Self {
+        Self {
+            config: config.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// The neighbourhoods of a video, without frames that were finished before. Each has two frames
+    /// or more, as two have a flow between them.
+    pub(super) fn windows(&self, num_frames: usize) -> Vec<FrameWindow> {
+        let windows = self.config.windows().windows(num_frames).into_iter();
+        let left = windows.filter(|window| window.local.end >= self.generation + 2);
+        let cut = left.map(|mut window| {
+            window.local.start = window.local.start.max(self.generation);
+            window.references.retain(|frame| *frame >= self.references);
+            window
+        });
+        cut.collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -165,7 +202,7 @@ mod tests {
         state.next = 7;
         state.save().unwrap();
         let again = ResumeState::open(root.path(), [1, 2], &config).unwrap();
-        assert_eq!((again.next, again.schedule()), (7, &schedule));
+        assert_eq!((again.next, &again.schedule), (7, &schedule));
         assert_eq!((again.get(1), again.get(3)), (None, Some(&[3; 6][..])));
     }
 
@@ -185,7 +222,7 @@ mod tests {
             feature_cache: less.feature_cache,
             ..config
         };
-        assert_eq!(again.schedule().config, expected);
+        assert_eq!(again.schedule.config, expected);
     }
 
     #[test]
@@ -209,5 +246,25 @@ mod tests {
         let words = [10_u64, 0, 80, 10, 10, 0, 0, 0, 0, 0];
         fs::write(&file, words.map(u64::to_le_bytes).concat()).unwrap();
         refused([1, 2], "another version");
+    }
+
+    proptest! {
+        #[test]
+        fn neighbourhoods_cover_every_frame_that_is_left_and_no_other(
+            num_frames in 2_usize..60, from in 0_usize..60, neighbor_length in 2_usize..12,
+            ref_stride in 1_usize..8, references in 0_usize..40,
+        ) {
+            let from = from.min(num_frames - 2);
+            let config = InpaintConfig { neighbor_length, ref_stride, ..InpaintConfig::default() };
+            let schedule = Schedule { generation: from, references, ..Schedule::new(&config) };
+            let mut end = from;
+            for window in schedule.windows(num_frames) {
+                prop_assert!(window.local.start >= from && window.local.start <= end);
+                prop_assert!(window.local.len() >= 2 && window.local.end >= end);
+                prop_assert!(window.references.iter().all(|frame| *frame >= references));
+                end = window.local.end;
+            }
+            prop_assert_eq!(end, num_frames);
+        }
     }
 }

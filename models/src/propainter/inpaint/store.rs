@@ -16,7 +16,7 @@ pub(super) struct FrameStore {
     folder: PathBuf,
     /// Bytes of a frame.
     bytes: usize,
-    /// The frames that are there.
+    /// The frames that are there; the last one's number shows how far an earlier run came.
     frames: Range<usize>,
 }
 
@@ -26,15 +26,11 @@ impl FrameStore {
         let folder = root.join(name);
         let failed = |source| InpaintError::store(&folder, source);
         fs::create_dir_all(&folder).map_err(failed)?;
-        let mut first = None;
-        for entry in folder.read_dir().map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let index = name.to_str().and_then(|name| name.parse::<usize>().ok());
-            first = index
-                .filter(|index| first.is_none_or(|first| *index < first))
-                .or(first);
-        }
-        let first = first.unwrap_or(0);
+        let entries = folder.read_dir().map_err(failed)?;
+        let names = entries.map(|entry| Ok(entry?.file_name()));
+        let names = names.collect::<io::Result<Vec<_>>>().map_err(failed)?;
+        let indices = names.iter().filter_map(|name| name.to_str()?.parse().ok());
+        let first: usize = indices.min().unwrap_or(0);
         let mut store = Self {
             folder,
             bytes,
@@ -46,12 +42,10 @@ impl FrameStore {
         Ok(store)
     }
 
-    /// The first frame that is there.
     pub(super) fn first(&self) -> usize {
         self.frames.start
     }
 
-    /// The frame that comes next.
     pub(super) fn next(&self) -> usize {
         self.frames.end
     }
@@ -78,7 +72,7 @@ impl FrameStore {
         Ok(())
     }
 
-    /// Keeps the frames `range`, whose values lie one behind the other.
+    /// Keeps the frames `range`, whose values follow each other.
     pub(super) fn put_all<T: Pod>(
         &mut self,
         range: Range<usize>,
@@ -90,17 +84,16 @@ impl FrameStore {
             .try_for_each(|(index, frame)| self.put(index, frame))
     }
 
-    /// Frame `index`.
     pub(super) fn get<T: Pod>(&self, index: usize) -> Result<Vec<T>, InpaintError> {
         self.get_all(index..index + 1)
     }
 
-    /// Frames one behind the other.
+    /// Frames, one after the other.
     pub(super) fn get_all<T: Pod>(&self, range: Range<usize>) -> Result<Vec<T>, InpaintError> {
         self.get_parts(range, 0..self.bytes / size_of::<T>())
     }
 
-    /// Of each frame the values `part`, one behind the other.
+    /// Of each frame the values `part`, one after the other.
     pub(super) fn get_parts<T: Pod>(
         &self,
         range: Range<usize>,
@@ -134,8 +127,8 @@ impl FrameStore {
         read().map_err(|source| InpaintError::store(&path, source))
     }
 
-    /// Removes the frames before `index`, but not the newest: it tells a later run how far this one
-    /// was.
+    /// Removes the frames before `index`, but not the newest: it shows a later run how far this one
+    /// came.
     pub(super) fn release_before(&mut self, index: usize) -> Result<(), InpaintError> {
         let until = index.min(self.frames.end.saturating_sub(1));
         while self.frames.start < until {

@@ -1,19 +1,22 @@
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use burn_memopt::memory::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::propainter::layers::in_dtype;
 
 /// Levels of the pyramid, each at half the resolution of the one before.
-pub(super) const NUM_LEVELS: usize = 4;
+const NUM_LEVELS: usize = 4;
 
 /// Cells that are looked at to each side of a position, in each level.
-pub(super) const RADIUS: usize = 4;
+const RADIUS: usize = 4;
+
+/// Samples on a side of the window around a position.
+const SIDE: usize = 2 * RADIUS + 1;
 
 /// Values that are looked up for a pixel.
-pub(super) const NUM_VALUES: usize = NUM_LEVELS * (2 * RADIUS + 1) * (2 * RADIUS + 1);
+pub(super) const NUM_VALUES: usize = NUM_LEVELS * SIDE * SIDE;
 
 /// How features of two frames are compared.
 ///
@@ -25,7 +28,7 @@ pub enum Correlation {
     /// of pixels: 1.1 GB for a pair of 1280×720.
     #[default]
     AllPairs,
-    /// Only what is looked at, in every iteration anew: memory grows with the number of pixels.
+    /// Only what is looked at, in every iteration again: memory grows with the number of pixels.
     OnDemand {
         /// Most memory for the features that are compared at a time.
         max_bytes: Bytes,
@@ -175,16 +178,41 @@ impl CorrelationField {
         let num_windows = batch_size * height * width;
         let axis = |axis| coords.clone().narrow(1, axis, 1).reshape([num_windows]);
         let (x, y) = (axis(0), axis(1));
-        let levels = self.sizes.iter().enumerate().map(|(level, &size)| {
+        let levels = (0..NUM_LEVELS).map(|level| {
             let scale = f64::from(1 << level);
             let (x, y) = (x.clone().div_scalar(scale), y.clone().div_scalar(scale));
-            let windows = Windows::around(x, y, size, RADIUS);
-            let values = self.values(level, windows.cells());
-            windows.sample(values)
+            self.windows(level, x, y)
         });
         Tensor::cat(levels.collect(), 1)
             .reshape([batch_size, height, width, NUM_VALUES])
             .permute([0, 3, 1, 2])
+    }
+
+    /// Samples the windows of a level around the positions `x` and `y`, in cells; a window's columns
+    /// come one after the other.
+    ///
+    /// All samples of a window are equally far from the cells before them. So its `SIDE²` samples take
+    /// `(SIDE + 1)²` cells and two shares, not four cells and four weights each.
+    ///
+    /// # Shapes
+    /// - x, y: `[num_windows]`; 0 is the middle of the first cell
+    /// - output: `[num_windows, SIDE²]`
+    fn windows(&self, level: usize, x: Tensor<1>, y: Tensor<1>) -> Tensor<2> {
+        let [height, width] = self.sizes[level];
+        let (columns, rows) = (Axis::around(x, width), Axis::around(y, height));
+        let [num_windows, num_cells] = columns.cells.dims();
+        // [windows, rows, 1] and [windows, 1, columns] -> [windows, rows, columns]
+        let first = rows.cells.mul_scalar(width as i64).unsqueeze_dim::<3>(2);
+        let cells = first + columns.cells.unsqueeze_dim(1);
+        let inside = rows.inside.unsqueeze_dim::<3>(2) * columns.inside.unsqueeze_dim(1);
+        let values = self.values(level, cells.flatten(1, 2));
+        let inside = in_dtype(inside, values.dtype());
+        let values = values.reshape([num_windows, num_cells, num_cells]) * inside;
+        let (left, right) = (values.clone().narrow(2, 0, SIDE), values.narrow(2, 1, SIDE));
+        let across = left.clone() + (right - left) * columns.share;
+        let (upper, lower) = (across.clone().narrow(1, 0, SIDE), across.narrow(1, 1, SIDE));
+        let samples = upper.clone() + (lower - upper) * rows.share;
+        samples.swap_dims(1, 2).reshape([num_windows, SIDE * SIDE])
     }
 
     /// The level's values at `cells`.
@@ -266,106 +294,39 @@ fn pyramid(map: Tensor<4>) -> Vec<Tensor<4>> {
     levels
 }
 
-/// The square windows around positions in a map of cells, each sampled between the cells.
-///
-/// All samples of a window lie equally far from the cells before them. So a window of side `s`
-/// takes `(s + 1)²` cells and four weights, not `s²` samples of four cells each. Cells outside the
-/// map are zero.
-pub(super) struct Windows {
-    /// Cells of a window, row by row, as positions in the map; those outside are moved to its edge.
+/// Windows along one axis of a map.
+struct Axis {
+    /// The `SIDE + 1` cells of each window; those outside the map are moved to its edge.
     cells: Tensor<2, Int>,
     /// 1 for cells in the map, 0 for those outside.
     inside: Tensor<2>,
-    /// How far the samples lie to the right of their cells, from 0 to 1.
-    share_x: Tensor<3>,
-    /// How far the samples lie below their cells, from 0 to 1.
-    share_y: Tensor<3>,
-    /// Samples on a side.
-    side: usize,
+    /// How far the samples are past the cells before them, from 0 to 1: `[num_windows, 1, 1]`.
+    share: Tensor<3>,
 }
 
-impl Windows {
-    /// The windows that reach `radius` cells from the positions `x` and `y` to each side, in a map
-    /// of `height` × `width` cells.
-    ///
-    /// # Shapes
-    /// - x, y: `[num_windows]`, in cells; 0 is the middle of the first
-    pub(super) fn around(
-        x: Tensor<1>,
-        y: Tensor<1>,
-        [height, width]: [usize; 2],
-        radius: usize,
-    ) -> Self {
-        let (columns, in_columns, share_x) = along_axis(x, width, radius);
-        let (rows, in_rows, share_y) = along_axis(y, height, radius);
-        let [num_windows, num_cells] = columns.dims();
-        let shape = [num_windows, num_cells * num_cells];
-        let cells = rows.mul_scalar(width as i64).unsqueeze_dim::<3>(2) + columns.unsqueeze_dim(1);
-        let inside = in_rows.unsqueeze_dim::<3>(2) * in_columns.unsqueeze_dim(1);
+impl Axis {
+    /// The windows around `positions` on an axis of `len` cells.
+    fn around(positions: Tensor<1>, len: usize) -> Self {
+        let [num_windows] = positions.dims();
+        let steps = Tensor::<1, Int>::arange(0..SIDE as i64 + 1, &positions.device());
+        let reach = RADIUS as f64 + 1.0;
+        // Farther out nothing of a window is in the map either, and integers stay small.
+        let positions = positions.clamp(-reach, len as f64 + reach);
+        let before = positions.clone().floor();
+        let share = positions - before.clone();
+        let first = before.int().sub_scalar(RADIUS as i64);
+        let cells = first.unsqueeze_dim::<2>(1) + steps.unsqueeze_dim(0);
+        let last = len as i64 - 1;
+        let [not_before, not_after] = [
+            cells.clone().greater_equal_elem(0),
+            cells.clone().lower_equal_elem(last),
+        ];
         Self {
-            cells: cells.reshape(shape),
-            inside: inside.reshape(shape),
-            share_x,
-            share_y,
-            side: num_cells - 1,
+            cells: cells.clamp(0, last),
+            inside: not_before.float() * not_after.float(),
+            share: share.reshape([num_windows, 1, 1]),
         }
     }
-
-    /// The cells of each window, row by row, as positions in the map.
-    ///
-    /// # Shapes
-    /// - output: `[num_windows, (side + 1)²]`
-    pub(super) fn cells(&self) -> Tensor<2, Int> {
-        self.cells.clone()
-    }
-
-    /// Samples the windows, given the values of their cells; a window's columns come one after the
-    /// other.
-    ///
-    /// # Shapes
-    /// - values: `[num_windows, (side + 1)²]`
-    /// - output: `[num_windows, side²]`
-    pub(super) fn sample(self, values: Tensor<2>) -> Tensor<2> {
-        let side = self.side;
-        let [num_windows, _] = values.dims();
-        let inside = in_dtype(self.inside, values.dtype());
-        let values = (values * inside).reshape([num_windows, side + 1, side + 1]);
-        let (left, right) = (values.clone().narrow(2, 0, side), values.narrow(2, 1, side));
-        let across = left.clone() + (right - left) * self.share_x;
-        let (upper, lower) = (across.clone().narrow(1, 0, side), across.narrow(1, 1, side));
-        let samples = upper.clone() + (lower - upper) * self.share_y;
-        samples.swap_dims(1, 2).reshape([num_windows, side * side])
-    }
-}
-
-/// The cells of each window along an axis of `len` cells, whether they are in the map, and how far
-/// the samples lie behind them.
-fn along_axis(
-    positions: Tensor<1>,
-    len: usize,
-    radius: usize,
-) -> (Tensor<2, Int>, Tensor<2>, Tensor<3>) {
-    let device = positions.device();
-    let reach = radius as f64 + 1.0;
-    // Farther out nothing of a window lies in the map either, and integers stay small.
-    let positions = positions.clamp(-reach, len as f64 + reach);
-    let before = positions.clone().floor();
-    let share = positions - before.clone();
-    let first = before.int().sub_scalar(radius as i64);
-    let cells = first.unsqueeze_dim::<2>(1) + steps(2 * radius + 2, &device);
-    let last = len as i64 - 1;
-    let inside =
-        cells.clone().greater_equal_elem(0).float() * cells.clone().lower_equal_elem(last).float();
-    let num_windows = share.dims()[0];
-    (
-        cells.clamp(0, last),
-        inside,
-        share.reshape([num_windows, 1, 1]),
-    )
-}
-
-fn steps(num_steps: usize, device: &Device) -> Tensor<2, Int> {
-    Tensor::arange(0..num_steps as i64, device).unsqueeze_dim(0)
 }
 
 #[cfg(test)]

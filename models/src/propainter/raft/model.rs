@@ -35,7 +35,7 @@ impl RaftConfig {
 /// The optical flow between two frames.
 ///
 /// Statistics of normalizations never change: this is a network to be used, with the weights of
-/// others, beside the one that trains.
+/// others, next to the one that trains.
 ///
 /// # Example
 /// ```

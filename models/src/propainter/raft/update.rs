@@ -172,7 +172,7 @@ impl MotionEncoder {
 pub(super) const FACTOR: usize = 8;
 
 /// Makes a flow eight times as large and as long: each new pixel is a weighted mean of the 3×3
-/// pixels around the one it lies in, zero outside.
+/// pixels around the one it is in, zero outside.
 ///
 /// # Shapes
 /// - flow: `[batch_size, 2, height, width]`, in its own pixels

@@ -16,7 +16,7 @@ use crate::propainter::layers::inverse;
 pub struct Rivals {
     /// Completes clips.
     pub generator: InpaintGenerator,
-    /// Tells them from real ones.
+    /// Distinguishes them from real ones.
     pub discriminator: Discriminator,
 }
 
@@ -104,22 +104,22 @@ impl AdversarialStep {
         let autocast = self.generator.autocast();
         let predicted = autocast.run(generator, input, InpaintGenerator::forward_all);
         let completed = target.completed_by(predicted.clone());
-        let judge = |discriminator: &Discriminator, clips| {
+        let score = |discriminator: &Discriminator, clips| {
             let autocast = self.discriminator.autocast();
             autocast.run(discriminator, clips, Discriminator::forward)
         };
-        let verdict = judge(&discriminator.clone().no_grad(), completed.clone());
+        let scores = score(&discriminator.clone().no_grad(), completed.clone());
         let terms = self
             .loss
-            .terms(&predicted, &target.frames, masks, Some(verdict));
+            .terms(&predicted, &target.frames, masks, Some(scores));
         drop(predicted);
-        let made_up = completed.detach();
+        let fake = completed.detach();
         let loss = MicroLoss::mean(terms.total(), num_clips);
         self.generator.backward(generator, loss);
 
-        let real = judge(discriminator, target.frames);
-        let made_up = judge(discriminator, made_up);
-        let loss = HingeLoss.discriminator(real, made_up);
+        let real = score(discriminator, target.frames);
+        let fake = score(discriminator, fake);
+        let loss = HingeLoss.discriminator(real, fake);
         let loss = MicroLoss::mean(loss, num_clips);
         self.discriminator.backward(discriminator, loss);
     }
@@ -154,7 +154,7 @@ pub struct InpaintLoss {
     /// Of the rest. The default is `1.0`.
     #[config(default = 1.0)]
     pub valid: f64,
-    /// Of the verdict of a discriminator. The default is `0.01`.
+    /// Of the scores of a discriminator. The default is `0.01`.
     #[config(default = 0.01)]
     pub adversarial: f64,
 }
@@ -224,7 +224,7 @@ pub struct InpaintTerms {
     pub hole: Tensor<1>,
     /// Distance outside.
     pub valid: Tensor<1>,
-    /// The verdict, if there is a discriminator.
+    /// Scores, if there is a discriminator.
     pub adversarial: Option<Tensor<1>>,
 }
 
@@ -240,7 +240,7 @@ impl InpaintTerms {
 }
 
 impl InpaintLoss {
-    /// Compares completed frames with the true ones; a discriminator may have given a `verdict`.
+    /// Compares completed frames with the true ones; a discriminator may have given `scores`.
     ///
     /// # Shapes
     /// - predicted, truth: `[batch_size, frames, 3, height, width]`
@@ -253,14 +253,14 @@ impl InpaintLoss {
         predicted: &Tensor<5>,
         truth: &Tensor<5>,
         masks: &Tensor<5>,
-        verdict: Option<Tensor<5>>,
+        scores: Option<Tensor<5>>,
     ) -> InpaintTerms {
         let outside = inverse(masks.clone());
         InpaintTerms {
             hole: masked_l1(predicted, truth, masks).mul_scalar(self.hole),
             valid: masked_l1(predicted, truth, &outside).mul_scalar(self.valid),
-            adversarial: verdict
-                .map(|verdict| HingeLoss.generator(verdict).mul_scalar(self.adversarial)),
+            adversarial: scores
+                .map(|scores| HingeLoss.generator(scores).mul_scalar(self.adversarial)),
         }
     }
 }
@@ -273,24 +273,24 @@ impl InpaintLoss {
 pub struct HingeLoss;
 
 impl HingeLoss {
-    /// What a generator makes small: how clearly its results are taken for made up.
-    pub fn generator<const D: usize>(&self, verdict: Tensor<D>) -> Tensor<1> {
-        mean(verdict).neg()
+    /// What a generator makes small: how clearly its results are taken for fake.
+    pub fn generator<const D: usize>(&self, scores: Tensor<D>) -> Tensor<1> {
+        mean(scores).neg()
     }
 
     /// What a discriminator makes small: the mean of [`real`](Self::real) and
-    /// [`made_up`](Self::made_up).
-    pub fn discriminator<const D: usize>(&self, real: Tensor<D>, made_up: Tensor<D>) -> Tensor<1> {
-        (self.real(real) + self.made_up(made_up)).div_scalar(2.0)
+    /// [`fake`](Self::fake).
+    pub fn discriminator<const D: usize>(&self, real: Tensor<D>, fake: Tensor<D>) -> Tensor<1> {
+        (self.real(real) + self.fake(fake)).div_scalar(2.0)
     }
 
     /// What a discriminator makes small on real clips.
-    pub fn real<const D: usize>(&self, verdict: Tensor<D>) -> Tensor<1> {
-        relu(full(verdict).neg().add_scalar(1.0)).mean()
+    pub fn real<const D: usize>(&self, scores: Tensor<D>) -> Tensor<1> {
+        relu(full(scores).neg().add_scalar(1.0)).mean()
     }
 
     /// What a discriminator makes small on a generator's results.
-    pub fn made_up<const D: usize>(&self, verdict: Tensor<D>) -> Tensor<1> {
-        relu(full(verdict).add_scalar(1.0)).mean()
+    pub fn fake<const D: usize>(&self, scores: Tensor<D>) -> Tensor<1> {
+        relu(full(scores).add_scalar(1.0)).mean()
     }
 }

@@ -1,7 +1,7 @@
 use burn::tensor::{Tensor, TensorData};
 use burn_memopt::precision::ops::full;
 
-/// Above this a pixel may lie on an edge.
+/// Above this a pixel may be on an edge.
 const LOW: f32 = 0.1;
 /// Above this it does.
 const HIGH: f32 = 0.2;
@@ -39,7 +39,7 @@ pub fn canny(x: Tensor<4>) -> Tensor<4> {
     of_each(x, |image| connected(&image.thinned()))
 }
 
-/// How steep grey images are once smoothed, where they are steeper than beside the edge; elsewhere
+/// How steep grey images are once smoothed, where they are steeper than next to the edge; elsewhere
 /// 0. Its values are those that [`canny`] compares with its bounds.
 ///
 /// # Shapes
@@ -119,7 +119,7 @@ impl Image {
         }
     }
 
-    /// The weighted sum around a pixel, `place` saying which row or column stands for one outside.
+    /// The weighted sum around a pixel, `place` saying which row or column replaces one outside.
     fn sum(
         &self,
         [row, column]: [isize; 2],
@@ -208,14 +208,14 @@ fn connected(thin: &Image) -> Vec<f32> {
     edges
 }
 
-/// Places outside stand for those as far inside, the outermost being the mirror.
+/// Replaces places outside by those as far inside, the outermost being the mirror.
 fn mirrored(at: isize, len: usize) -> isize {
     let last = len as isize - 1;
     let at = at.abs();
     if at > last { 2 * last - at } else { at }
 }
 
-/// Places outside stand for the outermost.
+/// Replaces places outside by the outermost.
 fn clamped(at: isize, len: usize) -> isize {
     at.clamp(0, len as isize - 1)
 }

@@ -10,7 +10,7 @@ use burn_memopt::precision::ops::full;
 
 use crate::propainter::layers::in_dtype;
 
-/// Channels before, between and behind the layers.
+/// Channels before, between and after the layers.
 const CHANNELS: [usize; 7] = [3, 32, 64, 128, 128, 128, 128];
 
 /// What a [`Discriminator`] sees at a time.
@@ -22,7 +22,7 @@ pub enum View {
     Frame,
 }
 
-/// Tells real clips from completed ones, patch by patch.
+/// Distinguishes real clips from completed ones, patch by patch.
 ///
 /// # Example
 /// ```
@@ -30,9 +30,9 @@ pub enum View {
 /// use burn_memopt_models::propainter::{Discriminator, View};
 ///
 /// let device = Device::flex();
-/// let judge = Discriminator::new(View::Clip, &device);
+/// let discriminator = Discriminator::new(View::Clip, &device);
 /// let clip = Tensor::zeros([1, 2, 3, 64, 64], &device);
-/// assert_eq!(judge.forward(clip).dims(), [1, 2, 128, 1, 1]);
+/// assert_eq!(discriminator.forward(clip).dims(), [1, 2, 128, 1, 1]);
 /// ```
 ///
 /// # References
@@ -43,7 +43,7 @@ pub enum View {
 pub struct Discriminator {
     /// The normalized layers, each followed by a leaky ReLU.
     pub conv: Vec<SpectralConv3d>,
-    /// To the verdicts.
+    /// To the scores.
     pub last: Conv3d,
 }
 
@@ -75,7 +75,7 @@ impl Discriminator {
         }
     }
 
-    /// Judges clips: above 0 for real, below for completed.
+    /// Scores clips: above 0 for real, below for completed.
     ///
     /// On an autodiff device every pass moves the estimates of the spectral norms, as
     /// [`SpectralConv3d`] says.
@@ -91,7 +91,7 @@ impl Discriminator {
     }
 }
 
-/// Added to nothing: the smallest norm that a vector is divided by.
+/// The smallest norm that a vector is divided by.
 const EPSILON: f64 = 1e-12;
 
 /// A convolution in space and time, without bias, whose weight is divided by its largest singular

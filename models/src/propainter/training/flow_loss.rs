@@ -280,7 +280,7 @@ fn shifted(x: &Tensor<4>, down: isize, right: isize) -> Tensor<4> {
         }
     };
     let (row, rows, above_and_below) = cut(down, height);
-    let (column, columns, beside) = cut(right, width);
+    let (column, columns, left_and_right) = cut(right, width);
     let seen = x.clone().narrow(2, row, rows).narrow(3, column, columns);
-    seen.pad([above_and_below, beside], PadMode::Constant(0.0))
+    seen.pad([above_and_below, left_and_right], PadMode::Constant(0.0))
 }
