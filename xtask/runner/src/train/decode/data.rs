@@ -25,7 +25,7 @@ use crate::train::num_training;
 pub struct Data {
     /// What is learned from.
     pub training: Samples,
-    /// What the result is judged by, where something is held out.
+    /// What the result is evaluated by, where something is held out.
     pub held_out: Option<Samples>,
     /// How counts and photons are scaled, by the training part.
     pub units: Units,
