@@ -2,7 +2,7 @@
 //!
 //! | to save | use |
 //! |---|---|
-//! | what is written in one go | [`write`] |
+//! | what is written in one go | [`write()`] |
 //! | what another library writes to a path | [`write_with_path`], [`write_folder`] |
 //! | what is written piece by piece | [`PartFile::create`] |
 //! | the same, continued by a later process | [`PartFile::resume`] |
@@ -45,7 +45,7 @@ pub fn write(
         .finish()
 }
 
-/// Like [`write`], for code that opens a path itself: `write` is given a new path with the extension
+/// Like [`write()`], for code that opens a path itself: `write` is given a new path with the extension
 /// of `target`.
 ///
 /// # Errors

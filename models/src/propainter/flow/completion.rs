@@ -233,7 +233,7 @@ impl FlowCompletion {
     }
 
     /// Predicts the flows of both directions, and finds their edges, as
-    /// [`FlowCompletionLoss`](super::training::FlowCompletionLoss) wants to see them.
+    /// [`FlowCompletionLoss`](crate::propainter::training::FlowCompletionLoss) wants to see them.
     ///
     /// # Shapes
     /// As [`predict`](Self::predict).
