@@ -1,4 +1,4 @@
-//! A training loop of one's own in f16: half-precision activations, f32
+//! A training loop of your own in f16: half-precision activations, f32
 //! parameters, a loss that is scaled and steps that are skipped on overflow.
 
 use burn::module::Module;

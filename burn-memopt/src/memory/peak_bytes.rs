@@ -33,7 +33,7 @@ use super::{Bytes, PeakMeter, PeakMethod};
 /// #[global_allocator]
 /// static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 ///
-/// /// A model of one's own, and a training step of it.
+/// /// A model of your own, and a training step of it.
 /// fn step(model: &[Linear], x: Tensor<2>) -> burn::tensor::Gradients {
 ///     let y = model.iter().fold(x, |x, layer| layer.forward(x).tanh());
 ///     y.square().mean().backward()
