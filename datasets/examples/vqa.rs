@@ -51,8 +51,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{num_items} questions, {bytes} bytes each once loaded");
 
     // Stop after two batches, and take up the third in another loader.
-    let config = LoaderConfig::new(8).with_shuffle(7);
-    let make = || Loader::new(questions.clone(), VqaBatcher, config, &device);
+    let config = LoaderConfig::new(8).with_shuffle(Some(7));
+    let make = || Loader::new(questions.clone(), VqaBatcher, config.clone(), &device);
     let loader = make()?;
     loader
         .batches()

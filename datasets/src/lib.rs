@@ -86,3 +86,11 @@ pub mod stream;
 pub mod synthetic;
 pub mod tiff;
 pub mod video;
+
+/// Locks `mutex`. What a panic of another thread left behind is used as it is: whoever locks sees
+/// to it that it is whole at any time.
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,23 +1,13 @@
 //! Datasets of which only what is asked for is in memory, and what can be made of them.
 
-mod item_bytes;
-mod map;
-mod select;
-mod streamed;
-mod windows;
-mod zip;
+mod adapters;
 
 use std::{ops::Range, sync::Arc};
 
 use burn::data::dataset::{Dataset, DatasetError, InMemDataset};
 
-pub use item_bytes::WithItemBytes;
-pub use map::Map;
-pub use select::{Select, Slice};
-pub use streamed::Streamed;
-pub(crate) use windows::inside;
-pub use windows::{Edge, Windows};
-pub use zip::Zip;
+pub(crate) use adapters::inside;
+pub use adapters::{Edge, Map, Select, Slice, Streamed, Windows, Zip};
 
 use crate::cache::Cached;
 
@@ -53,6 +43,46 @@ impl<I, D: LazyDataset<I>> LazyDataset<I> for Box<D> {
 impl<I: Clone + Send + Sync> LazyDataset<I> for InMemDataset<I> {
     fn item_bytes(&self, _index: usize) -> u64 {
         size_of::<I>() as u64
+    }
+}
+
+/// Any burn dataset as a [`LazyDataset`], by a function that tells what its items cost.
+///
+/// # Example
+/// ```
+/// use burn::data::dataset::{InMemDataset, transform::PartialDataset};
+/// use burn_memopt_datasets::lazy::{LazyDataset, WithItemBytes};
+///
+/// let names = PartialDataset::new(InMemDataset::new(vec!["name"; 8]), 0, 4);
+/// let lazy = WithItemBytes::new(names, |_index| 64);
+/// assert_eq!(lazy.item_bytes(3), 64);
+/// ```
+#[derive(Clone, Debug)]
+pub struct WithItemBytes<D, F> {
+    dataset: D,
+    bytes: F,
+}
+
+impl<D, F: Fn(usize) -> u64 + Send + Sync> WithItemBytes<D, F> {
+    /// `bytes` of an index are the bytes of host memory that its item takes.
+    pub fn new(dataset: D, bytes: F) -> Self {
+        Self { dataset, bytes }
+    }
+}
+
+impl<I, D: Dataset<I>, F: Send + Sync> Dataset<I> for WithItemBytes<D, F> {
+    fn get(&self, index: usize) -> Result<I, DatasetError> {
+        self.dataset.get(index)
+    }
+
+    fn len(&self) -> usize {
+        self.dataset.len()
+    }
+}
+
+impl<I, D: Dataset<I>, F: Fn(usize) -> u64 + Send + Sync> LazyDataset<I> for WithItemBytes<D, F> {
+    fn item_bytes(&self, index: usize) -> u64 {
+        (self.bytes)(index)
     }
 }
 

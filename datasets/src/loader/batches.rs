@@ -1,27 +1,18 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-use burn::prelude::*;
-
 use super::{
-    LoaderConfig, Plan,
+    Loader,
     error::LoaderError,
-    group::Group,
-    position::Position,
-    report::Tally,
-    run::{Drive, Next, Run},
-    track::Track,
-    workers::{Serve, Workers},
+    run::{Next, Run},
+    track::{Position, Tally},
 };
+use std::sync::Arc;
 
 /// The batches from a loader's position to the end of its epoch.
 ///
-/// Dropping it early is no loss: batches that were not taken come again. It waits for the
+/// Dropping it early loses nothing: batches that were not taken come again. It waits for the
 /// workers to finish the items that they are loading.
-pub struct Batches<O> {
-    epochs: Arc<dyn Epochs<O>>,
-    config: LoaderConfig,
-    run: Arc<dyn Drive<O>>,
-    track: Arc<Mutex<Track>>,
+pub struct Batches<I, O> {
+    loader: Loader<I, O>,
+    run: Arc<Run<I, O>>,
     /// Which of the loader's iterators this is.
     number: u64,
     /// Where the run began.
@@ -32,53 +23,20 @@ pub struct Batches<O> {
     is_over: bool,
 }
 
-/// What epochs are made of, whatever the items are.
-pub(super) trait Epochs<O>: Send + Sync {
-    /// Begins a run from `position` to the end of its epoch.
-    fn run(&self, position: &Position) -> Arc<dyn Drive<O>>;
-
-    /// Where an epoch begins.
-    fn beginning(&self, epoch: u64) -> Position;
-}
-
-/// A [`Plan`] on a device, with those who carry it out.
-pub(super) struct Works<I, O> {
-    pub(super) plan: Arc<Plan<I, O>>,
-    pub(super) device: Device,
-    pub(super) workers: Arc<Workers>,
-}
-
-impl<I: Send + 'static, O: Send + 'static> Epochs<O> for Works<I, O> {
-    fn run(&self, position: &Position) -> Arc<dyn Drive<O>> {
-        let run = Arc::new(Run::new(self.plan.clone(), self.device.clone(), position));
-        let served: Arc<dyn Serve> = run.clone();
-        self.workers.serve(&served);
-        run
-    }
-
-    fn beginning(&self, epoch: u64) -> Position {
-        self.plan.source.begin(epoch, &self.plan.config)
-    }
-}
-
-impl<O> Batches<O> {
-    pub(super) fn start(
-        epochs: Arc<dyn Epochs<O>>,
-        config: LoaderConfig,
-        num_items: Option<u64>,
-        track: &Arc<Mutex<Track>>,
-    ) -> Self {
-        let mut state = track.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = state.position.clone();
-        state.set(start.clone());
+impl<I: Send + 'static, O: Send + 'static> Batches<I, O> {
+    pub(super) fn start(loader: Loader<I, O>) -> Self {
+        let num_items = loader.plan.source.len();
+        let mut track = loader.track();
+        let start = track.position.clone();
+        track.set(start.clone());
+        let (number, total) = (track.mover, num_items.or(track.total));
+        drop(track);
         Self {
-            run: epochs.run(&start),
-            epochs,
-            config,
-            track: track.clone(),
-            number: state.mover,
+            run: loader.run(&start),
+            loader,
+            number,
             passed: start.passed,
-            total: num_items.or(state.total),
+            total,
             start,
             has_batch: false,
             is_over: false,
@@ -94,7 +52,8 @@ impl<O> Batches<O> {
     /// Items of the whole epoch; `None` while a stream of unknown length has not been read
     /// to its end once.
     pub fn items_total(&self) -> Option<u64> {
-        self.total.map(|total| self.config.delivered(total))
+        self.total
+            .map(|total| self.loader.plan.config.delivered(total))
     }
 
     /// Whether the last batch of the epoch was taken and known to be that.
@@ -136,33 +95,33 @@ impl<O> Batches<O> {
     /// assert_eq!(groups, [2, 2, 1]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn next_group(&mut self, micro_batches: usize) -> Option<Group<'_, O>> {
+    pub fn next_group(&mut self, micro_batches: usize) -> Option<Group<'_, I, O>> {
         assert!(micro_batches > 0, "micro_batches must be at least 1, got 0");
         let first = self.next()?;
-        Some(Group::new(self, first, micro_batches - 1))
+        Some(Group {
+            batches: self,
+            first: Some(first),
+            left: micro_batches - 1,
+        })
     }
 
-    fn track(&self) -> MutexGuard<'_, Track> {
-        self.track.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Moves the loader, if it has not been moved by anyone else since.
+    /// Moves the loader, if nobody else has moved it since.
     fn pass(&mut self, tally: Tally) {
-        self.passed += tally.passed;
         let total = tally.total;
+        self.passed += tally.passed;
         self.total = total.or(self.total);
-        let is_last = total.is_some_and(|total| self.config.is_over(self.passed, total));
-        let mut track = self.track();
+        let config = &self.loader.plan.config;
+        let is_last = total.is_some_and(|total| config.is_over(self.passed, total));
+        self.is_over |= is_last;
+        let mut track = self.loader.track();
         track.total = total.or(track.total);
         if track.mover == self.number {
             track.position.advance(tally.passed, total);
             if is_last {
-                track.position = self.epochs.beginning(self.start.epoch + 1);
+                track.position = self.loader.plan.beginning(self.start.epoch + 1);
             }
         }
         track.report.add(tally);
-        drop(track);
-        self.is_over |= is_last;
     }
 
     /// The source has no more items: goes on to the next epoch where there was no batch
@@ -172,8 +131,8 @@ impl<O> Batches<O> {
         self.pass(rest);
         self.run.stop();
         let epoch = self.start.epoch;
-        let next = self.epochs.beginning(epoch + 1);
-        let mut track = self.track();
+        let next = self.loader.plan.beginning(epoch + 1);
+        let mut track = self.loader.track();
         track.total = Some(self.passed);
         if track.mover == self.number {
             track.position = next.clone();
@@ -182,7 +141,7 @@ impl<O> Batches<O> {
         self.total = Some(self.passed);
         self.is_over = self.has_batch || self.start.passed == 0;
         if !self.is_over {
-            self.run = self.epochs.run(&next);
+            self.run = self.loader.run(&next);
             self.passed = 0;
             self.start = next;
         } else if !self.has_batch {
@@ -192,7 +151,7 @@ impl<O> Batches<O> {
     }
 }
 
-impl<O> Iterator for Batches<O> {
+impl<I: Send + 'static, O: Send + 'static> Iterator for Batches<I, O> {
     type Item = Result<O, LoaderError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -222,8 +181,27 @@ impl<O> Iterator for Batches<O> {
     }
 }
 
-impl<O> Drop for Batches<O> {
+impl<I, O> Drop for Batches<I, O> {
     fn drop(&mut self) {
         self.run.stop();
+    }
+}
+
+/// The batches for one optimizer step: see [`Batches::next_group`].
+pub struct Group<'a, I, O> {
+    batches: &'a mut Batches<I, O>,
+    first: Option<Result<O, LoaderError>>,
+    left: usize,
+}
+
+impl<I: Send + 'static, O: Send + 'static> Iterator for Group<'_, I, O> {
+    type Item = Result<O, LoaderError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        self.left = self.left.checked_sub(1)?;
+        self.batches.next()
     }
 }

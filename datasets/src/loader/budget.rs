@@ -7,7 +7,7 @@
 ///    the bound; or they are one item, which is larger than it.
 /// 2. With those *gathered* in batches they take at most the bound; or all of them are fewer
 ///    items than a batch, which has to be gathered, however large it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Budget {
     bound: u64,
     batch_size: usize,
@@ -23,11 +23,7 @@ impl Budget {
         Self {
             bound,
             batch_size,
-            ahead: 0,
-            ahead_items: 0,
-            gathered: 0,
-            gathered_items: 0,
-            peak: 0,
+            ..Self::default()
         }
     }
 

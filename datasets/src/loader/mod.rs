@@ -8,47 +8,71 @@
 //!    advance do not count until they are taken, items that were skipped do.
 //! 3. A panic in a dataset or batcher is an error that names the item.
 //! 4. What is in memory is bounded in bytes, before it is loaded.
-//! 5. Whatever becomes of the threads, the consumer never waits for nobody.
+//! 5. Whatever becomes of the threads, the consumer never waits without end.
 
-mod assembly;
-mod batcher;
 mod batches;
 mod budget;
-mod burn_loader;
 mod config;
 mod error;
-mod group;
-mod position;
-mod report;
 mod run;
 mod source;
+mod state;
 mod track;
 mod workers;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use burn::{data::dataloader::batcher::Batcher, prelude::*};
+use burn::{
+    data::{
+        dataloader::{DataLoader, DataLoaderIterator, Progress, batcher::Batcher},
+        dataset::DatasetError,
+    },
+    prelude::*,
+};
 
-pub use batcher::SeededBatcher;
-pub use batches::Batches;
+pub use batches::{Batches, Group};
 pub use config::{LoaderConfig, OnError};
 pub use error::LoaderError;
-pub use group::Group;
-pub use position::{BufferState, LoaderState};
-pub use report::{LoaderReport, SkippedItem};
+pub use track::{BufferState, LoaderReport, LoaderState, SkippedItem};
 
-use crate::{lazy::LazyDataset, stream::StreamingDataset};
-use batcher::Unseeded;
-use batches::Works;
+use crate::{lazy::LazyDataset, lock, stream::StreamingDataset};
+use run::Run;
 use source::{AsStream, ByIndex, Source};
-use track::Track;
+use track::{Position, Track};
 use workers::Workers;
 
-/// What batches are made of, and how.
+/// Turns items into a batch, with a seed for each item.
+///
+/// The seed depends on the loader's seed, the epoch and the item alone, so an
+/// augmentation drawn from it repeats in a resumed run. A burn [`Batcher`] serves
+/// where no seed is needed: see [`Loader::new`].
+pub trait SeededBatcher<I, O>: Send + Sync {
+    /// Batches `items` on `device`; `seeds[k]` belongs to `items[k]`.
+    fn batch(&self, items: Vec<I>, seeds: &[u64], device: &Device) -> O;
+}
+
+/// A burn batcher, which knows no seeds.
+struct Unseeded<B>(B);
+
+impl<I, O, B: Batcher<I, O>> SeededBatcher<I, O> for Unseeded<B> {
+    fn batch(&self, items: Vec<I>, _seeds: &[u64], device: &Device) -> O {
+        self.0.batch(items, device)
+    }
+}
+
+/// What batches are made of, how, and where.
 struct Plan<I, O> {
     source: Arc<dyn Source<I>>,
     batcher: Arc<dyn SeededBatcher<I, O>>,
     config: LoaderConfig,
+    device: Device,
+}
+
+impl<I, O> Plan<I, O> {
+    /// Where an epoch begins.
+    fn beginning(&self, epoch: u64) -> Position {
+        self.source.begin(epoch, &self.config)
+    }
 }
 
 /// Batches of a dataset, in an order that is the same in every run and that a
@@ -82,7 +106,7 @@ struct Plan<I, O> {
 ///     fn batch(&self, items: Vec<u8>, _device: &Device) -> Vec<u8> { items }
 /// }
 /// let make = |workers| {
-///     let config = LoaderConfig::new(2).with_shuffle(1).with_workers(workers);
+///     let config = LoaderConfig::new(2).with_shuffle(Some(1)).with_workers(workers);
 ///     Loader::new(InMemDataset::new((0..6).collect()), Collect, config, &Device::flex())
 /// };
 /// let loader = make(2)?;
@@ -96,7 +120,8 @@ struct Plan<I, O> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Loader<I, O> {
-    works: Arc<Works<I, O>>,
+    plan: Arc<Plan<I, O>>,
+    workers: Arc<Workers<I, O>>,
     track: Arc<Mutex<Track>>,
 }
 
@@ -171,7 +196,7 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
         config: LoaderConfig,
         device: &Device,
     ) -> Result<Self, LoaderError> {
-        let config = config.validate();
+        config.check();
         if let Some(num_items) = source.len()
             && config.is_over(0, num_items)
         {
@@ -180,53 +205,61 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
                 batch_size: config.batch_size,
             });
         }
-        let track = Track::new(source.begin(0, &config));
         let plan = Plan {
             source: Arc::new(source),
             batcher: Arc::new(batcher),
             config,
-        };
-        let works = Works {
-            plan: Arc::new(plan),
             device: device.clone(),
-            workers: Arc::new(Workers::new(config.workers)),
         };
-        Ok(Self {
-            works: Arc::new(works),
-            track: Arc::new(Mutex::new(track)),
-        })
+        Ok(Self::at_beginning(plan, 0))
+    }
+
+    /// A loader with workers and a position of its own.
+    fn at_beginning(plan: Plan<I, O>, epoch: u64) -> Self {
+        Self {
+            workers: Arc::new(Workers::new(plan.config.workers)),
+            track: Arc::new(Mutex::new(Track::new(plan.beginning(epoch)))),
+            plan: Arc::new(plan),
+        }
     }
 
     /// The batches from the loader's position to the end of the epoch.
     ///
     /// An error ends them; the position stays before the batch that failed. One
     /// iterator at a time: the one made last moves the position of the loader.
-    pub fn batches(&self) -> Batches<O> {
-        let num_items = self.works.plan.source.len();
-        Batches::start(self.works.clone(), self.config(), num_items, &self.track)
+    pub fn batches(&self) -> Batches<I, O> {
+        Batches::start(Self {
+            plan: self.plan.clone(),
+            workers: self.workers.clone(),
+            track: self.track.clone(),
+        })
+    }
+
+    /// Begins a run from `position` to the end of its epoch.
+    fn run(&self, position: &Position) -> Arc<Run<I, O>> {
+        let run = Arc::new(Run::new(self.plan.clone(), position));
+        self.workers.serve(&run);
+        run
     }
 
     /// Batches in a whole epoch, if no item is skipped. For a stream of unknown length those of
     /// the last epoch, and 0 before one was read to its end.
     pub fn num_batches(&self) -> usize {
-        let config = self.config();
-        let delivered = self.total().map(|total| config.delivered(total));
-        let batches = delivered.unwrap_or(0).div_ceil(config.batch_size as u64);
-        batches as usize
+        self.num_items().div_ceil(self.plan.config.batch_size)
     }
 
     /// Goes back to the beginning of the present epoch, as a validation that looked at
     /// some batches only wants it.
     pub fn rewind(&self) {
-        let mut track = self.lock();
-        let beginning = self.beginning(track.position.epoch);
+        let mut track = self.track();
+        let beginning = self.plan.beginning(track.position.epoch);
         track.set(beginning);
     }
 
     /// Where the consumer is: what to save with a run.
     pub fn state(&self) -> LoaderState {
-        let num_items = self.works.plan.source.len();
-        self.lock().position.state(num_items, &self.config())
+        let num_items = self.plan.source.len();
+        self.track().position.state(num_items, &self.plan.config)
     }
 
     /// Goes to where a saved run was; the next [`batches`](Self::batches) begin there.
@@ -238,32 +271,94 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
     /// If the state belongs to a loader of another length, batch size or shuffle, whose
     /// batches would not be the same, or is damaged.
     pub fn resume(&self, state: &LoaderState) -> Result<(), LoaderError> {
-        let num_items = self.works.plan.source.len();
-        let beginning = self.beginning(state.epoch);
-        let position = state.position(beginning, num_items, &self.config())?;
-        self.lock().set(position);
+        let num_items = self.plan.source.len();
+        let beginning = self.plan.beginning(state.epoch);
+        let position = state.position(beginning, num_items, &self.plan.config)?;
+        self.track().set(position);
         Ok(())
     }
 
     /// What became of the items so far.
     pub fn report(&self) -> LoaderReport {
-        self.lock().report.clone()
+        self.track().report.clone()
+    }
+}
+
+impl<I, O> Loader<I, O> {
+    fn track(&self) -> MutexGuard<'_, Track> {
+        lock(&self.track)
+    }
+}
+
+/// [`Batches`] with burn's error type.
+struct BurnBatches<I, O>(Batches<I, O>);
+
+impl<I: Send + 'static, O: Send + 'static> Iterator for BurnBatches<I, O> {
+    type Item = Result<O, DatasetError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|batch| batch.map_err(DatasetError::new))
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> DataLoaderIterator<O> for BurnBatches<I, O> {
+    /// In items of the epoch's order, skipped ones included.
+    ///
+    /// As long as the length of a stream is unknown, the total is one item more than was
+    /// taken: the progress is complete when, and not before, the stream has ended.
+    fn progress(&self) -> Progress {
+        let taken = self.0.items_taken();
+        let total = self.0.items_total().unwrap_or(taken + 1);
+        let taken = if self.0.is_over() {
+            total
+        } else {
+            taken.min(total)
+        };
+        Progress::new(taken as usize, total as usize, Some("items".to_string()))
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> DataLoader<O> for Loader<I, O> {
+    /// Goes on from the loader's position to the end of the epoch.
+    fn iter<'a>(&'a self) -> Box<dyn DataLoaderIterator<O> + 'a> {
+        Box::new(BurnBatches(self.batches()))
     }
 
-    fn beginning(&self, epoch: u64) -> position::Position {
-        self.works.plan.source.begin(epoch, &self.config())
+    /// Items that an epoch delivers if none is skipped: the number is asked for before it is
+    /// known which ones fail. For a stream of unknown length, those of the last epoch; 0 before
+    /// one was read to its end, since burn has no word for "unknown".
+    fn num_items(&self) -> usize {
+        let total = self.plan.source.len().or(self.track().total);
+        let delivered = total.map(|total| self.plan.config.delivered(total));
+        delivered.unwrap_or(0) as usize
     }
 
-    fn config(&self) -> LoaderConfig {
-        self.works.plan.config
+    /// A loader for another device that moves the same position, with the same workers:
+    /// the state of this one is the state of both.
+    fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<O>> {
+        let plan = Plan {
+            source: self.plan.source.clone(),
+            batcher: self.plan.batcher.clone(),
+            config: self.plan.config.clone(),
+            device: device.clone(),
+        };
+        Arc::new(Self {
+            plan: Arc::new(plan),
+            workers: self.workers.clone(),
+            track: self.track.clone(),
+        })
     }
 
-    /// Items of an epoch, where that is known by now.
-    fn total(&self) -> Option<u64> {
-        self.works.plan.source.len().or(self.lock().total)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Track> {
-        self.track.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A loader of some of the items, or of a stream's records, with workers and a position of
+    /// its own that starts at the beginning of the present epoch.
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn DataLoader<O>> {
+        let plan = Plan {
+            source: self.plan.source.slice(start, end),
+            batcher: self.plan.batcher.clone(),
+            config: self.plan.config.clone(),
+            device: self.plan.device.clone(),
+        };
+        let epoch = self.track().position.epoch;
+        Arc::new(Self::at_beginning(plan, epoch))
     }
 }

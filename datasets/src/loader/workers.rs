@@ -1,32 +1,31 @@
+//! Threads that load.
+
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
 };
 
-/// Something that threads can help with until it is over.
-pub(super) trait Serve: Send + Sync {
-    /// Does what there is to do; returns when there will be nothing more.
-    fn serve(&self);
-}
+use super::run::Run;
+use crate::lock;
 
 /// Threads that serve one run after the other; they start with the first, and end with
 /// the last loader or iterator that uses them.
-pub(super) struct Workers {
+pub(super) struct Workers<I, O> {
     count: usize,
-    threads: OnceLock<Threads>,
+    threads: OnceLock<Threads<I, O>>,
 }
 
-struct Threads {
+struct Threads<I, O> {
     /// `None` once they are to end.
-    runs: Option<Sender<Arc<dyn Serve>>>,
+    runs: Option<Sender<Arc<Run<I, O>>>>,
     handles: Vec<JoinHandle<()>>,
 }
 
-impl Workers {
+impl<I: Send + 'static, O: Send + 'static> Workers<I, O> {
     pub(super) fn new(count: usize) -> Self {
         Self {
             count,
@@ -38,7 +37,7 @@ impl Workers {
     ///
     /// Threads that cannot be started are done without, as are all those that are busy
     /// with another run: a consumer that no worker serves helps itself.
-    pub(super) fn serve(&self, run: &Arc<dyn Serve>) {
+    pub(super) fn serve(&self, run: &Arc<Run<I, O>>) {
         let threads = self.threads.get_or_init(|| Threads::start(self.count));
         for _ in &threads.handles {
             if let Some(runs) = &threads.runs {
@@ -49,17 +48,14 @@ impl Workers {
     }
 }
 
-impl Threads {
+impl<I: Send + 'static, O: Send + 'static> Threads<I, O> {
     fn start(count: usize) -> Self {
         let (sender, receiver) = channel();
         let receiver = Arc::new(Mutex::new(receiver));
         let start = |number: usize| {
             let runs = receiver.clone();
-            let name = format!("loader-{number}");
-            thread::Builder::new()
-                .name(name)
-                .spawn(move || work(&runs))
-                .ok()
+            let thread = thread::Builder::new().name(format!("loader-{number}"));
+            thread.spawn(move || work(&runs)).ok()
         };
         Self {
             handles: (0..count).map_while(start).collect(),
@@ -68,9 +64,9 @@ impl Threads {
     }
 }
 
-fn work(runs: &Mutex<Receiver<Arc<dyn Serve>>>) {
+fn work<I, O>(runs: &Mutex<Receiver<Arc<Run<I, O>>>>) {
     loop {
-        let run = runs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let run = lock(runs).recv();
         let Ok(run) = run else { return };
         // The last one to leave a run drops what is left of it, and a user's type may panic
         // when it is dropped: no reason to end a thread that others rely on.
@@ -78,11 +74,11 @@ fn work(runs: &Mutex<Receiver<Arc<dyn Serve>>>) {
     }
 }
 
-impl Drop for Threads {
+impl<I, O> Drop for Threads<I, O> {
     fn drop(&mut self) {
         self.runs = None;
         for handle in self.handles.drain(..) {
-            // A worker may itself be the last to let go; it ends by itself.
+            // A worker may itself be the last that uses the threads; it ends by itself.
             if handle.thread().id() != thread::current().id() {
                 let _ = handle.join();
             }

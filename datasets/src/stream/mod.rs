@@ -1,20 +1,12 @@
 //! Datasets that are read from front to back, and what can be made of them.
 
-mod error;
-mod filter;
-mod indexed;
-mod map;
-mod shard;
+mod adapters;
 
 use std::sync::Arc;
 
 use burn::data::dataset::DatasetError;
 
-pub use error::StreamError;
-pub use filter::Filter;
-pub use indexed::Indexed;
-pub use map::Map;
-pub use shard::Shard;
+pub use adapters::{Filter, Indexed, Map, Shard};
 
 /// What a stream reads in order, from the record that was asked for on.
 pub type Records<R> = Box<dyn Iterator<Item = Result<R, DatasetError>> + Send>;
@@ -76,6 +68,20 @@ impl<I, S: StreamingDataset<I>> StreamingDataset<I> for Arc<S> {
     fn num_records(&self) -> Option<u64> {
         self.as_ref().num_records()
     }
+}
+
+/// Why a stream did not give what it gave before.
+#[derive(thiserror::Error, Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// A record that was there is not any more.
+    #[error(
+        "record {record} was read before, and now the stream ends before it: it was shortened or replaced while in use"
+    )]
+    Shortened {
+        /// The record's number.
+        record: u64,
+    },
 }
 
 /// Datasets made of a stream; each number their records from 0 as every stream does.

@@ -24,7 +24,7 @@ fn a_copy_for_a_device_moves_the_same_position() {
 
 #[rstest]
 fn a_slice_holds_its_items_only(#[values(false, true)] is_stream: bool) {
-    let config = LoaderConfig::new(2).with_shuffle(0);
+    let config = LoaderConfig::new(2).with_shuffle(Some(0));
     let whole = match is_stream {
         false => loader(Numbers::new(10), config),
         true => streaming(Stream::new(Numbers::new(10)), config),

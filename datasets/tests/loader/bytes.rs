@@ -103,7 +103,7 @@ proptest! {
         let num_good = (0..sizes.len()).filter(|index| index % 7 != 6).count();
         let sizes = Sizes { sizes: Arc::new(sizes), count: count.clone() };
         let config = LoaderConfig::new(batch_size)
-            .with_shuffle(1)
+            .with_shuffle(Some(1))
             .with_shuffle_buffer(5)
             .with_workers(workers)
             .with_prefetch_bytes(bound)

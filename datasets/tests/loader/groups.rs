@@ -27,11 +27,11 @@ fn groups_end_with_their_epoch_and_are_never_empty() {
 
 #[test]
 fn a_run_resumed_between_groups_groups_alike() {
-    let first = loader(Numbers::new(10), LoaderConfig::new(1).with_shuffle(2));
+    let first = loader(Numbers::new(10), LoaderConfig::new(1).with_shuffle(Some(2)));
     let mut batches = first.batches();
     let group: Vec<_> = batches.next_group(3).unwrap().map(Result::unwrap).collect();
     assert_eq!(group.len(), 3);
-    let second = loader(Numbers::new(10), LoaderConfig::new(1).with_shuffle(2));
+    let second = loader(Numbers::new(10), LoaderConfig::new(1).with_shuffle(Some(2)));
     second.resume(&first.state()).unwrap();
     drop(batches);
     assert_eq!(groups(&second), groups(&first));

@@ -25,6 +25,7 @@ impl Setting {
     fn loader(&self, free: Free) -> Seeded {
         let config = self
             .config
+            .clone()
             .with_workers(free.workers)
             .with_prefetch_bytes(free.prefetch_bytes)
             .with_staged(free.staged);
@@ -146,7 +147,7 @@ fn every_epoch_is_shuffled_anew_and_seeded_anew(#[values(false, true)] is_stream
         fails: HashSet::new(),
         is_stream,
         knows_len: false,
-        config: LoaderConfig::new(20).with_shuffle(9),
+        config: LoaderConfig::new(20).with_shuffle(Some(9)),
     };
     let loader = setting.loader(Free {
         workers: 2,
@@ -168,10 +169,10 @@ fn every_epoch_is_shuffled_anew_and_seeded_anew(#[values(false, true)] is_stream
 #[test]
 fn a_resumed_stream_is_read_once_and_only_from_where_it_is_needed() {
     let config = LoaderConfig::new(10)
-        .with_shuffle(3)
+        .with_shuffle(Some(3))
         .with_shuffle_buffer(8)
         .with_workers(0);
-    let first = streaming(Stream::new(Numbers::new(1000)), config);
+    let first = streaming(Stream::new(Numbers::new(1000)), config.clone());
     take(&first, 50);
     let state = first.state();
     let held = &state.buffer.as_ref().unwrap().held;
@@ -187,7 +188,7 @@ fn a_resumed_stream_is_read_once_and_only_from_where_it_is_needed() {
 
 #[test]
 fn a_rewound_loader_repeats_its_epoch() {
-    let loader = loader(Numbers::new(9), LoaderConfig::new(2).with_shuffle(4));
+    let loader = loader(Numbers::new(9), LoaderConfig::new(2).with_shuffle(Some(4)));
     take(&loader, 7);
     loader.rewind();
     let again: Vec<_> = loader.batches().map(Result::unwrap).collect();

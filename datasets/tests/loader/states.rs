@@ -29,7 +29,7 @@ fn a_loader_without_batches_is_refused(
 #[case::behind_the_end(LoaderState { next_item: 8, ..saved() }, "item 8 of an epoch of 8")]
 #[case::newer(LoaderState { version: 2, ..saved() }, "the state has form 2")]
 fn a_foreign_state_is_refused(#[case] state: LoaderState, #[case] reason: &str) {
-    let loader = loader(Numbers::new(8), LoaderConfig::new(2).with_shuffle(1));
+    let loader = loader(Numbers::new(8), LoaderConfig::new(2).with_shuffle(Some(1)));
     loader.resume(&saved()).unwrap();
     let error = loader.resume(&state).unwrap_err();
     assert!(error.to_string().contains(reason), "{error}");
@@ -74,7 +74,9 @@ fn saved_stream() -> LoaderState {
 #[case::too_many(BufferState { held: vec![0, 1, 2, 3], ..buffer() }, "damaged")]
 #[case::another_position(BufferState { next: 7, ..buffer() }, "damaged")]
 fn a_damaged_shuffle_buffer_is_refused(#[case] buffer: BufferState, #[case] reason: &str) {
-    let config = LoaderConfig::new(2).with_shuffle(1).with_shuffle_buffer(3);
+    let config = LoaderConfig::new(2)
+        .with_shuffle(Some(1))
+        .with_shuffle_buffer(3);
     let loader = streaming(Stream::new(Numbers::new(8)), config);
     loader.resume(&saved_stream()).unwrap();
     let state = LoaderState {
@@ -101,8 +103,10 @@ fn a_state_of_the_first_form_need_not_say_so() {
 
 #[test]
 fn a_stream_that_was_shortened_says_so_when_resumed() {
-    let config = LoaderConfig::new(2).with_shuffle(1).with_shuffle_buffer(6);
-    let first = streaming(Stream::new(Numbers::new(20)), config);
+    let config = LoaderConfig::new(2)
+        .with_shuffle(Some(1))
+        .with_shuffle_buffer(6);
+    let first = streaming(Stream::new(Numbers::new(20)), config.clone());
     take(&first, 3);
     let second = streaming(Stream::new(Numbers::new(7)), config);
     second.resume(&first.state()).unwrap();

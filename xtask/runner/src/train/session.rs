@@ -163,7 +163,7 @@ pub struct Feed<J: Job> {
     pub loader: Loader<J::Item, J::Batch>,
     batch_size: usize,
     device: Device,
-    batches: Option<Batches<J::Batch>>,
+    batches: Option<Batches<J::Item, J::Batch>>,
 }
 
 impl<J: Job> Feed<J> {

@@ -102,7 +102,7 @@ impl Job for DecodeJob {
         batch_size: usize,
         device: &Device,
     ) -> Result<Loader<Sample, Batch>> {
-        let config = LoaderConfig::new(batch_size).with_shuffle(self.settings.run.seed);
+        let config = LoaderConfig::new(batch_size).with_shuffle(Some(self.settings.run.seed));
         let collate = Collate {
             frames: data.batcher(1 << self.settings.model.depth),
             units: data.units,

@@ -67,7 +67,7 @@ impl Data {
         seed: u64,
         device: &Device,
     ) -> Result<Loader<Sample, Batch>> {
-        let config = LoaderConfig::new(batch_size).with_shuffle(seed);
+        let config = LoaderConfig::new(batch_size).with_shuffle(Some(seed));
         Ok(Loader::seeded(
             self.training.clone(),
             Augment,

@@ -96,7 +96,7 @@ impl Clips {
 
     /// Batches of the training part, each clip with another random hole in every epoch.
     pub fn loader(&self, batch_size: usize, device: &Device) -> Result<Loader<Clip, ClipBatch>> {
-        let config = LoaderConfig::new(batch_size).with_shuffle(self.seed);
+        let config = LoaderConfig::new(batch_size).with_shuffle(Some(self.seed));
         Ok(Loader::seeded(
             self.training.clone(),
             self.collate.clone(),

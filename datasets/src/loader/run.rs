@@ -5,28 +5,21 @@
 //! none, or where its batch is gathered and no worker has begun with it. Only what
 //! to do next is decided under the lock; reading, loading and batching run outside.
 
-mod failure;
-mod state;
-
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use burn::{data::dataset::DatasetError, prelude::*};
+use burn::data::dataset::DatasetError;
 
 use super::{
     OnError, Plan,
-    assembly::{Arrival, Assembly, Gathered, Outcome},
-    error::LoaderError,
-    position::Position,
-    report::{SkippedItem, Tally},
+    error::{Failure, LoaderError, message},
     source::{Feed, Ticket, epoch_seed},
-    workers::Serve,
+    state::{Arrival, Gathered, Job, Outcome, ReadyBatch, State},
+    track::{Position, SkippedItem, Tally},
 };
-use crate::shuffle::mix;
-use failure::{Failure, message};
-use state::{Job, Made, State};
+use crate::{lock, shuffle::mix};
 
 /// What the consumer gets next.
 pub(super) enum Next<O> {
@@ -36,20 +29,9 @@ pub(super) enum Next<O> {
     End(Tally),
 }
 
-/// The consumer's side of a run, whatever its items are.
-pub(super) trait Drive<O>: Serve {
-    /// Waits for the next batch, and makes it where no worker does.
-    fn next(&self) -> Next<O>;
-
-    /// Ends the run, and waits for the workers to leave it: each finishes what it is
-    /// doing, one item or batch at most.
-    fn stop(&self);
-}
-
 /// One epoch, or the rest of it.
 pub(super) struct Run<I, O> {
     plan: Arc<Plan<I, O>>,
-    device: Device,
     epoch: u64,
     /// Items of the epoch's order that came before this run.
     first: u64,
@@ -60,12 +42,11 @@ pub(super) struct Run<I, O> {
     ready: Condvar,
 }
 
-impl<I: Send + 'static, O: Send + 'static> Run<I, O> {
-    pub(super) fn new(plan: Arc<Plan<I, O>>, device: Device, position: &Position) -> Self {
+impl<I, O> Run<I, O> {
+    pub(super) fn new(plan: Arc<Plan<I, O>>, position: &Position) -> Self {
         let config = &plan.config;
         let state = State::new(plan.source.feed(position, config), config);
         Self {
-            device,
             epoch: position.epoch,
             first: position.passed,
             state: Mutex::new(state),
@@ -75,8 +56,91 @@ impl<I: Send + 'static, O: Send + 'static> Run<I, O> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<I, O>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does what there is to do; returns when there will be nothing more.
+    pub(super) fn serve(&self) {
+        let _serving = Serving::begin(self);
+        let staged = self.plan.config.staged;
+        let mut state = lock(&self.state);
+        while !state.is_over() {
+            let Some(job) = state.job(staged) else {
+                state = wait(&self.work, state);
+                continue;
+            };
+            // One wakes the next, as long as there is something to do.
+            if state.has_job(staged) {
+                self.work.notify_one();
+            }
+            drop(state);
+            self.perform(job);
+            state = lock(&self.state);
+        }
+        // The others see it too.
+        self.work.notify_all();
+    }
+
+    /// Waits for the next batch, and makes it where no worker does.
+    pub(super) fn next(&self) -> Next<O> {
+        let mut state = lock(&self.state);
+        loop {
+            let due = state.taken;
+            if let Some(ready) = state.ready.remove(&due) {
+                state.taken += 1;
+                let mut tally = ready.tally;
+                tally.bytes_peak = state.budget.peak();
+                state.budget.hand_over(ready.bytes, tally.items as usize);
+                self.work.notify_one();
+                let batch = ready.batch;
+                return batch.map_or_else(Next::Failed, |batch| Next::Batch(batch, tally));
+            }
+            let is_due = state.batched == due;
+            if is_due
+                && state.gathered.is_empty()
+                && let Some(end) = state.end.take()
+            {
+                // Asked again, it is still the end.
+                state.end = Some(Ok(Tally::default()));
+                return end.map_or_else(Next::Failed, Next::End);
+            }
+            let job = if is_due { state.batching() } else { None };
+            let job = job.or_else(|| match state.serving {
+                0 => state.job(0),
+                _ => None,
+            });
+            state = match job {
+                Some(job) => {
+                    drop(state);
+                    self.perform(job);
+                    // A worker that came meanwhile found nothing to do as yet.
+                    self.work.notify_one();
+                    lock(&self.state)
+                }
+                None if state.is_broken || state.serving == 0 => {
+                    return Next::Failed(LoaderError::ThreadLost { epoch: self.epoch });
+                }
+                None => wait(&self.ready, state),
+            };
+        }
+    }
+
+    /// Ends the run, and waits for the workers to leave it: each finishes what it is
+    /// doing, one item or batch at most.
+    pub(super) fn stop(&self) {
+        let mut state = lock(&self.state);
+        state.is_stopped = true;
+        let reading = (state.feed.take(), state.waiting.take());
+        let loaded = (
+            std::mem::take(&mut state.early),
+            std::mem::take(&mut state.open),
+            std::mem::take(&mut state.gathered),
+        );
+        let batches = std::mem::take(&mut state.ready);
+        self.work.notify_all();
+        while state.serving > 0 {
+            state = wait(&self.ready, state);
+        }
+        drop(state);
+        // What a user's type does when it is dropped must not happen under the lock.
+        drop((reading, loaded, batches));
     }
 
     fn perform(&self, job: Job<I>) {
@@ -94,7 +158,7 @@ impl<I: Send + 'static, O: Send + 'static> Run<I, O> {
         let read = catch_unwind(AssertUnwindSafe(|| feed.next()));
         let failure = match read {
             Ok(Ok(Some(ticket))) => {
-                let mut state = self.lock();
+                let mut state = lock(&self.state);
                 if state.is_open() {
                     state.waiting = Some(ticket);
                     state.feed = Some(feed);
@@ -110,9 +174,12 @@ impl<I: Send + 'static, O: Send + 'static> Run<I, O> {
         };
         let index = feed.reading();
         drop(feed);
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         match failure {
-            None => state.has_ended = true,
+            None => {
+                state.has_ended = true;
+                state.gather();
+            }
             // What comes after it is not known, so it cannot be skipped.
             Some(failure) => {
                 let number = state.admitted;
@@ -123,10 +190,9 @@ impl<I: Send + 'static, O: Send + 'static> Run<I, O> {
                     total: None,
                     outcome: Outcome::Failed(error),
                 };
-                state.assembly.arrive(number, arrival);
+                state.arrive(number, arrival);
             }
         }
-        state.assemble();
     }
 
     fn load(&self, number: u64, ticket: Ticket<I>) {
@@ -144,13 +210,12 @@ impl<I: Send + 'static, O: Send + 'static> Run<I, O> {
             total,
             outcome,
         };
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         if !matches!(arrival.outcome, Outcome::Loaded { .. }) {
             state.budget.give_up(bytes);
         }
         if state.is_open() {
-            state.assembly.arrive(number, arrival);
-            state.assemble();
+            state.arrive(number, arrival);
         } else {
             drop(state);
             drop(arrival);
@@ -215,155 +280,61 @@ impl<I: Send + 'static, O: Send + 'static> Run<I, O> {
             bytes,
             tally,
         } = gathered;
-        let seed = epoch_seed(&self.plan.config, self.epoch);
+        let plan = &self.plan;
+        let seed = epoch_seed(&plan.config, self.epoch);
         let seeds: Vec<u64> = indices.iter().map(|&index| mix(seed, index)).collect();
-        let batcher = &self.plan.batcher;
         let batch = catch_unwind(AssertUnwindSafe(|| {
-            batcher.batch(items, &seeds, &self.device)
+            plan.batcher.batch(items, &seeds, &plan.device)
         }));
         let batch = batch.map_err(|panic| LoaderError::BatchPanicked {
             indices,
             epoch: self.epoch,
             message: message(panic.as_ref()),
         });
-        let made = Made {
+        let ready = ReadyBatch {
             batch,
             bytes,
             tally,
         };
-        let mut state = self.lock();
+        let mut state = lock(&self.state);
         state.making -= 1;
         if state.is_stopped {
             drop(state);
-            return drop(made);
+            return drop(ready);
         }
-        state.made.insert(number, made);
+        state.ready.insert(number, ready);
     }
 }
 
-impl<I: Send + 'static, O: Send + 'static> Serve for Run<I, O> {
-    fn serve(&self) {
-        let _serving = Serving::begin(self);
-        let staged = self.plan.config.staged;
-        let mut state = self.lock();
-        while !state.is_over() {
-            let Some(job) = state.job(staged) else {
-                state = self
-                    .work
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            // One wakes the next, as long as there is something to do.
-            if state.has_job(staged) {
-                self.work.notify_one();
-            }
-            drop(state);
-            self.perform(job);
-            state = self.lock();
-        }
-        // The others see it too.
-        self.work.notify_all();
-    }
-}
-
-impl<I: Send + 'static, O: Send + 'static> Drive<O> for Run<I, O> {
-    fn next(&self) -> Next<O> {
-        let mut state = self.lock();
-        loop {
-            let due = state.taken;
-            if let Some(made) = state.made.remove(&due) {
-                state.taken += 1;
-                let Made {
-                    batch,
-                    bytes,
-                    mut tally,
-                } = made;
-                tally.bytes_peak = state.budget.peak();
-                state.budget.hand_over(bytes, tally.items as usize);
-                self.work.notify_one();
-                return batch.map_or_else(Next::Failed, |batch| Next::Batch(batch, tally));
-            }
-            let is_due = state.batched == due;
-            if is_due
-                && state.gathered.is_empty()
-                && let Some(end) = state.end.take()
-            {
-                // Asked again, it is still the end.
-                state.end = Some(Ok(Tally::default()));
-                return end.map_or_else(Next::Failed, Next::End);
-            }
-            let job = match is_due {
-                true => state.batching(),
-                false => None,
-            };
-            let job = job.or_else(|| match state.serving {
-                0 => state.job(0),
-                _ => None,
-            });
-            state = match job {
-                Some(job) => {
-                    drop(state);
-                    self.perform(job);
-                    // A worker that came meanwhile found nothing to do as yet.
-                    self.work.notify_one();
-                    self.lock()
-                }
-                None if state.is_broken || state.serving == 0 => {
-                    return Next::Failed(LoaderError::ThreadLost { epoch: self.epoch });
-                }
-                None => self
-                    .ready
-                    .wait(state)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-    }
-
-    fn stop(&self) {
-        let mut state = self.lock();
-        state.is_stopped = true;
-        let feed = state.feed.take();
-        let waiting = state.waiting.take();
-        let gathered = std::mem::take(&mut state.gathered);
-        let made = std::mem::take(&mut state.made);
-        let assembly = std::mem::replace(&mut state.assembly, Assembly::new(&self.plan.config));
-        self.work.notify_all();
-        while state.serving > 0 {
-            state = self
-                .ready
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(state);
-        // What a user's type does when it is dropped is no matter for the lock.
-        drop((feed, waiting, gathered, made, assembly));
-    }
+fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+    condition
+        .wait(guard)
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts a thread as long as it serves a run.
-struct Serving<'a, I: Send + 'static, O: Send + 'static>(&'a Run<I, O>);
+struct Serving<'a, I, O>(&'a Run<I, O>);
 
-impl<'a, I: Send + 'static, O: Send + 'static> Serving<'a, I, O> {
+impl<'a, I, O> Serving<'a, I, O> {
     fn begin(run: &'a Run<I, O>) -> Self {
-        run.lock().serving += 1;
+        lock(&run.state).serving += 1;
         Self(run)
     }
 }
 
-impl<I: Send + 'static, O: Send + 'static> Drop for Serving<'_, I, O> {
+impl<I, O> Drop for Serving<'_, I, O> {
     fn drop(&mut self) {
-        self.0.lock().serving -= 1;
+        lock(&self.0.state).serving -= 1;
         self.0.ready.notify_all();
     }
 }
 
 /// Tells the consumer, when a job unwinds, that its result will not come.
-struct Lost<'a, I: Send + 'static, O: Send + 'static>(&'a Run<I, O>);
+struct Lost<'a, I, O>(&'a Run<I, O>);
 
-impl<I: Send + 'static, O: Send + 'static> Drop for Lost<'_, I, O> {
+impl<I, O> Drop for Lost<'_, I, O> {
     fn drop(&mut self) {
-        self.0.lock().is_broken = true;
+        lock(&self.0.state).is_broken = true;
         self.0.work.notify_all();
         self.0.ready.notify_all();
     }

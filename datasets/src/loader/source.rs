@@ -1,3 +1,6 @@
+//! Where a loader's items come from, in one form for both kinds of dataset: first read in
+//! order, by one thread at a time, then loaded by any.
+
 use std::{
     collections::{HashMap, HashSet},
     marker::PhantomData,
@@ -7,22 +10,175 @@ use std::{
 
 use burn::data::dataset::DatasetError;
 
-use super::{Feed, Source, Ticket, epoch_seed};
+use super::{LoaderConfig, OnError, track::Position};
 use crate::{
-    loader::{LoaderConfig, position::Position},
-    shuffle::ShuffleBuffer,
+    lazy::LazyDataset,
+    shuffle::{ShuffleBuffer, epoch_order, mix},
     stream::{Records, StreamError, StreamingDataset},
 };
 
+/// A dataset of either kind.
+pub(super) trait Source<I>: Send + Sync {
+    /// Items of an epoch, where that is known.
+    fn len(&self) -> Option<u64>;
+
+    /// The beginning of an epoch.
+    fn begin(&self, epoch: u64, config: &LoaderConfig) -> Position;
+
+    /// What is read from `position` to the end of its epoch.
+    fn feed(&self, position: &Position, config: &LoaderConfig) -> Box<dyn Feed<I>>;
+
+    /// The items from `start` to before `end`.
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn Source<I>>;
+}
+
+/// What is read one after the other, in the order of an epoch.
+pub(super) trait Feed<I>: Send {
+    /// The next item, not yet loaded.
+    fn next(&mut self) -> Result<Option<Ticket<I>>, DatasetError>;
+
+    /// The item that is being read, if [`next`](Self::next) fails or panics.
+    fn reading(&self) -> u64;
+}
+
+/// An item that is to be loaded.
+pub(super) struct Ticket<I> {
+    /// Its index or record number.
+    pub(super) index: u64,
+    /// Bytes that it takes once it is loaded.
+    pub(super) bytes: u64,
+    /// Items of the whole epoch, once that is known.
+    pub(super) total: Option<u64>,
+    /// Loads it; again, if it is called again.
+    pub(super) load: Box<dyn FnMut() -> Result<I, DatasetError> + Send>,
+}
+
+/// The seed of an epoch, for its items' seeds and its order.
+pub(super) fn epoch_seed(config: &LoaderConfig, epoch: u64) -> u64 {
+    mix(config.shuffle.unwrap_or(0), epoch)
+}
+
+/// A dataset whose items are asked for by index, or a part of it.
+pub(super) struct ByIndex<I, D> {
+    dataset: Arc<D>,
+    part: Option<Range<usize>>,
+    item: PhantomData<fn() -> I>,
+}
+
+impl<I, D: LazyDataset<I>> ByIndex<I, D> {
+    pub(super) fn new(dataset: D) -> Self {
+        Self {
+            dataset: Arc::new(dataset),
+            part: None,
+            item: PhantomData,
+        }
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.part.clone().unwrap_or(0..self.dataset.len())
+    }
+}
+
+impl<I: Send + 'static, D: LazyDataset<I> + 'static> Source<I> for ByIndex<I, D> {
+    fn len(&self) -> Option<u64> {
+        Some(self.range().len() as u64)
+    }
+
+    fn begin(&self, epoch: u64, _config: &LoaderConfig) -> Position {
+        Position {
+            epoch,
+            passed: 0,
+            buffer: None,
+        }
+    }
+
+    fn feed(&self, position: &Position, config: &LoaderConfig) -> Box<dyn Feed<I>> {
+        let range = self.range();
+        let total = range.len() as u64;
+        // Items that no batch can hold are not loaded; where some may be skipped, any may
+        // be needed.
+        let end = match config.on_error {
+            OnError::Fail => config.delivered(total),
+            OnError::Skip => total,
+        };
+        let (shuffle, epoch, len) = (config.shuffle, position.epoch, range.len());
+        Box::new(IndexFeed {
+            dataset: self.dataset.clone(),
+            first: range.start,
+            order: shuffle.map(|seed| epoch_order(Some(seed), epoch, len)),
+            total,
+            next: position.passed,
+            end,
+            reading: range.start,
+            item: PhantomData,
+        })
+    }
+
+    fn slice(&self, start: usize, end: usize) -> Arc<dyn Source<I>> {
+        let range = self.range();
+        assert!(
+            start <= end && end <= range.len(),
+            "a slice must lie in the dataset's 0..{}, got {start}..{end}",
+            range.len()
+        );
+        Arc::new(Self {
+            dataset: self.dataset.clone(),
+            part: Some(range.start + start..range.start + end),
+            item: PhantomData,
+        })
+    }
+}
+
+/// The indices of an epoch in their order.
+struct IndexFeed<I, D> {
+    dataset: Arc<D>,
+    first: usize,
+    /// The shuffled order; `None` is that of the dataset.
+    order: Option<Vec<usize>>,
+    total: u64,
+    next: u64,
+    end: u64,
+    reading: usize,
+    item: PhantomData<fn() -> I>,
+}
+
+impl<I: Send + 'static, D: LazyDataset<I> + 'static> Feed<I> for IndexFeed<I, D> {
+    fn next(&mut self) -> Result<Option<Ticket<I>>, DatasetError> {
+        if self.next >= self.end {
+            return Ok(None);
+        }
+        let position = self.next as usize;
+        let index = self
+            .order
+            .as_ref()
+            .map_or(position, |order| order[position]);
+        let index = self.first + index;
+        self.reading = index;
+        let dataset = self.dataset.clone();
+        let ticket = Ticket {
+            index: index as u64,
+            bytes: dataset.item_bytes(index),
+            total: Some(self.total),
+            load: Box::new(move || dataset.get(index)),
+        };
+        self.next += 1;
+        Ok(Some(ticket))
+    }
+
+    fn reading(&self) -> u64 {
+        self.reading as u64
+    }
+}
+
 /// A dataset that is read from front to back, or the records of a range.
-pub(in crate::loader) struct AsStream<I, S> {
+pub(super) struct AsStream<I, S> {
     stream: Arc<S>,
     range: Range<u64>,
     item: PhantomData<fn() -> I>,
 }
 
 impl<I, S: StreamingDataset<I>> AsStream<I, S> {
-    pub(in crate::loader) fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S) -> Self {
         Self {
             stream: Arc::new(stream),
             range: 0..u64::MAX,
