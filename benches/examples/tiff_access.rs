@@ -7,7 +7,7 @@ use std::{hint::black_box, path::Path, time::Instant};
 
 use burn_memopt::chunked::BoxError;
 use burn_memopt_benches::{Order, TiffFiles, sum_of, visit_frames};
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 
 /// Passes over all frames; the fastest counts, on both sides.
 const ROUNDS: usize = 7;

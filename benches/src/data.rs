@@ -20,7 +20,7 @@ use burn_memopt_datasets::{
     lazy::LazyDataset,
     loader::{Loader, LoaderConfig},
     shuffle::mix,
-    tiff::{TiffStack, TiffStackWriter},
+    tiff::{FrameSource, TiffStack, TiffStackWriter},
 };
 use flate2::{read::DeflateDecoder, write::DeflateEncoder};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};

@@ -1,6 +1,6 @@
 //! What is done with every input of the TIFF index, by the fuzzer and by the test of its corpus.
 
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 
 /// Opens the bytes as a stack and reads a few pages; any answer but a panic will do.
 pub fn read(bytes: &[u8]) {

@@ -55,7 +55,7 @@ pub enum CountError {
     /// The training frames could not be measured.
     #[error(transparent)]
     Normalization(#[from] NormalizationError),
-    /// An emitter lies outside its frame.
+    /// An emitter is outside its frame.
     #[error("an emitter in frame {frame} is at x = {x}, y = {y}, outside the {height}×{width} pixels of {path}: positions must be in pixels, not nanometres", path = .path.display())]
     OutsideFrame {
         /// The stack.
@@ -203,8 +203,7 @@ impl CountDataset {
     /// # Panics
     /// If there is no item `index`.
     pub fn item(&self, index: usize) -> Result<CountItem, CountError> {
-        let len = self.frames.len();
-        assert!(index < len, "item must be below {len}, got {index}");
+        crate::check_index("item", index, self.frames.len());
         let frame = self.stack.frame(self.frames.start + index)?;
         let (height, width) = (frame.height, frame.width);
         let mut image = frame.pixels;
@@ -234,8 +233,7 @@ impl Dataset<CountItem> for CountDataset {
 /// Image and density map of the frame.
 impl LazyDataset<CountItem> for CountDataset {
     fn item_bytes(&self, index: usize) -> u64 {
-        let len = self.frames.len();
-        assert!(index < len, "item must be below {len}, got {index}");
+        crate::check_index("item", index, self.frames.len());
         2 * self.stack.frame_bytes()
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
 
-use crate::natural_order::natural_cmp;
+use crate::folder::natural_cmp;
 
 /// Names of files that are taken for images.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -164,7 +164,7 @@ pub fn decode(path: &Path) -> Result<(DynamicImage, ImageFormat), ImageFileError
 /// Whether the last scan of a JPEG file is followed by the end-of-image marker.
 ///
 /// Inside a scan the byte that begins a marker is always followed by a zero, so the end
-/// cannot be mistaken. A thumbnail has its own end, but lies before the last scan.
+/// cannot be mistaken. A thumbnail has its own end, but comes before the last scan.
 fn is_whole_jpeg(bytes: &[u8]) -> bool {
     let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
     const START_OF_SCAN: u8 = 0xda;
@@ -180,4 +180,42 @@ fn unreadable(path: &Path, source: ImageError) -> ImageFileError {
         path: path.into(),
         source,
     }
+}
+
+/// A colour value of a decoded image: `f32` from 0 to 1, or `u8` from 0 to 255, which takes
+/// a quarter of the memory.
+pub trait Pixel: Copy + Send + Sync + 'static + sealed::Rgb {}
+
+impl Pixel for f32 {}
+impl Pixel for u8 {}
+
+mod sealed {
+    use image::DynamicImage;
+
+    /// How values come out of the decoder.
+    pub trait Rgb: Sized {
+        /// `[height, width, 3]`.
+        fn rgb(image: &DynamicImage) -> Vec<Self>;
+    }
+
+    impl Rgb for f32 {
+        fn rgb(image: &DynamicImage) -> Vec<f32> {
+            image.to_rgb32f().into_raw()
+        }
+    }
+
+    impl Rgb for u8 {
+        fn rgb(image: &DynamicImage) -> Vec<u8> {
+            image.to_rgb8().into_raw()
+        }
+    }
+}
+
+/// `[height, width, 3]` -> `[3, height, width]`.
+pub(crate) fn planes<P: Pixel>(image: &DynamicImage) -> Vec<P> {
+    let pixels = P::rgb(image);
+    (0..3)
+        .flat_map(|channel| pixels.iter().skip(channel).step_by(3))
+        .copied()
+        .collect()
 }

@@ -24,8 +24,12 @@
 //! | generated movie of blinking emitters | real TIFF and CSV files | [`synthetic::emitters`] |
 //! | generated questions about coloured squares | real PNG and JSON Lines files | [`synthetic::vqa`] |
 //!
+//! TIFF, video and JSON Lines, with what is made of them, are the features `tiff`, `video` and
+//! `jsonl`, all on by default.
+//!
 //! [`loader`] makes batches of any of them, [`augment`] flips and rotates frames by a
-//! seed, [`normalization`] measures how to scale their pixels.
+//! seed, [`normalization`] measures how to scale their pixels, and [`advise`] says how to load a data
+//! set in the memory there is.
 //!
 //! # Example
 //! Frames of a TIFF stack in shuffled batches, loaded by two threads within 64 MiB, and continued in the
@@ -52,9 +56,9 @@
 //! #     writer.write_frame(&[frame; 64])?;
 //! # }
 //! # writer.finish()?;
-//! let config = LoaderConfig::new(4).with_shuffle(7).with_workers(2).with_prefetch_bytes(64 << 20);
+//! let config = LoaderConfig::new(4).with_shuffle(Some(7)).with_workers(2).with_prefetch_bytes(64 << 20);
 //! let make = || -> Result<Loader<_, _>, Box<dyn std::error::Error>> {
-//!     Ok(Loader::new(TiffStack::open(&movie)?, Images, config, &Device::flex())?)
+//!     Ok(Loader::new(TiffStack::open(&movie)?, Images, config.clone(), &Device::flex())?)
 //! };
 //! let loader = make()?;
 //! let first = loader.batches().next().expect("a batch")?;
@@ -66,31 +70,56 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod advise;
 pub mod augment;
 pub mod cache;
+#[cfg(feature = "tiff")]
 pub mod counting;
+pub mod folder;
 pub mod image_file;
 pub mod image_mask;
+#[cfg(feature = "jsonl")]
 pub mod jsonl;
 pub mod lazy;
 pub mod loader;
+#[cfg(feature = "tiff")]
 pub mod localizations;
+#[cfg(feature = "video")]
 pub mod masks;
-mod natural_order;
+#[cfg(feature = "tiff")]
 pub mod normalization;
-mod part_file;
-pub mod pixel;
+#[cfg(any(feature = "tiff", feature = "jsonl"))]
 mod shared_file;
 pub mod shuffle;
 pub mod stream;
 pub mod synthetic;
+#[cfg(feature = "tiff")]
 pub mod tiff;
+#[cfg(feature = "video")]
 pub mod video;
 
-/// Locks `mutex`. What a panic of another thread left behind is used as it is: whoever locks sees
-/// to it that it is whole at any time.
+/// Locks `mutex`. What a panic of another thread left behind is used as it is: what is
+/// behind a lock here is whole at any time.
 fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// An error with all its causes, as one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// Refuses an index behind the last of `len`.
+#[track_caller]
+fn check_index(what: &str, index: usize, len: usize) {
+    assert!(index < len, "{what} must be below {len}, got {index}");
 }

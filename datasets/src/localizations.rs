@@ -251,7 +251,7 @@ fn line_of(position: Option<&csv::Position>, lines_behind: u64) -> u64 {
     position.map_or(1, |position| position.line() + lines_behind)
 }
 
-/// Where each column stands.
+/// Where each column is.
 struct Columns {
     frame: usize,
     x: usize,

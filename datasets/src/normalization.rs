@@ -9,7 +9,7 @@ use std::{
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
-use crate::tiff::{TiffStack, TiffStackError};
+use crate::tiff::{FrameSource, TiffStack, TiffStackError};
 
 /// The share of pixels below `high`. Spots cover few pixels of a frame, so a
 /// lower percentile would measure the noise of the background.

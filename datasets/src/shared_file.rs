@@ -9,7 +9,7 @@ use std::{
 };
 
 /// The bytes of a file, of known length, that are read by position; or bytes in memory
-/// that are read alike.
+/// that are read in the same way.
 ///
 /// There is no shared cursor, so threads never wait for each other.
 #[derive(Debug)]

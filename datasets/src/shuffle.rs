@@ -1,5 +1,6 @@
 //! The order of items in an epoch: a pure function of seed, epoch and length, and for
 //! streams of the size of the buffer.
+//! Pure.
 
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
@@ -116,7 +117,7 @@ impl ShuffleBuffer {
         Some(self.held.swap_remove(slot as usize))
     }
 
-    /// Reads and draws `count` times, as whoever reads a stream of `end` records did; while
+    /// Reads and draws `count` times, as the reader of a stream of `end` records did; while
     /// the end was not met, `end` is `None`.
     pub fn advance(&mut self, count: u64, end: Option<u64>) {
         for _ in 0..count {

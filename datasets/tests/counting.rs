@@ -1,5 +1,7 @@
 //! Frames with density maps whose sums are the numbers of emitters.
 
+#![cfg(feature = "tiff")]
+
 use burn::data::dataset::Dataset;
 use burn_memopt_datasets::{
     counting::{CountDataset, CountError, density},
@@ -77,7 +79,7 @@ fn frames_larger_than_the_sample_are_measured_closely() {
     let mut writer = TiffStackWriter::create(&path, 100, 100).unwrap();
     for _ in 0..3 {
         writer
-            .write_frame_u16(&(0..10_000).collect::<Vec<u16>>())
+            .write_frame(&(0..10_000).collect::<Vec<u16>>())
             .unwrap();
     }
     writer.finish().unwrap();

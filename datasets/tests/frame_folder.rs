@@ -1,5 +1,7 @@
 //! Folders of frames, clips out of many of them, and masks beside them.
 
+#![cfg(feature = "video")]
+
 mod allocations;
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! Damaged and malicious JSON Lines: no panic, no hang, no allocation beyond a
 //! stated limit, and every record that is whole is still found.
 
+#![cfg(feature = "jsonl")]
+
 mod allocations;
 #[path = "../fuzz/read_jsonl.rs"]
 mod read_jsonl;

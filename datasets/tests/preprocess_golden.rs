@@ -1,5 +1,7 @@
 //! Frames and masks on their way into video networks, against the golden numbers.
 
+#![cfg(feature = "video")]
+
 #[path = "../../models/tests/golden/harness.rs"]
 mod harness;
 

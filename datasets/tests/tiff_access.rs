@@ -1,5 +1,7 @@
 //! Sequences, windows and patches.
 
+#![cfg(feature = "tiff")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::data::dataset::Dataset;

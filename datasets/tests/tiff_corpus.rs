@@ -1,6 +1,8 @@
 //! The fuzzer's saved inputs, and a hundred thousand changes of them: no panic, no hang, and no
 //! allocation beyond what the stored bytes can hold.
 
+#![cfg(feature = "tiff")]
+
 mod allocations;
 #[path = "../fuzz/read_tiff.rs"]
 mod read_tiff;

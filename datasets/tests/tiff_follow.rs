@@ -1,5 +1,7 @@
 //! Stacks that grow while they are read.
 
+#![cfg(feature = "tiff")]
+
 mod stacks;
 
 use std::{
@@ -10,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use burn_memopt_datasets::tiff::{FollowConfig, TiffStack, TiffStackError};
+use burn_memopt_datasets::tiff::{FollowConfig, FrameSource, TiffStack, TiffStackError};
 use rstest::rstest;
 use stacks::{Format, Gray};
 use tempfile::TempDir;

@@ -1,8 +1,10 @@
 //! Access to a page of a contiguous stack copies nothing.
 
+#![cfg(feature = "tiff")]
+
 mod allocations;
 
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 
 #[test]
 fn pages_of_the_movie_are_views_into_its_map() {

@@ -1,11 +1,13 @@
 //! Pages as they are stored: every byte order, version, layout and compression gives the samples
 //! that were put in, mapped where the file allows it.
 
+#![cfg(feature = "tiff")]
+
 mod stacks;
 
 use std::{io::Write, path::Path};
 
-use burn_memopt_datasets::tiff::{SampleType, TiffStack, TiffStackError};
+use burn_memopt_datasets::tiff::{FrameSource, SampleType, TiffStack, TiffStackError};
 use flate2::{Compression, write::ZlibEncoder};
 use proptest::prelude::*;
 use rstest::rstest;

@@ -1,5 +1,6 @@
 //! A stack of 4 GiB, read at random, in a process that stays small.
 
+#![cfg(feature = "tiff")]
 #![cfg(target_os = "linux")]
 
 mod stacks;
@@ -10,7 +11,7 @@ use std::{
     path::Path,
 };
 
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use stacks::{Format, Gray, directories, imagej_head};
 

@@ -1,9 +1,11 @@
 //! Stacks of every layout and sample type, read frame by frame.
 
+#![cfg(feature = "tiff")]
+
 use std::{fs::File, path::PathBuf};
 
 use burn::data::dataset::Dataset;
-use burn_memopt_datasets::tiff::{TiffStack, TiffStackError, TiffStackWriter};
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackError, TiffStackWriter};
 use rstest::rstest;
 use tiff::encoder::{Compression, TiffEncoder, TiffKind, TiffValue, colortype};
 

@@ -1,5 +1,7 @@
 //! Video files, read and written through `ffmpeg`.
 
+#![cfg(feature = "video")]
+
 #[path = "video/clip.rs"]
 mod shared;
 

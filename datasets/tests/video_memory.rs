@@ -1,6 +1,8 @@
 //! A long video costs the memory of a frame. Alone in its program, since the allocations of
 //! all threads are counted.
 
+#![cfg(feature = "video")]
+
 #[path = "video/clip.rs"]
 mod shared;
 

@@ -10,18 +10,13 @@
 //! | what is free, and whether an allocation fits | [`free_on`], [`check_available`] | as they report it |
 //! | what batches of each size take, and the best size | `PerformanceMonitor` (`tools`) | time; memory as it is reported |
 //! | the course of a run: CSV, PNG, maxima, leaks | `MemoryTracker` (`tools`) | at its samples |
-//! | what data takes before it is loaded | [`estimate`] | for plain data; samples of the rest |
 //! | what a model takes at any batch and size | [`estimate`] | parameters; fitted activations |
 //! | the settings that keep a budget | [`budget`](crate::budget) | verified by running |
-//! | how to load data in the memory there is | `advise` (`tools`) | borders to the byte |
 //!
 //! [`MemoryManager`] gives memory back when it becomes scarce.
 //!
 //! What a system or a device does not report is `None` and shown as "unknown", never as zero.
 
-#[cfg(feature = "tools")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tools")))]
-pub mod advise;
 mod allocator;
 mod available;
 mod bytes;

@@ -1,9 +1,21 @@
-//! Where each record of a file begins.
+//! Where each record of a file begins, and a file of its own for that, so that the text need not be
+//! read again.
+//!
+//! Layout of the file, all numbers little-endian: the magic bytes, the CRC-32 of what follows
+//! it, and then 64-bit numbers: length of the text's file, its modification
+//! time (seconds, nanoseconds), the index's `num_records`, `stride` and
+//! `source_len`, and the offsets.
 
 use std::{
-    io::{self, BufRead},
+    fs::File,
+    io::{self, BufRead, Read},
     ops::Range,
+    path::Path,
+    time::Duration,
 };
+
+use burn_memopt::files::{self, FileStamp};
+use flate2::Crc;
 
 use super::lines::{Line, Lines};
 
@@ -31,18 +43,18 @@ use super::lines::{Line, Lines};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JsonlIndex {
     /// Where the records 0, `stride`, 2 · `stride` … begin.
-    pub(super) offsets: Vec<u64>,
-    pub(super) stride: u64,
-    pub(super) num_records: u64,
+    offsets: Vec<u64>,
+    stride: u64,
+    num_records: u64,
     /// Bytes of the whole source.
-    pub(super) source_len: u64,
+    source_len: u64,
 }
 
 impl JsonlIndex {
     /// Reads `source` once, from its start to its end, and keeps at most `max_offsets`
     /// offsets.
     ///
-    /// Records are not judged here, only counted: of lines of any length nothing is
+    /// Records are not parsed here, only counted: of lines of any length nothing is
     /// kept.
     ///
     /// # Errors
@@ -129,7 +141,7 @@ impl JsonlIndex {
         lines.next_line(max_line_len)
     }
 
-    /// The bytes that hold a record, and how many other records stand before it there.
+    /// The bytes that hold a record, and how many other records come before it there.
     fn place(&self, record: u64) -> (Range<u64>, u64) {
         let len = self.num_records;
         assert!(record < len, "record must be below {len}, got {record}");
@@ -138,6 +150,96 @@ impl JsonlIndex {
         let range = self.offsets[slot]..end.unwrap_or(self.source_len);
         (range, record % self.stride)
     }
+}
+
+/// Format and version: another layout gets another last byte.
+const MAGIC: &[u8; 12] = b"burn-jsonl\0\x01";
+const HEAD_LEN: usize = MAGIC.len() + 4;
+/// Numbers before the offsets.
+const NUM_FIELDS: usize = 6;
+
+/// The index saved at `path`, if it is whole, belongs to the text with this stamp and
+/// has at most `max_offsets` offsets. In any other case the text is indexed again.
+pub(super) fn load(path: &Path, stamp: FileStamp, max_offsets: usize) -> Option<JsonlIndex> {
+    let file = File::open(path).ok()?;
+    let len = usize::try_from(file.metadata().ok()?.len()).ok()?;
+    let num_offsets = len
+        .checked_sub(HEAD_LEN)?
+        .checked_div(8)?
+        .checked_sub(NUM_FIELDS)?;
+    if num_offsets > max_offsets {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(len);
+    file.take(len as u64).read_to_end(&mut bytes).ok()?;
+    let numbers = checked_body(&bytes)?;
+    let [
+        len,
+        seconds,
+        nanoseconds,
+        num_records,
+        stride,
+        source_len,
+        offsets @ ..,
+    ] = &numbers[..]
+    else {
+        return None;
+    };
+    let found = FileStamp {
+        len: *len,
+        modified: Duration::new(*seconds, u32::try_from(*nanoseconds).ok()?),
+    };
+    let index = JsonlIndex {
+        offsets: offsets.to_vec(),
+        stride: *stride,
+        num_records: *num_records,
+        source_len: *source_len,
+    };
+    (found == stamp && is_sound(&index)).then_some(index)
+}
+
+/// Writes the index of the text with this stamp to `path`, whole or not at all.
+pub(super) fn save(path: &Path, stamp: FileStamp, index: &JsonlIndex) -> io::Result<()> {
+    let fields = [
+        stamp.len,
+        stamp.modified.as_secs(),
+        stamp.modified.subsec_nanos().into(),
+        index.num_records,
+        index.stride,
+        index.source_len,
+    ];
+    let numbers = fields.iter().chain(&index.offsets);
+    let body: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+    files::write(path, |file| {
+        file.write_all(MAGIC)?;
+        file.write_all(&checksum(&body).to_le_bytes())?;
+        file.write_all(&body)
+    })
+}
+
+/// The numbers after the head, if magic bytes and checksum are right.
+fn checked_body(bytes: &[u8]) -> Option<Vec<u64>> {
+    let (sum, body) = bytes.strip_prefix(MAGIC)?.split_first_chunk()?;
+    let (numbers, rest) = body.as_chunks();
+    let is_whole = rest.is_empty() && u32::from_le_bytes(*sum) == checksum(body);
+    is_whole.then(|| numbers.iter().copied().map(u64::from_le_bytes).collect())
+}
+
+fn checksum(bytes: &[u8]) -> u32 {
+    let mut crc = Crc::new();
+    crc.update(bytes);
+    crc.sum()
+}
+
+/// Whether reading by this index stays within bounds.
+fn is_sound(index: &JsonlIndex) -> bool {
+    index.stride > 0
+        && index.offsets.len() as u64 == index.num_records.div_ceil(index.stride)
+        && index.offsets.is_sorted_by(|left, right| left < right)
+        && index
+            .offsets
+            .last()
+            .is_none_or(|last| *last < index.source_len)
 }
 
 #[cfg(test)]

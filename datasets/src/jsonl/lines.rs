@@ -1,8 +1,16 @@
-//! Lines of text, one after the other, in bounded memory.
+//! Lines of text, one after the other, in bounded memory; and the records that they are.
 
-use std::io::{self, BufRead, Chain, Cursor, Read};
+use std::{
+    io::{self, BufRead, Chain, Cursor, Read},
+    marker::PhantomData,
+    path::Path,
+};
 
 use memchr::memchr;
+use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde_json::Deserializer;
+
+use super::JsonlError;
 
 /// What some editors put before UTF-8 text.
 const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
@@ -67,7 +75,7 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line, if it has at most `max_len` bytes; `None` at the end.
     ///
-    /// Keeps at most twice `max_len` bytes, however long the line is, and answers
+    /// Keeps at most twice `max_len` bytes, however long the line is, and returns
     /// as soon as the limit is passed.
     pub(super) fn next_line(&mut self, max_len: usize) -> io::Result<Option<Line>> {
         if !self.find_text()? {
@@ -92,7 +100,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// Skips the next line and tells where it begins; `None` at the end.
+    /// Skips the next line and returns where it begins; `None` at the end.
     pub(super) fn skip_line(&mut self) -> io::Result<Option<u64>> {
         if !self.find_text()? {
             return Ok(None);
@@ -150,4 +158,73 @@ fn fill(source: &mut impl BufRead) -> io::Result<&[u8]> {
         }
     }
     source.fill_buf()
+}
+
+/// A record as it is in its file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JsonlRecord {
+    /// Its number, from 0.
+    pub number: u64,
+    /// The byte of the text at which it begins.
+    pub offset: u64,
+    /// Its bytes, without the line feed.
+    pub text: Vec<u8>,
+}
+
+impl JsonlRecord {
+    /// A line that was read, as record `number` of the file at `path`.
+    ///
+    /// # Errors
+    /// If the line was longer than `max_line_len`.
+    pub(super) fn new(
+        path: &Path,
+        number: u64,
+        line: Line,
+        max_line_len: usize,
+    ) -> Result<Self, JsonlError> {
+        match line {
+            Line::Text { offset, bytes } => Ok(Self {
+                number,
+                offset,
+                text: bytes,
+            }),
+            Line::TooLong { offset } => Err(JsonlError::TooLong {
+                path: path.into(),
+                record: number,
+                offset,
+                max_line_len,
+            }),
+        }
+    }
+
+    /// Makes a value of the record; `path` names its file in errors.
+    ///
+    /// # Errors
+    /// If the record is not UTF-8, not JSON, or not a `T`.
+    pub fn parse<T: DeserializeOwned>(&self, path: &Path) -> Result<T, JsonlError> {
+        self.parse_as(PhantomData, path)
+    }
+
+    /// Makes of the record what `seed` describes.
+    pub(super) fn parse_as<S, T>(&self, seed: S, path: &Path) -> Result<T, JsonlError>
+    where
+        S: for<'a> DeserializeSeed<'a, Value = T>,
+    {
+        let text = str::from_utf8(&self.text).map_err(|source| JsonlError::Utf8 {
+            path: path.into(),
+            record: self.number,
+            offset: self.offset,
+            source,
+        })?;
+        let mut parser = Deserializer::from_str(text);
+        let value = seed.deserialize(&mut parser);
+        value
+            .and_then(|value| parser.end().map(|()| value))
+            .map_err(|source| JsonlError::Parse {
+                path: path.into(),
+                record: self.number,
+                offset: self.offset,
+                source,
+            })
+    }
 }

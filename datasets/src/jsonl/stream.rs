@@ -12,10 +12,9 @@ use flate2::bufread::MultiGzDecoder;
 use serde::de::DeserializeOwned;
 
 use super::{
-    error::JsonlError,
-    file::{CHUNK_LEN, JsonlConfig},
-    lines::LinesFromStart,
-    record::JsonlRecord,
+    JsonlError,
+    dataset::{CHUNK_LEN, JsonlConfig},
+    lines::{JsonlRecord, LinesFromStart},
 };
 use crate::stream::{Records, StreamingDataset};
 
@@ -28,7 +27,7 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// and may have several members. Records are parsed by
 /// [`load`](StreamingDataset::load), which any number of threads do at once.
 ///
-/// Reading from record `start` on reads what stands before it too, and
+/// Reading from record `start` on reads what comes before it too, and
 /// decompresses it, but parses none of it.
 ///
 /// # Example
@@ -97,7 +96,7 @@ impl<T: DeserializeOwned> StreamingDataset<T> for JsonlStream<T> {
 ///
 /// A line that is too long is an error and counts as a record; the records after it
 /// follow. After an error of the file itself there are none.
-pub(super) struct JsonlRecords {
+pub(crate) struct JsonlRecords {
     path: PathBuf,
     lines: LinesFromStart<Box<dyn BufRead + Send>>,
     max_line_len: usize,
@@ -109,7 +108,7 @@ pub(super) struct JsonlRecords {
 
 impl JsonlRecords {
     /// Opens the plain or gzip file at `path`, to read its records from `start` on.
-    pub(super) fn open(path: &Path, max_line_len: usize, start: u64) -> Result<Self, JsonlError> {
+    pub(crate) fn open(path: &Path, max_line_len: usize, start: u64) -> Result<Self, JsonlError> {
         let failed = |source| JsonlError::open(path, source);
         let file = File::open(path).map_err(failed)?;
         let mut file = BufReader::with_capacity(CHUNK_LEN, file);
@@ -135,7 +134,7 @@ impl JsonlRecords {
         })
     }
 
-    /// As a streaming dataset answers them.
+    /// As a streaming dataset returns them.
     pub(super) fn boxed(self) -> Records<JsonlRecord> {
         Box::new(self.map(|record| record.map_err(DatasetError::new)))
     }

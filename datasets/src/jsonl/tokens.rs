@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::config::Config;
 use tokenizers::{
     EncodeInput, PaddingDirection, PaddingParams, PaddingStrategy, PostProcessor, Tokenizer,
     TruncationParams,
@@ -11,7 +12,7 @@ use tokenizers::{
 const PAD_TOKENS: [&str; 3] = ["[PAD]", "<pad>", "<|pad|>"];
 
 /// How texts are brought to one length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Config, Debug, PartialEq, Eq)]
 pub struct TokensConfig {
     /// Tokens of every text, special ones included: longer texts are cut, shorter ones filled.
     pub length: usize,
@@ -20,31 +21,8 @@ pub struct TokensConfig {
     pub pad_id: Option<u32>,
     /// Adds the tokens that the tokenizer puts around texts, as `[CLS]` and `[SEP]`. The
     /// default is `true`.
+    #[config(default = true)]
     pub add_special_tokens: bool,
-}
-
-impl TokensConfig {
-    /// Texts of `length` tokens, and the defaults.
-    pub fn new(length: usize) -> Self {
-        Self {
-            length,
-            pad_id: None,
-            add_special_tokens: true,
-        }
-    }
-
-    /// Chooses the number that fills.
-    pub fn with_pad_id(self, pad_id: Option<u32>) -> Self {
-        Self { pad_id, ..self }
-    }
-
-    /// Chooses whether special tokens are added.
-    pub fn with_add_special_tokens(self, add_special_tokens: bool) -> Self {
-        Self {
-            add_special_tokens,
-            ..self
-        }
-    }
 }
 
 /// A text, or two, as numbers; all lists have the configured length.

@@ -9,7 +9,10 @@ use burn::data::dataset::{Dataset, DatasetError};
 use serde::{Deserialize, Serialize};
 
 use super::LazyDataset;
-use crate::stream::{Records, StreamingDataset};
+use crate::{
+    check_index,
+    stream::{Records, StreamingDataset},
+};
 
 /// See [`LazyDatasetExt::map`](super::LazyDatasetExt::map).
 #[derive(Clone, Debug)]
@@ -209,7 +212,7 @@ pub struct Windows<D> {
 }
 
 impl<D> Windows<D> {
-    pub(super) fn new(dataset: D, before: usize, after: usize, edge: Edge) -> Self {
+    pub(crate) fn new(dataset: D, before: usize, after: usize, edge: Edge) -> Self {
         Self {
             dataset,
             before,
@@ -218,16 +221,29 @@ impl<D> Windows<D> {
         }
     }
 
+    pub(crate) fn with_edge(self, edge: Edge) -> Self {
+        Self { edge, ..self }
+    }
+
+    pub(crate) fn dataset(&self) -> &D {
+        &self.dataset
+    }
+
+    /// The item that a window is around.
+    pub(crate) fn centre(&self, index: usize) -> usize {
+        match self.edge {
+            Edge::Skip => index + self.before,
+            Edge::Repeat | Edge::Reflect => index,
+        }
+    }
+
     /// Indices of the items of a window.
-    fn items<I>(&self, index: usize) -> impl Iterator<Item = usize>
+    pub(crate) fn items<I>(&self, index: usize) -> impl Iterator<Item = usize>
     where
         D: LazyDataset<I>,
     {
-        let (len, windows) = (self.dataset.len(), self.len());
-        assert!(
-            index < windows,
-            "index must be below the {windows} windows, got {index}"
-        );
+        let len = self.dataset.len();
+        check_index("window", index, self.len());
         let edge = self.edge;
         self.offsets(index)
             .map(move |position| inside(position, len, edge))
@@ -235,16 +251,13 @@ impl<D> Windows<D> {
 
     /// Positions of a window's items, those beyond the ends included.
     fn offsets(&self, index: usize) -> RangeInclusive<isize> {
-        let (index, before, after) = (index as isize, self.before as isize, self.after as isize);
-        match self.edge {
-            Edge::Skip => index..=index + before + after,
-            Edge::Repeat | Edge::Reflect => index - before..=index + after,
-        }
+        let centre = self.centre(index) as isize;
+        centre - self.before as isize..=centre + self.after as isize
     }
 }
 
-/// The item that stands for `position` in a dataset of `len` items.
-pub(crate) fn inside(position: isize, len: usize, edge: Edge) -> usize {
+/// The item that is shown at `position` in a dataset of `len` items.
+fn inside(position: isize, len: usize, edge: Edge) -> usize {
     let last = len as isize - 1;
     let inside = match edge {
         Edge::Reflect if last > 0 => {

@@ -6,12 +6,11 @@ use std::{ops::Range, sync::Arc};
 
 use burn::data::dataset::{Dataset, DatasetError, InMemDataset};
 
-pub(crate) use adapters::inside;
 pub use adapters::{Edge, Map, Select, Slice, Streamed, Windows, Zip};
 
 use crate::cache::Cached;
 
-/// A burn dataset that opens nothing until an item is asked for, and tells
+/// A burn dataset that opens nothing until an item is asked for, and says
 /// beforehand what that item costs.
 ///
 /// The cost is what lets a loader bound its prefetch, and a cache its content, in bytes
@@ -46,7 +45,7 @@ impl<I: Clone + Send + Sync> LazyDataset<I> for InMemDataset<I> {
     }
 }
 
-/// Any burn dataset as a [`LazyDataset`], by a function that tells what its items cost.
+/// Any burn dataset as a [`LazyDataset`], by a function that says what its items cost.
 ///
 /// # Example
 /// ```
@@ -157,7 +156,7 @@ pub trait LazyDatasetExt<I>: LazyDataset<I> + Sized {
     /// Item `k` with its `before` predecessors and `after` successors, in order.
     ///
     /// Every window loads all its items. Put [`cached`](Self::cached) before it where
-    /// they are dear, with room for one window at least.
+    /// they are expensive, with room for one window at least.
     fn windows(self, before: usize, after: usize, edge: Edge) -> Windows<Self> {
         Windows::new(self, before, after, edge)
     }

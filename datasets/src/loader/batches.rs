@@ -70,7 +70,7 @@ impl<I: Send + 'static, O: Send + 'static> Batches<I, O> {
     /// the epoch; `None` after its end.
     ///
     /// A group is never empty, and never reaches into the next epoch. Save the
-    /// [`state`](super::Loader::state) between groups, so that a resumed run groups alike;
+    /// [`state`](super::Loader::state) between groups, so that a resumed run groups in the same way;
     /// micro-batches that are not taken from a group are in the next one.
     ///
     /// # Panics
@@ -124,7 +124,7 @@ impl<I: Send + 'static, O: Send + 'static> Batches<I, O> {
         track.report.add(tally);
     }
 
-    /// The source has no more items: goes on to the next epoch where there was no batch
+    /// The source has no more items: continues with the next epoch where there was no batch
     /// because the run began behind the last one.
     fn end(&mut self, rest: Tally) -> Result<(), LoaderError> {
         let skipped = rest.skipped;

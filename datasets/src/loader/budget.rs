@@ -1,4 +1,5 @@
-//! How many bytes may be in flight; pure.
+//! How many bytes may be in flight.
+//! Pure.
 
 /// Bytes of the items that were admitted and that the consumer has not got yet.
 ///

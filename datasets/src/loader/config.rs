@@ -3,7 +3,7 @@ use std::thread;
 use burn::config::Config;
 use serde::{Deserialize, Serialize};
 
-/// Threads above which more of them seldom help, and each costs an item in memory.
+/// Threads above which more of them rarely help, and each costs an item in memory.
 const MAX_DEFAULT_WORKERS: usize = 4;
 
 /// How a [`Loader`](super::Loader) makes batches.

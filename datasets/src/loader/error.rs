@@ -1,8 +1,10 @@
 //! What can go wrong while batches are made.
 
-use std::any::Any;
+use std::{any::Any, error::Error as _};
 
 use burn::data::dataset::DatasetError;
+
+use crate::with_causes;
 
 /// Why a batch could not be made, or a loader not be built or resumed.
 ///
@@ -95,7 +97,7 @@ pub enum LoaderError {
         /// The latest form known.
         known: u32,
     },
-    /// A saved state lies outside an epoch.
+    /// A saved state is outside an epoch.
     #[error(
         "cannot resume: the saved run was at item {next_item} of an epoch of {epoch_len} items, so the state is damaged; use another one, or start a new run"
     )]
@@ -126,17 +128,8 @@ impl Failure {
     pub(super) fn reason(&self) -> String {
         match self {
             Self::Panic(message) => format!("panicked: {message}"),
-            Self::Error(error) => {
-                let mut reason = error.to_string();
-                // burn's error says what its source says, so the causes begin one below.
-                let mut cause = std::error::Error::source(error).and_then(|error| error.source());
-                while let Some(error) = cause {
-                    reason.push_str(": ");
-                    reason.push_str(&error.to_string());
-                    cause = error.source();
-                }
-                reason
-            }
+            // burn's error says what its source says, so the text begins one below.
+            Self::Error(error) => with_causes(error.source().unwrap_or(error)),
         }
     }
 }

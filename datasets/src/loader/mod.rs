@@ -78,7 +78,7 @@ impl<I, O> Plan<I, O> {
 /// Batches of a dataset, in an order that is the same in every run and that a
 /// resumed run takes up exactly where it stopped.
 ///
-/// Every call of [`batches`](Self::batches) goes on from the loader's position to the end of
+/// Every call of [`batches`](Self::batches) continues from the loader's position to the end of
 /// the epoch; the next call begins the next epoch with another shuffle. As
 /// a burn `DataLoader` it goes into burn-train as it is; keep the `Arc` and ask
 /// it for the [`state`](Self::state) to save.
@@ -87,7 +87,7 @@ impl<I, O> Plan<I, O> {
 /// Items that are loading or wait for their turn take at most `prefetch_bytes`; an item that
 /// is larger goes alone. With those in batches that are being put together or wait for the
 /// consumer they take at most `prefetch_bytes` as well, or one batch, where a batch is larger.
-/// So leave room for `2 + staged` batches if loading is to go on while the consumer computes.
+/// So leave room for `2 + staged` batches if loading is to continue while the consumer computes.
 /// All this by what the dataset says its items cost; while a batch is made, its tensors come on
 /// top of its items. A stream's shuffle buffer holds records on top, not items.
 ///

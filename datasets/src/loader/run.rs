@@ -110,7 +110,7 @@ impl<I, O> Run<I, O> {
                 Some(job) => {
                     drop(state);
                     self.perform(job);
-                    // A worker that came meanwhile found nothing to do as yet.
+                    // A worker that came meanwhile has found nothing to do yet.
                     self.work.notify_one();
                     lock(&self.state)
                 }

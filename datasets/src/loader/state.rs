@@ -1,4 +1,5 @@
-//! What is known of a run, under its lock: what is to be done next, and what has been done; pure.
+//! What is known of a run, under its lock: what is to be done next, and what has been done.
+//! Pure.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -3,7 +3,10 @@
 use burn::config::Config;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{HoleMask, growth::Growth, moving::Moving};
+use super::{
+    HoleMask,
+    shape::{Growth, Moving},
+};
 
 /// How random masks look.
 #[derive(Config, Debug)]
@@ -33,7 +36,7 @@ pub struct RandomMaskConfig {
 /// Any frame's mask is drawn when it is asked for, without those before it.
 ///
 /// # Exactness
-/// Every frame has the same number of missing pixels, and it lies within the configured
+/// Every frame has the same number of missing pixels, and it is within the configured
 /// bounds. The same seed gives the same masks.
 ///
 /// # Example

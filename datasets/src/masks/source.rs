@@ -2,15 +2,54 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::data::dataset::{Dataset, DatasetError};
+use burn::data::dataset::DatasetError;
 use image::ImageFormat;
 
-use super::{HoleMask, error::MaskError};
+use super::HoleMask;
 use crate::{
-    image_file,
+    image_file::{self, ImageFileError},
     stream::{Records, StreamingDataset},
-    video::{FrameFolder, VideoFile, VideoFrame},
+    video::{FrameError, FrameFolder, VideoError, VideoFile, VideoRecord, VideoSource},
 };
+
+/// Why the masks of a video could not be read.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum MaskError {
+    /// The image of a mask cannot be read.
+    #[error(transparent)]
+    Image(#[from] ImageFileError),
+    /// The folder of masks cannot be read, or its masks differ in size.
+    #[error(transparent)]
+    Folder(#[from] FrameError),
+    /// The video of masks cannot be read.
+    #[error(transparent)]
+    Video(#[from] VideoError),
+    /// There are not as many masks as frames.
+    #[error("{path} holds {num_masks} masks, but the video has {num_frames} frames: give one mask a frame, or the file of a single mask for all", path = .path.display())]
+    CountDiffers {
+        /// Where the masks are.
+        path: PathBuf,
+        /// Masks there.
+        num_masks: u64,
+        /// Frames of the video.
+        num_frames: u64,
+    },
+    /// Masks and frames have different sizes.
+    #[error("the masks of {path} are {mask_height}×{mask_width} pixels (height × width), but the video's frames {height}×{width}: scale one to the other", path = .path.display())]
+    SizeDiffers {
+        /// Where the masks are.
+        path: PathBuf,
+        /// Height of a mask.
+        mask_height: usize,
+        /// Width of a mask.
+        mask_width: usize,
+        /// Height of a frame.
+        height: usize,
+        /// Width of a frame.
+        width: usize,
+    },
+}
 
 /// The masks of a video: one a frame, or one for all. Read from front to back, a mask in
 /// memory only while someone holds it.
@@ -19,15 +58,13 @@ use crate::{
 /// never exact, it is missing where a channel is 128 or more.
 #[derive(Debug, Clone)]
 pub enum MaskSource {
-    /// A folder of PNG or JPEG files, in natural order.
+    /// A folder of PNG or JPEG files, in natural order, or a video file.
     PerFrame {
-        /// The folder.
+        /// The folder or file.
         path: PathBuf,
-        /// Its files.
-        folder: FrameFolder,
+        /// What is in it.
+        masks: VideoSource,
     },
-    /// A video file.
-    Video(VideoFile),
     /// One PNG or JPEG file for all frames.
     ForAll {
         /// The file.
@@ -35,15 +72,6 @@ pub enum MaskSource {
         /// The mask, 1 where pixels are missing.
         hole_mask: HoleMask,
     },
-}
-
-/// A mask of a [`MaskSource`] that is still to be loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MaskRecord {
-    /// The number of a mask.
-    Index(usize),
-    /// A frame of a video of masks.
-    Frame(VideoFrame),
 }
 
 impl MaskSource {
@@ -57,11 +85,14 @@ impl MaskSource {
         if path.is_dir() {
             return Ok(Self::PerFrame {
                 path: path.into(),
-                folder: FrameFolder::open(path)?,
+                masks: VideoSource::Folder(FrameFolder::open(path)?),
             });
         }
         if !image_file::is_image(path) {
-            return Ok(Self::Video(VideoFile::open(path)?));
+            return Ok(Self::PerFrame {
+                path: path.into(),
+                masks: VideoSource::File(VideoFile::open(path)?),
+            });
         }
         Ok(Self::ForAll {
             path: path.into(),
@@ -72,8 +103,7 @@ impl MaskSource {
     /// Height of a mask in pixels.
     pub fn height(&self) -> usize {
         match self {
-            Self::PerFrame { folder, .. } => folder.height(),
-            Self::Video(file) => file.info().height,
+            Self::PerFrame { masks, .. } => masks.height(),
             Self::ForAll { hole_mask, .. } => hole_mask.height(),
         }
     }
@@ -81,16 +111,8 @@ impl MaskSource {
     /// Width of a mask in pixels.
     pub fn width(&self) -> usize {
         match self {
-            Self::PerFrame { folder, .. } => folder.width(),
-            Self::Video(file) => file.info().width,
+            Self::PerFrame { masks, .. } => masks.width(),
             Self::ForAll { hole_mask, .. } => hole_mask.width(),
-        }
-    }
-
-    fn path(&self) -> &Path {
-        match self {
-            Self::PerFrame { path, .. } | Self::ForAll { path, .. } => path,
-            Self::Video(file) => file.path(),
         }
     }
 
@@ -101,21 +123,20 @@ impl MaskSource {
     /// If there is another number of masks than frames, or one has another size; the error
     /// names both.
     pub fn check(&self, num_frames: u64, height: usize, width: usize) -> Result<(), MaskError> {
-        let num_masks = match self {
-            Self::PerFrame { folder, .. } => folder.len() as u64,
-            Self::Video(file) => file.count_frames()?,
-            Self::ForAll { .. } => num_frames,
+        let (path, num_masks) = match self {
+            Self::PerFrame { path, masks } => (path, masks.count_frames()?),
+            Self::ForAll { path, .. } => (path, num_frames),
         };
         if num_masks != num_frames {
             return Err(MaskError::CountDiffers {
-                path: self.path().into(),
+                path: path.clone(),
                 num_masks,
                 num_frames,
             });
         }
         if (self.height(), self.width()) != (height, width) {
             return Err(MaskError::SizeDiffers {
-                path: self.path().into(),
+                path: path.clone(),
                 mask_height: self.height(),
                 mask_width: self.width(),
                 height,
@@ -123,52 +144,51 @@ impl MaskSource {
             });
         }
         match self {
-            Self::PerFrame { folder, .. } => Ok(folder.verify()?),
+            Self::PerFrame {
+                masks: VideoSource::Folder(folder),
+                ..
+            } => Ok(folder.verify()?),
             _ => Ok(()),
         }
     }
 }
 
 impl StreamingDataset<HoleMask> for MaskSource {
-    type Record = MaskRecord;
+    type Record = VideoRecord;
 
     /// One mask for all frames is repeated without end.
-    fn records(&self, start: u64) -> Result<Records<MaskRecord>, DatasetError> {
-        let first = usize::try_from(start).unwrap_or(usize::MAX);
+    fn records(&self, start: u64) -> Result<Records<VideoRecord>, DatasetError> {
         match self {
-            Self::PerFrame { folder, .. } => {
-                let indices = first..folder.len();
-                Ok(Box::new(indices.map(|index| Ok(MaskRecord::Index(index)))))
+            Self::PerFrame { masks, .. } => masks.records(start),
+            Self::ForAll { .. } => {
+                let first = usize::try_from(start).unwrap_or(usize::MAX);
+                Ok(Box::new(
+                    (first..).map(|index| Ok(VideoRecord::Index(index))),
+                ))
             }
-            Self::Video(file) => {
-                let frames = file.records(start)?;
-                Ok(Box::new(frames.map(|frame| frame.map(MaskRecord::Frame))))
-            }
-            Self::ForAll { .. } => Ok(Box::new(
-                (first..).map(|index| Ok(MaskRecord::Index(index))),
-            )),
         }
     }
 
-    fn load(&self, record: MaskRecord) -> Result<HoleMask, DatasetError> {
+    fn load(&self, record: VideoRecord) -> Result<HoleMask, DatasetError> {
         match (self, record) {
-            (_, MaskRecord::Frame(frame)) => Ok(binary(
-                frame.height,
-                frame.width,
-                &frame.pixels,
-                LEAST_IN_LOSSY,
-            )),
-            (Self::ForAll { hole_mask, .. }, MaskRecord::Index(_)) => Ok(hole_mask.clone()),
-            (Self::PerFrame { folder, .. }, MaskRecord::Index(index)) => {
-                read(folder.path(index)).map_err(DatasetError::new)
-            }
-            (Self::Video(_), MaskRecord::Index(index)) => {
-                panic!("record must be of this source, got number {index} of a folder")
+            (Self::ForAll { hole_mask, .. }, _) => Ok(hole_mask.clone()),
+            // Read here, since the file's format says which values count.
+            (
+                Self::PerFrame {
+                    masks: VideoSource::Folder(folder),
+                    ..
+                },
+                VideoRecord::Index(index),
+            ) => read(folder.path(index)).map_err(DatasetError::new),
+            (Self::PerFrame { masks, .. }, record) => {
+                let frame = masks.load(record)?;
+                let (height, width) = (frame.height, frame.width);
+                Ok(binary(height, width, &frame.pixels, LEAST_IN_LOSSY))
             }
         }
     }
 
-    fn item_bytes(&self, _record: &MaskRecord) -> u64 {
+    fn item_bytes(&self, _record: &VideoRecord) -> u64 {
         let values = (self.height() as u64).saturating_mul(self.width() as u64);
         values.saturating_add(size_of::<HoleMask>() as u64)
     }
@@ -176,8 +196,7 @@ impl StreamingDataset<HoleMask> for MaskSource {
     /// `None` for one mask for all frames, and for a video that was not counted.
     fn num_records(&self) -> Option<u64> {
         match self {
-            Self::PerFrame { folder, .. } => Some(folder.len() as u64),
-            Self::Video(file) => file.num_records(),
+            Self::PerFrame { masks, .. } => masks.num_records(),
             Self::ForAll { .. } => None,
         }
     }

@@ -172,7 +172,7 @@ impl<R> Iterator for Every<R> {
     type Item = Result<R, DatasetError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        // A stream may end with an error because it cannot go on. Each part says so, not
+        // A stream may end with an error because it cannot continue. Each part says so, not
         // only the one that the record belongs to; the others would seem complete.
         let mut last_error = None;
         while self.others > 0 {

@@ -19,7 +19,7 @@ pub type Records<R> = Box<dyn Iterator<Item = Result<R, DatasetError>> + Send>;
 /// number of threads load at once, without a change of order.
 ///
 /// Records are numbered from 0, whoever reads them, so a number is a position: a run that
-/// stopped goes on from numbers, and needs to save no record.
+/// stopped continues from numbers, and needs to save no record.
 pub trait StreamingDataset<I>: Send + Sync {
     /// What is read in order.
     type Record: Send + 'static;
@@ -27,7 +27,7 @@ pub trait StreamingDataset<I>: Send + Sync {
     /// Reads from record number `start` on; nothing if the stream is shorter.
     ///
     /// A record that is damaged is an error and counts as one, so that those after it
-    /// keep their numbers. A stream that cannot go on ends after its error.
+    /// keep their numbers. A stream that cannot continue ends after its error.
     ///
     /// # Errors
     /// If the source cannot be opened.
@@ -138,7 +138,7 @@ pub trait StreamingDatasetExt<I>: StreamingDataset<I> + Sized {
     ///
     /// A stream that does not know its length is counted here and now, in one pass over
     /// its records that loads none. Item `k` is then read by opening the stream at record
-    /// `k`: as dear as that is for the stream, from a file handle to reading all before it.
+    /// `k`: as expensive as that is for the stream, from a file handle to reading all before it.
     ///
     /// # Errors
     /// If the stream cannot be opened. Damaged records are counted, and are errors once

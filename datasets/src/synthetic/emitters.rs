@@ -167,7 +167,7 @@ impl EmitterMovie {
         let files = MovieFiles::in_folder(folder);
         let mut writer = TiffStackWriter::create(&files.frames, self.height, self.width)?;
         for frame in &self.frames {
-            writer.write_frame_u16(frame)?;
+            writer.write_frame(frame)?;
         }
         writer.finish()?;
         write_csv(&files.localizations, &self.localizations)?;

@@ -3,13 +3,17 @@
 //! Each writes real files, so that what reads them is exercised, and makes the same
 //! files from the same seed.
 
+#[cfg(feature = "video")]
 pub mod clip;
+#[cfg(feature = "tiff")]
 pub mod emitters;
-mod texture;
+#[cfg(feature = "jsonl")]
 pub mod vqa;
+#[cfg(feature = "video")]
 pub mod watermark;
 
 /// Refuses movies without frames or pixels.
+#[cfg(any(feature = "tiff", feature = "video"))]
 fn check_sizes(num_frames: usize, height: usize, width: usize) {
     let sizes = [
         ("num_frames", num_frames),

@@ -69,7 +69,7 @@ struct Square {
 }
 
 impl VqaSetConfig {
-    /// Writes `vqa.jsonl` and its images, `images/0.png` and so on, into `folder`, and answers the
+    /// Writes `vqa.jsonl` and its images, `images/0.png` and so on, into `folder`, and returns the
     /// path of the former. An item is in memory while it is written.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl VqaSetConfig {
         Ok(path)
     }
 
-    /// Draws a square that lies in one half of the image.
+    /// Draws a square in one half of the image.
     fn draw(&self, rng: &mut StdRng) -> Square {
         let [height, width] = self.size;
         let half = width / 2;

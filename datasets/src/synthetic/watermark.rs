@@ -4,27 +4,103 @@
 //! opacity, once or repeated over the whole image. Backgrounds are generated, or cut out of a
 //! folder of photographs.
 
+mod word;
+
 use std::path::{Path, PathBuf};
 
-use image::RgbImage;
+use burn::config::Config;
+use image::{RgbImage, imageops};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+use super::clip::{MovingClip, MovingClipConfig};
 use crate::{
     image_file::{self, ImageFileError},
     masks::HoleMask,
     shuffle::mix,
     video::{FrameError, FrameFolderWriter, FrameFormat, VideoFrame},
 };
-use placement::Placement;
-use word::Word;
+use word::{Placement, Word};
 
-mod background;
-mod config;
-mod placement;
-mod text;
-mod word;
+/// Least side of an image in pixels: there is room for a letter.
+const MIN_SIDE: usize = 16;
+/// Least height of a line of text in pixels: thinner strokes cover no pixel by half.
+const MIN_TEXT_HEIGHT: f64 = 12.0;
 
-pub use config::WatermarkConfig;
+/// What generated watermarks look like.
+#[derive(Config, Debug)]
+pub struct WatermarkConfig {
+    /// Number of images. The default is `200`.
+    #[config(default = 200)]
+    pub num_images: usize,
+    /// Height of an image in pixels. The default is `64`.
+    #[config(default = 64)]
+    pub height: usize,
+    /// Width of an image in pixels. The default is `64`.
+    #[config(default = 64)]
+    pub width: usize,
+    /// Least height of a line of text in pixels. The default is `16.0`.
+    #[config(default = 16.0)]
+    pub min_text_height: f64,
+    /// Largest height of a line of text in pixels. The default is `32.0`.
+    #[config(default = 32.0)]
+    pub max_text_height: f64,
+    /// Least opacity, above 0. The default is `0.5`.
+    #[config(default = 0.5)]
+    pub min_opacity: f64,
+    /// Largest opacity, at most 1. The default is `0.9`.
+    #[config(default = 0.9)]
+    pub max_opacity: f64,
+    /// Largest angle between the text and the horizontal, in degrees. The default is `45.0`.
+    #[config(default = 45.0)]
+    pub max_angle: f64,
+    /// Share of the watermarks that are repeated over the whole image. The default is `0.3`.
+    #[config(default = 0.3)]
+    pub tiled: f64,
+    /// Share of the images without a watermark. The default is `0.05`.
+    #[config(default = 0.05)]
+    pub blank: f64,
+    /// Seed of everything random: the same configuration makes the same images.
+    /// The default is `0`.
+    #[config(default = 0)]
+    pub seed: u64,
+}
+
+impl WatermarkConfig {
+    /// Refuses what no image can have.
+    fn check(&self) {
+        assert!(self.num_images > 0, "num_images must be at least 1, got 0");
+        for (name, side) in [("height", self.height), ("width", self.width)] {
+            assert!(
+                side >= MIN_SIDE,
+                "{name} must be at least {MIN_SIDE}, got {side}"
+            );
+        }
+        let text_height = self.min_text_height;
+        let ranges = [
+            (
+                "min_text_height",
+                text_height,
+                MIN_TEXT_HEIGHT,
+                self.max_text_height,
+            ),
+            ("min_opacity", self.min_opacity, 0.05, self.max_opacity),
+            ("max_opacity", self.max_opacity, 0.05, 1.0),
+            ("max_angle", self.max_angle, 0.0, 180.0),
+            ("tiled", self.tiled, 0.0, 1.0),
+            ("blank", self.blank, 0.0, 1.0),
+        ];
+        assert!(
+            self.max_text_height.is_finite(),
+            "max_text_height must be finite"
+        );
+        for (name, value, least, most) in ranges {
+            assert!(
+                (least..=most).contains(&value),
+                "{name} must be {least} to {most}, got {value}"
+            );
+        }
+    }
+}
 
 /// Least share of a pixel that letters must cover to change it, so that the mask holds no pixel
 /// that looks as before.
@@ -125,8 +201,7 @@ impl Watermarks {
     /// # Panics
     /// If there is no image `index`.
     pub fn image(&self, index: usize) -> Result<Watermarked, ImageFileError> {
-        let len = self.config.num_images;
-        assert!(index < len, "image must be below {len}, got {index}");
+        crate::check_index("image", index, self.config.num_images);
         let photograph = self.photograph_of(index).map(open);
         Ok(self.draw(index, photograph.transpose()?.as_ref()))
     }
@@ -173,8 +248,8 @@ impl Watermarks {
         let (height, width) = (config.height, config.width);
         let mut rng = StdRng::seed_from_u64(mix(config.seed, index as u64));
         let background = match photograph {
-            Some(photograph) => background::cut(photograph, height as u32, width as u32, &mut rng),
-            None => background::generate(height, width, &mut rng),
+            Some(photograph) => cut_background(photograph, height as u32, width as u32, &mut rng),
+            None => generate_background(height, width, &mut rng),
         };
         let (text, coverage) = match rng.random_bool(config.blank) {
             true => (None, vec![0.0; height * width]),
@@ -248,6 +323,40 @@ fn blend(under: [u8; 3], over: [f32; 3], alpha: f32) -> [u8; 3] {
 /// Uniform from `least` to `most`.
 fn between(least: f64, most: f64, rng: &mut StdRng) -> f64 {
     least + (most - least) * rng.random::<f64>()
+}
+
+/// Largest number of objects in a generated picture.
+const MAX_OBJECTS: usize = 3;
+/// Least and largest share of the picture that each object covers.
+const OBJECT_SHARES: [f64; 2] = [0.05, 0.3];
+
+/// Textured objects on a textured ground, as `[height, width, 3]`.
+fn generate_background(height: usize, width: usize, rng: &mut StdRng) -> Vec<u8> {
+    let config = MovingClipConfig::new()
+        .with_num_frames(1)
+        .with_height(height)
+        .with_width(width)
+        .with_num_objects(rng.random_range(0..=MAX_OBJECTS))
+        .with_object_share(between(OBJECT_SHARES[0], OBJECT_SHARES[1], rng))
+        .with_seed(rng.random());
+    MovingClip::new(&config).frame(0).pixels
+}
+
+/// A part of `photograph` with these proportions, at a random place, scaled to
+/// `[height, width, 3]`.
+fn cut_background(photograph: &RgbImage, height: u32, width: u32, rng: &mut StdRng) -> Vec<u8> {
+    let largest = (f64::from(photograph.height()) / f64::from(height))
+        .min(f64::from(photograph.width()) / f64::from(width));
+    // Never enlarged, unless the photograph is smaller than the image.
+    let scale = between(largest.min(1.0), largest, rng);
+    let scaled = |side: u32, most: u32| ((f64::from(side) * scale) as u32).clamp(1, most);
+    let part_height = scaled(height, photograph.height());
+    let part_width = scaled(width, photograph.width());
+    let top = rng.random_range(0..=photograph.height() - part_height);
+    let left = rng.random_range(0..=photograph.width() - part_width);
+    let part = imageops::crop_imm(photograph, left, top, part_width, part_height);
+    let filter = imageops::FilterType::Triangle;
+    imageops::resize(&part.to_image(), width, height, filter).into_raw()
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::{
     fmt,
-    io::{self, BufReader},
-    path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    io::{self, BufReader, Read, Seek, SeekFrom},
+    sync::Mutex,
 };
 
 use ::tiff::{
@@ -14,13 +13,12 @@ use ::tiff::{
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{
-    directory::Directory,
+    directory::{Directory, TiffFile},
     error::TiffStackError,
-    format::Format,
     header::{DeflateStrips, PageHeader, Storage},
     page::Decoded,
-    source::{PageReader, Source},
 };
+use crate::{lock, shared_file::SharedFile};
 
 /// Decoded bytes of one strip or tile, and compressed ones: 128 MiB at most.
 const MAX_CHUNK_BYTES: usize = 128 << 20;
@@ -32,7 +30,7 @@ pub(super) struct PageDecoder {
     scratch: Mutex<Vec<Scratch>>,
 }
 
-/// What inflating a strip needs beside the result.
+/// What inflating a strip needs besides the result.
 struct Scratch {
     inflate: Decompress,
     stored: Vec<u8>,
@@ -43,28 +41,28 @@ impl PageDecoder {
     /// order of the machine.
     pub(super) fn decode(
         &self,
-        path: &Path,
-        source: &Source,
-        format: Format,
+        file: TiffFile<'_>,
         page: usize,
         offset: u64,
     ) -> Result<(PageHeader, Decoded), TiffStackError> {
-        let directory = Directory::read(path, source, format, page, offset)?;
+        let directory = Directory::read(file, page, offset)?;
         let header = PageHeader::parse(&directory)?;
         let mut pixels = Decoded::zeroed(header.num_bytes());
         let inflated = match &header.storage {
-            Storage::Deflate(strips) => self.inflate(source, &header, strips, pixels.bytes_mut()),
+            Storage::Deflate(strips) => {
+                self.inflate(file.source, &header, strips, pixels.bytes_mut())
+            }
             _ => false,
         };
         if inflated {
-            let swapped = format.big_endian != cfg!(target_endian = "big");
+            let swapped = file.format.big_endian != cfg!(target_endian = "big");
             restore(pixels.bytes_mut(), &header, swapped);
             return Ok((header, pixels));
         }
-        match decode_any(source, format, offset, pixels.bytes_mut()) {
+        match decode_any(file, offset, pixels.bytes_mut()) {
             Ok(()) => Ok((header, pixels)),
             Err(error) => Err(TiffStackError::Decode {
-                path: path.into(),
+                path: file.path.into(),
                 page,
                 offset,
                 source: error,
@@ -75,16 +73,16 @@ impl PageDecoder {
     /// Inflates strips straight into the page, each in one go: several times as fast as through
     /// the streams of the general decoder.
     ///
-    /// Answers whether every strip was there and as long as its rows. What to make of others, and
+    /// Returns whether every strip was there and as long as its rows. What to make of others, and
     /// what is wrong with damaged ones, is for the general decoder to say.
     fn inflate(
         &self,
-        source: &Source,
+        source: &SharedFile,
         header: &PageHeader,
         strips: &DeflateStrips,
         pixels: &mut [u8],
     ) -> bool {
-        let spare = self.lock().pop();
+        let spare = lock(&self.scratch).pop();
         let mut scratch = spare.unwrap_or_else(|| Scratch {
             inflate: Decompress::new(true),
             stored: Vec::new(),
@@ -99,13 +97,8 @@ impl PageDecoder {
             source.fill_exactly_at(&mut scratch.stored, offset).is_ok()
                 && inflate_strip(&mut scratch.inflate, &scratch.stored, strip)
         });
-        self.lock().push(scratch);
+        lock(&self.scratch).push(scratch);
         inflated
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Scratch>> {
-        // A list of spare parts is whole whatever happened.
-        self.scratch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,7 +108,7 @@ impl fmt::Debug for PageDecoder {
     }
 }
 
-/// Inflates one strip; answers whether it is whole and has the expected length.
+/// Inflates one strip; returns whether it is whole and has the expected length.
 fn inflate_strip(inflate: &mut Decompress, stored: &[u8], strip: &mut [u8]) -> bool {
     inflate.reset(true);
     let done = inflate.decompress(stored, strip, FlushDecompress::Finish);
@@ -154,20 +147,57 @@ fn restore(pixels: &mut [u8], header: &PageHeader, swapped: bool) {
 }
 
 /// Decodes whatever the `tiff` crate reads.
-fn decode_any(
-    source: &Source,
-    format: Format,
-    offset: u64,
-    pixels: &mut [u8],
-) -> Result<(), TiffError> {
+fn decode_any(file: TiffFile<'_>, offset: u64, pixels: &mut [u8]) -> Result<(), TiffError> {
     let mut limits = Limits::default();
     limits.decoding_buffer_size = pixels.len();
     limits.intermediate_buffer_size = MAX_CHUNK_BYTES.max(pixels.len());
-    let reader = PageReader::new(source, format.header(offset));
+    let reader = PageReader {
+        source: file.source,
+        header: file.format.header(offset),
+        position: 0,
+    };
     let mut decoder = Decoder::new(BufReader::new(reader))?.with_limits(limits);
     if decoder.image_buffer_layout()?.complete_len != pixels.len() {
         let error = io::Error::new(io::ErrorKind::InvalidData, "the page changed its size");
         return Err(TiffError::IoError(error));
     }
     decoder.read_image_bytes(pixels)
+}
+
+/// The file as it would be if its first page were the page wanted.
+///
+/// The decoder finds pages by walking a chain from the header. Serving it a
+/// header that points to the wanted page makes any page a constant-time
+/// access, without state that threads would have to share.
+#[derive(Debug)]
+struct PageReader<'a> {
+    source: &'a SharedFile,
+    header: Vec<u8>,
+    position: u64,
+}
+
+impl Read for PageReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let header_len = self.header.len() as u64;
+        let count = if self.position < header_len {
+            let mut rest = &self.header[self.position as usize..];
+            rest.read(buffer)?
+        } else {
+            self.source.read_at(buffer, self.position)?
+        };
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for PageReader<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(delta) => self.source.len().checked_add_signed(delta),
+            SeekFrom::Current(delta) => self.position.checked_add_signed(delta),
+        };
+        self.position = target.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
+    }
 }

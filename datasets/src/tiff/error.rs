@@ -56,7 +56,7 @@ pub enum TiffStackError {
         /// The directory visited twice.
         offset: u64,
     },
-    /// Bytes that the file promises lie past its end.
+    /// Bytes that the file promises are past its end.
     #[error("{path}: page {page} is truncated: {what} needs {len} bytes at byte {offset}, the file ends at byte {file_len}; copy or export the stack again", path = .path.display())]
     Truncated {
         /// The file.
@@ -223,7 +223,7 @@ pub enum TiffStackError {
         path: PathBuf,
         /// Rows that it holds.
         there: u64,
-        /// Rows that were to be gone on after.
+        /// Rows after which to resume.
         wanted: u64,
     },
     /// The folder of a sequence could not be listed.

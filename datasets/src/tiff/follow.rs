@@ -7,7 +7,11 @@ use std::{
 
 use burn::config::Config;
 
-use super::{error::TiffStackError, frame::Frame, stack::TiffStack};
+use super::{
+    error::TiffStackError,
+    frame::{Frame, FrameSource},
+    stack::TiffStack,
+};
 
 /// How long to wait for a stack that grows.
 #[derive(Config, Debug)]
@@ -94,10 +98,8 @@ impl Follow {
 
     /// Number of frames that may be given out.
     fn num_ready(&self) -> usize {
-        match self.ended {
-            true => self.stack.num_frames(),
-            false => self.stack.num_frames().saturating_sub(self.safety_buffer),
-        }
+        let held_back = if self.ended { 0 } else { self.safety_buffer };
+        self.stack.num_frames().saturating_sub(held_back)
     }
 
     /// Waits until a frame is ready or the stack is finished.

@@ -1,6 +1,6 @@
 //! What a directory says about its page: size, samples, and how they are stored.
 
-use super::{directory::Directory, error::TiffStackError, sample::SampleType};
+use super::{directory::Directory, error::TiffStackError, page::SampleType};
 
 /// The most bytes of pixels that one page may claim that has to be decoded: 2 GiB.
 const MAX_DECODED_BYTES: u64 = 2 << 30;

@@ -1,20 +1,18 @@
-//! The page index: where each page lies.
+//! The page index: where each page is.
 //!
 //! Only directories are read here, never a pixel. Every count and offset is
 //! checked against the file's length before anything is allocated for it.
 
-use std::{ops::Range, path::Path};
+use std::{collections::HashSet, ops::Range, path::Path};
 
 use super::{
-    directory::Directory,
+    directory::{Directory, Format, TiffFile},
     error::TiffStackError,
-    format::Format,
-    header::{PageHeader, STRIP_OFFSETS, Storage},
-    regular::{Regular, Template},
-    sample::SampleType,
-    source::Source,
-    walk::Walk,
+    header::{PageHeader, STRIP_OFFSETS, Storage, images_of_imagej},
+    page::SampleType,
+    regular::{Place, Regular, Template},
 };
+use crate::shared_file::SharedFile;
 
 /// Byte order, offset width and pages of a TIFF file.
 #[derive(Debug, Clone)]
@@ -53,7 +51,7 @@ impl Layout {
     /// Finds all pages.
     pub(super) fn read(
         path: &Path,
-        source: &Source,
+        source: &SharedFile,
         opening: Opening,
     ) -> Result<Self, TiffStackError> {
         let mut head = [0; 16];
@@ -71,7 +69,17 @@ impl Layout {
         if first == 0 {
             return Err(TiffStackError::NoPages { path: path.into() });
         }
-        let mut walk = Walk::new(path, source, format);
+        let mut walk = Walk {
+            file: TiffFile {
+                path,
+                source,
+                format,
+            },
+            size: None,
+            seen: HashSet::new(),
+            pages: Vec::new(),
+            last_directory: 0,
+        };
         let regular = walk.run(first, opening)?;
         let (height, width) = walk.size.expect("invariant: the first page was read");
         Ok(Self {
@@ -119,11 +127,11 @@ impl Layout {
             .filter(|regular| page < regular.num_pages)
     }
 
-    /// Where a page lies. A place that is a guess is checked by the page's directory, once.
+    /// Where a page is. A place that is a guess is checked by the page's directory, once.
     pub(super) fn locate(
         &self,
         path: &Path,
-        source: &Source,
+        source: &SharedFile,
         page: usize,
     ) -> Result<Location, TiffStackError> {
         let Some(regular) = self.regular_page(page) else {
@@ -131,7 +139,7 @@ impl Layout {
         };
         if regular.is_guess(page) {
             let size = (self.height, self.width);
-            check_guess(path, source, self.format, size, regular, page)?;
+            check_guess(self.file(path, source), size, regular, page)?;
             regular.confirm(page);
         }
         Ok(Location::Contiguous {
@@ -140,17 +148,29 @@ impl Layout {
         })
     }
 
-    /// Adds the pages that were appended since, and answers their number.
+    fn file<'a>(&self, path: &'a Path, source: &'a SharedFile) -> TiffFile<'a> {
+        TiffFile {
+            path,
+            source,
+            format: self.format,
+        }
+    }
+
+    /// Adds the pages that were appended since, and returns their number.
     ///
     /// A page that the file does not hold completely is left for the next time.
-    pub(super) fn grow(&mut self, path: &Path, source: &Source) -> Result<usize, TiffStackError> {
+    pub(super) fn grow(
+        &mut self,
+        path: &Path,
+        source: &SharedFile,
+    ) -> Result<usize, TiffStackError> {
         let single = self.regular.as_ref();
         if single.is_some_and(Regular::has_single_directory) {
             return Ok(0);
         }
         let before = self.num_pages();
-        let (format, mut offset) = (self.format, self.last_directory);
-        let mut next = Directory::read(path, source, format, before - 1, offset)?.next();
+        let (file, mut offset) = (self.file(path, source), self.last_directory);
+        let mut next = Directory::read(file, before - 1, offset)?.next();
         while next != 0 {
             let page = self.num_pages();
             if next <= offset {
@@ -161,7 +181,7 @@ impl Layout {
                 });
             }
             let size = Some((self.height, self.width));
-            match read_page(path, source, format, page, next, size) {
+            match read_page(file, page, next, size) {
                 Ok(read) => {
                     self.listed.push(read.location);
                     self.last_directory = next;
@@ -180,23 +200,21 @@ impl Layout {
 }
 
 /// What the index keeps of a page.
-pub(super) struct ReadPage {
-    pub(super) size: (usize, usize),
-    pub(super) location: Location,
-    pub(super) next: u64,
-    pub(super) directory_len: u64,
+struct ReadPage {
+    size: (usize, usize),
+    location: Location,
+    next: u64,
+    directory_len: u64,
 }
 
 /// Reads and checks one directory.
-pub(super) fn read_page(
-    path: &Path,
-    source: &Source,
-    format: Format,
+fn read_page(
+    file: TiffFile<'_>,
     page: usize,
     offset: u64,
     expected: Option<(usize, usize)>,
 ) -> Result<ReadPage, TiffStackError> {
-    let directory = Directory::read(path, source, format, page, offset)?;
+    let directory = Directory::read(file, page, offset)?;
     check_page(&directory, expected)
 }
 
@@ -232,18 +250,16 @@ fn check_page(
     })
 }
 
-/// Refuses a page that is not where the regular spacing says. Answers what the directories of pages
+/// Refuses a page that is not where the regular spacing says. Returns what the directories of pages
 /// that are should look like, if that can be said.
-pub(super) fn check_guess(
-    path: &Path,
-    source: &Source,
-    format: Format,
+fn check_guess(
+    file: TiffFile<'_>,
     size: (usize, usize),
     regular: &Regular,
     page: usize,
 ) -> Result<Option<Template>, TiffStackError> {
     let place = regular.place(page);
-    let directory = Directory::read(path, source, format, page, place.directory)?;
+    let directory = Directory::read(file, page, place.directory)?;
     let read = check_page(&directory, Some(size))?;
     let expected = Location::Contiguous {
         data: place.data,
@@ -251,10 +267,131 @@ pub(super) fn check_guess(
     };
     if read.location != expected || read.next != regular.next(page) {
         return Err(TiffStackError::Irregular {
-            path: path.into(),
+            path: file.path.into(),
             page,
             offset: place.directory,
         });
     }
     Ok(directory.template(STRIP_OFFSETS))
+}
+
+/// The walk along the chain of directories, cut short where the rest is known.
+struct Walk<'a> {
+    file: TiffFile<'a>,
+    /// Height and width of the pages, once one was read.
+    size: Option<(usize, usize)>,
+    seen: HashSet<u64>,
+    pages: Vec<Location>,
+    last_directory: u64,
+}
+
+impl Walk<'_> {
+    /// Visits directories until the rest is known.
+    fn run(&mut self, first: u64, opening: Opening) -> Result<Option<Regular>, TiffStackError> {
+        let mut places = Vec::new();
+        let mut next = first;
+        while next != 0 {
+            let (offset, page) = (next, self.pages.len());
+            let read = match self.visit(offset) {
+                Err(TiffStackError::Truncated { .. })
+                    if opening == Opening::Growing && page > 0 =>
+                {
+                    break;
+                }
+                read => read?,
+            };
+            next = read.next;
+            if page == 0 && next == 0 {
+                return self.images_behind(offset, read.location);
+            }
+            // Whatever the first page has of its own, the guess is about the other ones.
+            if opening == Opening::Checked || page > 2 {
+                continue;
+            }
+            if let Location::Contiguous { data, .. } = read.location {
+                let directory = offset;
+                places.push(Place { directory, data });
+            }
+            if let &[first, second, third] = places.as_slice() {
+                let guess = self.guess([first, second, third], next, &read);
+                if guess.is_some() {
+                    return Ok(guess);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks the directory at `offset` and lists its page.
+    fn visit(&mut self, offset: u64) -> Result<ReadPage, TiffStackError> {
+        let page = self.pages.len();
+        if !self.seen.insert(offset) {
+            return Err(TiffStackError::PageLoop {
+                path: self.file.path.into(),
+                page,
+                offset,
+            });
+        }
+        let read = read_page(self.file, page, offset, self.size)?;
+        self.size = Some(read.size);
+        self.pages.push(read.location);
+        self.last_directory = offset;
+        Ok(read)
+    }
+
+    /// All pages, if they are regular as far as four of them show.
+    fn guess(&self, places: [Place; 3], next: u64, third: &ReadPage) -> Option<Regular> {
+        let size = self.size?;
+        let Location::Contiguous { sample, .. } = third.location else {
+            return None;
+        };
+        let of_one_type = |page: &Location| matches!(page, Location::Contiguous { sample: other, .. } if *other == sample);
+        if !self.pages.iter().all(of_one_type) {
+            return None;
+        }
+        let page_bytes = (size.0 * size.1 * sample.size()) as u64;
+        let file_len = self.file.source.len();
+        let regular = Regular::guess(places, third.directory_len, page_bytes, file_len, sample)?;
+        if next != regular.next(2) {
+            return None;
+        }
+        let [middle, last] = [regular.num_pages / 2, regular.num_pages - 1];
+        let check = |page| check_guess(self.file, size, &regular, page);
+        let template = check(middle).ok()?;
+        check(last).ok()?;
+        for page in [0, 1, 2, middle, last] {
+            regular.confirm(page);
+        }
+        Some(regular.with_template(template))
+    }
+
+    /// The images behind the only directory, if ImageJ says that there are several.
+    fn images_behind(
+        &self,
+        offset: u64,
+        first: Location,
+    ) -> Result<Option<Regular>, TiffStackError> {
+        let directory = Directory::read(self.file, 0, offset)?;
+        let Some(images @ 2..) = images_of_imagej(&directory)? else {
+            return Ok(None);
+        };
+        let Location::Contiguous { data, sample } = first else {
+            return Err(directory.unsupported(format!(
+                "is the only directory of an ImageJ stack of {images} images, which are not \
+                 stored one behind the other"
+            )));
+        };
+        let (height, width) = self.size.expect("invariant: the first page was read");
+        let page_bytes = (height * width * sample.size()) as u64;
+        let len = page_bytes.saturating_mul(images);
+        directory.check_inside("the images behind its directory", data, len)?;
+        let place = Place {
+            directory: offset,
+            data,
+        };
+        let images = images as usize;
+        Ok(Some(Regular::single_directory(
+            place, page_bytes, images, sample,
+        )))
+    }
 }

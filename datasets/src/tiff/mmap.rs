@@ -9,7 +9,7 @@ use std::{
 
 use memmap2::Mmap;
 
-/// Bytes that may be handed out before the map is told to let go of its pages: 8 MiB.
+/// Bytes that may be handed out before the map is told to release its pages: 8 MiB.
 ///
 /// What was read through a map stays part of the process until the system needs the
 /// memory: reading a stack of 50 GB would look like using 50 GB.
@@ -58,7 +58,7 @@ impl Mapping {
         &self.map[range]
     }
 
-    /// Counts the range, and lets go of earlier ones.
+    /// Counts the range, and releases earlier ones.
     ///
     /// Readers still at work on those find them again in the file, only slower.
     pub(super) fn hand_out(&self, range: &Range<usize>) {

@@ -1,6 +1,6 @@
 //! Multi-page TIFF stacks, read and written page by page.
 //!
-//! Opening finds where the pages lie, with a few reads where they are regular and one read a page
+//! Opening finds where the pages are, with a few reads where they are regular and one read a page
 //! where they are not; pixels are read only for the frame that is asked for. Pages that are
 //! uncompressed and in one piece are views into a memory map, without a copy; any other page is
 //! decoded alone. So a stack of any size costs one page of memory for each reading thread, plus
@@ -8,7 +8,7 @@
 //!
 //! | to read | use |
 //! |---|---|
-//! | one file | [`TiffStack`]: [`page`](TiffStack::page) as stored, [`frame`](TiffStack::frame) as `f32` |
+//! | one file | [`TiffStack`]: [`page`](FrameSource::page) as stored, [`frame`](FrameSource::frame) as `f32` |
 //! | many files as one stack | [`TiffSequence`] |
 //! | a frame with its neighbours | [`FrameWindows`] |
 //! | rectangles of frames | [`FramePatches`] |
@@ -16,12 +16,10 @@
 //!
 //! [`TiffStackWriter`] writes them.
 
-mod dataset;
 mod decode;
 mod directory;
 mod error;
 mod follow;
-mod format;
 mod frame;
 mod header;
 mod layout;
@@ -29,21 +27,15 @@ mod mmap;
 mod page;
 mod patch;
 mod regular;
-mod sample;
 mod sequence;
-mod source;
 mod stack;
-mod walk;
-mod window;
 mod writer;
 
 pub use error::TiffStackError;
 pub use follow::{Follow, FollowConfig};
-pub use frame::{Frame, FrameSource};
-pub use page::Page;
+pub use frame::{Frame, FrameSource, FrameWindow, FrameWindows};
+pub use page::{Page, Sample, SampleType};
 pub use patch::{FramePatches, Patch};
-pub use sample::{Sample, SampleType};
 pub use sequence::TiffSequence;
 pub use stack::TiffStack;
-pub use window::{FrameWindow, FrameWindows};
 pub use writer::TiffStackWriter;

@@ -3,7 +3,7 @@
 use burn::data::dataset::{Dataset, DatasetError};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{error::TiffStackError, frame::FrameSource};
+use super::frame::FrameSource;
 use crate::lazy::LazyDataset;
 
 /// A rectangle of a frame.
@@ -28,7 +28,7 @@ pub struct Patch {
 enum Places {
     /// This many pixels from one to the next.
     Grid { stride: usize },
-    /// This many a frame, at places made of the seed.
+    /// This many in each frame, at places made of the seed.
     Random { per_frame: usize, seed: u64 },
 }
 
@@ -111,36 +111,8 @@ impl<S: FrameSource> FramePatches<S> {
         }
     }
 
-    /// Number of patches of all frames.
-    pub fn num_patches(&self) -> usize {
-        self.source.num_frames() * self.patches_per_frame()
-    }
-
-    /// Reads patch `index`.
-    ///
-    /// # Errors
-    /// If its frame cannot be read.
-    ///
-    /// # Panics
-    /// If there is no patch `index`.
-    pub fn patch(&self, index: usize) -> Result<Patch, TiffStackError> {
-        self.check(index);
-        let (frame, top, left) = self.place(index);
-        let page = self.source.page(frame)?;
-        let (height, width) = (self.height, self.width);
-        Ok(Patch {
-            frame,
-            top,
-            left,
-            height,
-            width,
-            pixels: page.patch(top..top + height, left..left + width),
-        })
-    }
-
     fn check(&self, index: usize) {
-        let len = self.num_patches();
-        assert!(index < len, "patch must be below {len}, got {index}");
+        crate::check_index("patch", index, self.len());
     }
 
     /// Frame, top and left of a patch.
@@ -188,11 +160,22 @@ impl<S: FrameSource> FramePatches<S> {
 
 impl<S: FrameSource> Dataset<Patch> for FramePatches<S> {
     fn get(&self, index: usize) -> Result<Patch, DatasetError> {
-        self.patch(index).map_err(DatasetError::new)
+        self.check(index);
+        let (frame, top, left) = self.place(index);
+        let page = self.source.page(frame).map_err(DatasetError::new)?;
+        let (height, width) = (self.height, self.width);
+        Ok(Patch {
+            frame,
+            top,
+            left,
+            height,
+            width,
+            pixels: page.patch(top..top + height, left..left + width),
+        })
     }
 
     fn len(&self) -> usize {
-        self.num_patches()
+        self.source.num_frames() * self.patches_per_frame()
     }
 }
 

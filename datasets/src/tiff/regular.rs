@@ -2,9 +2,11 @@
 //! known without reading those before it.
 //!
 //! Two kinds exist. ImageJ writes stacks over 4 GiB with a single directory, whose description
-//! tells the number of images. Programs that know all pages beforehand write directories of one
+//! says the number of images. Programs that know all pages beforehand write directories of one
 //! length at one distance, between the pixels or behind all of them. The latter is only a guess
-//! from the first pages, so whoever uses it reads the directory of a page before its pixels.
+//! from the first pages, so its user reads the directory of a page before its pixels.
+//!
+//! Pure.
 
 use std::{
     ops::Range,
@@ -14,7 +16,7 @@ use std::{
     },
 };
 
-use super::{format::Format, sample::SampleType};
+use super::{directory::Format, page::SampleType};
 
 /// Fewer pages are not worth a guess.
 const MIN_PAGES: u64 = 8;
@@ -32,9 +34,9 @@ pub(super) struct Place {
 pub(super) struct Template {
     pub(super) format: Format,
     pub(super) bytes: Arc<[u8]>,
-    /// Where the place of the pixels stands.
+    /// Where the place of the pixels is.
     pub(super) data_at: Range<usize>,
-    /// Where the place of the next directory stands.
+    /// Where the place of the next directory is.
     pub(super) next_at: Range<usize>,
 }
 
@@ -63,7 +65,7 @@ pub(super) struct Regular {
     step: Place,
     /// One bit for each page whose directory was read; none if there is only one directory.
     seen: Option<Arc<[AtomicU64]>>,
-    /// The directory of a page in the middle, if it tells all by itself.
+    /// The directory of a page in the middle, if it says everything by itself.
     template: Option<Template>,
 }
 
@@ -146,9 +148,10 @@ impl Regular {
 
     /// The offset that the page's directory should name as the next one.
     pub(super) fn next(&self, page: usize) -> u64 {
-        match page + 1 < self.num_pages {
-            true => self.place(page + 1).directory,
-            false => 0,
+        if page + 1 < self.num_pages {
+            self.place(page + 1).directory
+        } else {
+            0
         }
     }
 

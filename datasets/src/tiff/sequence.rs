@@ -4,13 +4,15 @@ use std::{
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use lru::LruCache;
 
-use super::{error::TiffStackError, frame::Frame, layout::Layout, page::Page, stack::TiffStack};
-use crate::natural_order::natural_cmp;
+use super::{
+    error::TiffStackError, frame::FrameSource, layout::Layout, page::Page, stack::TiffStack,
+};
+use crate::{folder::natural_cmp, lock};
 
 /// Files that are open at the same time, at most.
 const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16).expect("invariant: 16 is not 0");
@@ -23,7 +25,7 @@ const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16).expect("invariant: 16 is no
 /// # Example
 /// ```
 /// # let folder = tempfile::tempdir()?;
-/// use burn_memopt_datasets::tiff::{TiffSequence, TiffStackWriter};
+/// use burn_memopt_datasets::tiff::{FrameSource, TiffSequence, TiffStackWriter};
 ///
 /// for (name, pages) in [("cell_10.tif", 1), ("cell_9.tif", 2u8)] {
 ///     let mut writer = TiffStackWriter::create(folder.path().join(name), 1, 1)?;
@@ -118,32 +120,40 @@ impl TiffSequence {
         })
     }
 
-    /// Number of frames in all files.
-    pub fn num_frames(&self) -> usize {
-        self.num_frames
-    }
-
-    /// Height of every frame in pixels.
-    pub fn height(&self) -> usize {
-        self.files[0].layout.height
-    }
-
-    /// Width of every frame in pixels.
-    pub fn width(&self) -> usize {
-        self.files[0].layout.width
-    }
-
     /// The files, in order.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(|file| file.path.as_path())
     }
 
-    /// Frame `index` as it is stored, counted over all files.
-    ///
-    /// # Errors
-    /// If there is no such frame, or its bytes cannot be read or decoded. Errors count pages within
-    /// the file that they name.
-    pub fn page(&self, index: usize) -> Result<Page, TiffStackError> {
+    /// The file, opened again if it was closed.
+    fn stack(&self, file: usize) -> Result<Arc<TiffStack>, TiffStackError> {
+        let open = lock(&self.open).get(&file).cloned();
+        if let Some(stack) = open {
+            return Ok(stack);
+        }
+        let SequenceFile { path, layout, .. } = &self.files[file];
+        let stack = Arc::new(TiffStack::reopen(path, layout.clone())?);
+        lock(&self.open).put(file, stack.clone());
+        Ok(stack)
+    }
+}
+
+impl FrameSource for TiffSequence {
+    /// Of all files.
+    fn num_frames(&self) -> usize {
+        self.num_frames
+    }
+
+    fn height(&self) -> usize {
+        self.files[0].layout.height
+    }
+
+    fn width(&self) -> usize {
+        self.files[0].layout.width
+    }
+
+    /// Counted over all files.
+    fn page(&self, index: usize) -> Result<Page, TiffStackError> {
         if index >= self.num_frames {
             return Err(TiffStackError::FrameOutOfRange {
                 path: self.files[0].path.clone(),
@@ -156,27 +166,6 @@ impl TiffSequence {
         let mut page = self.stack(file)?.page(page)?;
         page.index = index;
         Ok(page)
-    }
-
-    /// Frame `index` as `f32`, counted over all files.
-    ///
-    /// # Errors
-    /// As [`page`](Self::page).
-    pub fn frame(&self, index: usize) -> Result<Frame, TiffStackError> {
-        Ok(self.page(index)?.to_frame())
-    }
-
-    /// The file, opened again if it was closed.
-    fn stack(&self, file: usize) -> Result<Arc<TiffStack>, TiffStackError> {
-        // A cache of open files is whole whatever happened to another thread.
-        let open = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stack) = open().get(&file) {
-            return Ok(stack.clone());
-        }
-        let SequenceFile { path, layout, .. } = &self.files[file];
-        let stack = Arc::new(TiffStack::reopen(path, layout.clone())?);
-        open().put(file, stack.clone());
-        Ok(stack)
     }
 }
 

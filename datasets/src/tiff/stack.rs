@@ -1,21 +1,20 @@
 //! A stack whose frames are read one at a time.
 
 use std::{
-    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
     decode::PageDecoder,
+    directory::TiffFile,
     error::TiffStackError,
-    frame::Frame,
+    frame::FrameSource,
     layout::{Layout, Location, Opening},
     mmap::Mapping,
-    page::{Decoded, Page, PageBytes},
-    sample::SampleType,
-    source::Source,
+    page::{Decoded, Page, PageBytes, SampleType},
 };
+use crate::shared_file::SharedFile;
 
 /// A multi-page gray TIFF of which only the page index is in memory.
 ///
@@ -24,13 +23,13 @@ use super::{
 /// JPEG; unsigned and signed integers of 8, 16 or 32 bits and floats of 32 or 64 bits. Reaching
 /// any frame takes the same time. Threads share one stack without waiting for each other.
 ///
-/// Opening costs the same for any number of pages where these are uncompressed and lie at regular
+/// Opening costs the same for any number of pages where these are uncompressed and at regular
 /// distances, as ImageJ, `tifffile` and [`TiffStackWriter`](super::TiffStackWriter) write them:
 /// five directories are read, every other one when its page is first asked for. Of all other
 /// stacks every directory is read once, some hundred bytes a page. [`open_checked`] always does.
 ///
-/// [`page`](Self::page) gives samples as they are stored, without a copy where the file allows
-/// it; [`frame`](Self::frame) gives `f32`. A process that reads pages of a memory map keeps at most
+/// [`page`](FrameSource::page) gives samples as they are stored, without a copy where the file allows
+/// it; [`frame`](FrameSource::frame) gives `f32`. A process that reads pages of a memory map keeps at most
 /// about 8 MiB and one page of them, however many it reads.
 ///
 /// A damaged file cannot make the reader allocate what it only claims: pixels that have to be
@@ -46,7 +45,7 @@ use super::{
 /// ```
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("movie.tif");
-/// use burn_memopt_datasets::tiff::{TiffStack, TiffStackWriter};
+/// use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackWriter};
 ///
 /// let mut writer = TiffStackWriter::create(&path, 1, 2)?;
 /// writer.write_frame(&[7u16, 8])?;
@@ -61,7 +60,7 @@ use super::{
 #[derive(Debug)]
 pub struct TiffStack {
     path: PathBuf,
-    source: Source,
+    source: SharedFile,
     layout: Arc<Layout>,
     map: Option<Arc<Mapping>>,
     decoder: PageDecoder,
@@ -103,7 +102,7 @@ impl TiffStack {
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Self, TiffStackError> {
         Self::new(
             Path::new("<memory>"),
-            Source::memory(bytes.into()),
+            SharedFile::memory(bytes.into()),
             Opening::Quick,
         )
     }
@@ -113,7 +112,7 @@ impl TiffStack {
         Self::new(path, source, opening)
     }
 
-    fn new(path: &Path, source: Source, opening: Opening) -> Result<Self, TiffStackError> {
+    fn new(path: &Path, source: SharedFile, opening: Opening) -> Result<Self, TiffStackError> {
         let layout = Layout::read(path, &source, opening)?;
         Ok(Self::with_layout(path, source, Arc::new(layout)))
     }
@@ -124,7 +123,7 @@ impl TiffStack {
         Ok(Self::with_layout(path, source, layout))
     }
 
-    fn with_layout(path: &Path, source: Source, layout: Arc<Layout>) -> Self {
+    fn with_layout(path: &Path, source: SharedFile, layout: Arc<Layout>) -> Self {
         let map = map(&source, &layout);
         Self {
             path: path.into(),
@@ -144,30 +143,15 @@ impl TiffStack {
         &self.path
     }
 
-    /// Number of frames.
-    pub fn num_frames(&self) -> usize {
-        self.layout.num_pages()
-    }
-
-    /// Height of every frame in pixels.
-    pub fn height(&self) -> usize {
-        self.layout.height
-    }
-
-    /// Width of every frame in pixels.
-    pub fn width(&self) -> usize {
-        self.layout.width
-    }
-
-    /// Finds pages that were appended since the stack was opened or last refreshed, and answers
+    /// Finds pages that were appended since the stack was opened or last refreshed, and returns
     /// their number. Only directories behind the last page known are read.
     ///
     /// A last page that the file does not hold completely is not visible yet. One whose bytes are
-    /// there, but not yet written, cannot be told: see [`FollowConfig`](super::FollowConfig).
+    /// there, but not yet written, cannot be recognised: see [`FollowConfig`](super::FollowConfig).
     ///
     /// # Errors
     /// If a new page's directory is damaged or cannot be read, which may pass if it was just
-    /// being written. The stack goes on with the pages that are whole.
+    /// being written. The stack continues with the pages that are whole.
     pub fn refresh(&mut self) -> Result<usize, TiffStackError> {
         self.source
             .update_len()
@@ -183,46 +167,7 @@ impl TiffStack {
         grown
     }
 
-    /// Frame `index` as it is stored: a view into the file if it is uncompressed and in one
-    /// piece, else decoded.
-    ///
-    /// # Errors
-    /// If there is no such frame, its bytes cannot be read or decoded, or the file changed.
-    pub fn page(&self, index: usize) -> Result<Page, TiffStackError> {
-        if index >= self.num_frames() {
-            return Err(TiffStackError::FrameOutOfRange {
-                path: self.path.clone(),
-                index,
-                num_frames: self.num_frames(),
-            });
-        }
-        let format = self.layout.format;
-        let file_len = self.recognise(index);
-        match self.layout.locate(&self.path, &self.source, index)? {
-            Location::Contiguous { data, sample } => self.contiguous(index, data, sample, file_len),
-            Location::Encoded { directory } => {
-                let (header, pixels) =
-                    self.decoder
-                        .decode(&self.path, &self.source, format, index, directory)?;
-                if (header.height, header.width) != (self.height(), self.width()) {
-                    return Err(self.changed(index));
-                }
-                let bytes = PageBytes::Decoded(pixels);
-                let big_endian = cfg!(target_endian = "big");
-                Ok(self.page_of(index, header.sample, big_endian, bytes))
-            }
-        }
-    }
-
-    /// Frame `index` as `f32`.
-    ///
-    /// # Errors
-    /// As [`page`](Self::page).
-    pub fn frame(&self, index: usize) -> Result<Frame, TiffStackError> {
-        Ok(self.page(index)?.to_frame())
-    }
-
-    /// Compares the page's directory through the map, where that spares reading it. Answers the
+    /// Compares the page's directory through the map, where that spares reading it. Returns the
     /// length of the file now, if it was asked for.
     fn recognise(&self, index: usize) -> Option<u64> {
         let map = self.map.as_ref()?;
@@ -282,8 +227,8 @@ impl TiffStack {
     ) -> Page {
         Page {
             index,
-            height: self.height(),
-            width: self.width(),
+            height: self.layout.height,
+            width: self.layout.width,
             sample,
             big_endian,
             bytes,
@@ -298,16 +243,58 @@ impl TiffStack {
     }
 }
 
-fn open_source(path: &Path) -> Result<Source, TiffStackError> {
-    let open_error = |source: io::Error| TiffStackError::Open {
+impl FrameSource for TiffStack {
+    fn num_frames(&self) -> usize {
+        self.layout.num_pages()
+    }
+
+    fn height(&self) -> usize {
+        self.layout.height
+    }
+
+    fn width(&self) -> usize {
+        self.layout.width
+    }
+
+    /// A view into the file if the page is uncompressed and in one piece, else decoded.
+    fn page(&self, index: usize) -> Result<Page, TiffStackError> {
+        if index >= self.num_frames() {
+            return Err(TiffStackError::FrameOutOfRange {
+                path: self.path.clone(),
+                index,
+                num_frames: self.num_frames(),
+            });
+        }
+        let file_len = self.recognise(index);
+        match self.layout.locate(&self.path, &self.source, index)? {
+            Location::Contiguous { data, sample } => self.contiguous(index, data, sample, file_len),
+            Location::Encoded { directory } => {
+                let file = TiffFile {
+                    path: &self.path,
+                    source: &self.source,
+                    format: self.layout.format,
+                };
+                let (header, pixels) = self.decoder.decode(file, index, directory)?;
+                if (header.height, header.width) != (self.height(), self.width()) {
+                    return Err(self.changed(index));
+                }
+                let bytes = PageBytes::Decoded(pixels);
+                let big_endian = cfg!(target_endian = "big");
+                Ok(self.page_of(index, header.sample, big_endian, bytes))
+            }
+        }
+    }
+}
+
+fn open_source(path: &Path) -> Result<SharedFile, TiffStackError> {
+    SharedFile::open(path).map_err(|source| TiffStackError::Open {
         path: path.into(),
         source,
-    };
-    Source::open(path).map_err(open_error)
+    })
 }
 
 /// A map of the file, if there is something to map and the system can: pages are read else.
-fn map(source: &Source, layout: &Layout) -> Option<Arc<Mapping>> {
+fn map(source: &SharedFile, layout: &Layout) -> Option<Arc<Mapping>> {
     let file = source.file().filter(|_| layout.has_contiguous_pages())?;
     Mapping::new(file).ok().map(Arc::new)
 }

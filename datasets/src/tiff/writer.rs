@@ -5,14 +5,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{
-    error::TiffStackError,
-    format::Format,
-    sample::{Sample, SampleType},
-};
-use crate::part_file::{self, PartFile};
+use burn_memopt::files::PartFile;
 
-mod kept;
+use super::{
+    directory::Format,
+    error::TiffStackError,
+    page::{Sample, SampleType},
+};
 
 /// Where pixels start: behind the longest header there is.
 const FIRST_PIXEL: u64 = 16;
@@ -25,25 +24,25 @@ const LONG8: u64 = 16;
 
 /// Streams pages of one size and sample type into a TIFF stack.
 ///
-/// Pages are written frame by frame, or a page in rows as they come. All pixels lie one behind the
+/// Pages are written frame by frame, or a page in rows as they come. All pixels are stored one behind the
 /// other, uncompressed, and the directories behind them: so they can be
 /// memory-mapped as one array, by [`TiffStack`](super::TiffStack) and by other programs. The
 /// file becomes a BigTIFF if it does not fit into the 4 GiB of a classic one, which is known, and
 /// decided, at the end.
 ///
-/// The pages go to a temporary file beside the target, which [`finish`]
+/// The pages go to a temporary file next to the target, which [`finish`]
 /// moves into place: a half-written stack never carries the final name, and an
-/// earlier file stays whole until then. [`go_on`] keeps the unfinished file under a name of its own, so
+/// earlier file stays whole until then. [`resume`] keeps the unfinished file under a name of its own, so
 /// that a process that is ended loses no page.
 ///
 /// [`finish`]: TiffStackWriter::finish
-/// [`go_on`]: TiffStackWriter::go_on
+/// [`resume`]: TiffStackWriter::resume
 ///
 /// # Example
 /// ```
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("density.tif");
-/// use burn_memopt_datasets::tiff::{TiffStack, TiffStackWriter};
+/// use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackWriter};
 ///
 /// let mut writer = TiffStackWriter::create(&path, 3, 2)?;
 /// writer.write_rows(&[0.5f32, 1.5])?;
@@ -79,9 +78,8 @@ impl TiffStackWriter {
     ) -> Result<Self, TiffStackError> {
         check_size(height, width);
         let path = path.as_ref();
-        let create = || {
-            let file = PartFile::Temporary(part_file::create(path)?);
-            let mut file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let create = || -> io::Result<_> {
+            let mut file = BufWriter::with_capacity(BUFFER_BYTES, PartFile::create(path)?);
             // The header is written last: until then, this is no TIFF file.
             file.write_all(&[0; FIRST_PIXEL as usize])?;
             Ok(file)
@@ -97,6 +95,78 @@ impl TiffStackWriter {
             sample: None,
             num_rows: 0,
             file,
+            classic_len: u64::from(u32::MAX),
+        })
+    }
+
+    /// Resumes a stack of which `num_rows` rows were written to the file `part`, or begins one
+    /// with none. The file stays there if it is not finished; rows behind those that count are cut off.
+    ///
+    /// What was written is in the file for certain, also after the machine was switched off, once
+    /// [`sync`](Self::sync) returned. [`finish`](Self::finish) moves `part` to `path`.
+    ///
+    /// # Errors
+    /// If the file cannot be opened, or holds fewer rows.
+    ///
+    /// # Panics
+    /// If `height` or `width` is zero or above 2³² − 1.
+    ///
+    /// # Example
+    /// ```
+    /// # let folder = tempfile::tempdir()?;
+    /// # let (path, part) = (folder.path().join("map.tif"), folder.path().join("map.tif.part"));
+    /// use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackWriter};
+    ///
+    /// let mut writer = TiffStackWriter::resume::<f32>(&path, &part, 2, 2, 0)?;
+    /// writer.write_rows(&[0.5f32, 1.5])?;
+    /// writer.sync()?;
+    /// drop(writer); // as if the process had ended here
+    ///
+    /// let mut writer = TiffStackWriter::resume::<f32>(&path, &part, 2, 2, 1)?;
+    /// writer.write_rows(&[2.5f32, 3.5])?;
+    /// writer.finish()?;
+    /// assert_eq!(TiffStack::open(&path)?.frame(0)?.pixels, [0.5, 1.5, 2.5, 3.5]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn resume<T: Sample>(
+        path: impl AsRef<Path>,
+        part: impl AsRef<Path>,
+        height: usize,
+        width: usize,
+        num_rows: u64,
+    ) -> Result<Self, TiffStackError> {
+        check_size(height, width);
+        let (path, part) = (path.as_ref(), part.as_ref());
+        let failed = |source| TiffStackError::Create {
+            path: part.into(),
+            source,
+        };
+        let mut file = PartFile::resume(path, part).map_err(failed)?;
+        let row_len = (width * T::TYPE.size()) as u64;
+        let pixels = file.file().metadata().map_err(failed)?.len();
+        let there = pixels.saturating_sub(FIRST_PIXEL) / row_len;
+        if there < num_rows {
+            return Err(TiffStackError::RowsMissing {
+                path: part.into(),
+                there,
+                wanted: num_rows,
+            });
+        }
+        let end = FIRST_PIXEL + num_rows * row_len;
+        let position = || -> io::Result<_> {
+            // Also the header, which `finish` may have written: until it is whole, this is no TIFF file.
+            file.write_all(&[0; FIRST_PIXEL as usize])?;
+            file.file().set_len(end)?;
+            file.seek(SeekFrom::Start(end))?;
+            Ok(BufWriter::with_capacity(BUFFER_BYTES, file))
+        };
+        Ok(Self {
+            path: path.into(),
+            height,
+            width,
+            sample: Some(T::TYPE),
+            num_rows,
+            file: position().map_err(failed)?,
             classic_len: u64::from(u32::MAX),
         })
     }
@@ -122,17 +192,6 @@ impl TiffStackWriter {
             "frame must start a page, got {rows} rows of one before it"
         );
         self.write_rows(pixels)
-    }
-
-    /// Appends a frame of `u16` pixels, as [`write_frame`](Self::write_frame).
-    ///
-    /// # Errors
-    /// If the disk is full.
-    ///
-    /// # Panics
-    /// As [`write_frame`](Self::write_frame).
-    pub fn write_frame_u16(&mut self, pixels: &[u16]) -> Result<(), TiffStackError> {
-        self.write_frame(pixels)
     }
 
     /// Appends rows, any number of whole ones; every `height` rows are a page.
@@ -175,6 +234,22 @@ impl TiffStackWriter {
         (self.num_rows / self.height as u64) as usize
     }
 
+    /// Brings all rows that were written to the disk.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn sync(&mut self) -> Result<(), TiffStackError> {
+        let synced = self
+            .file
+            .flush()
+            .and_then(|()| self.file.get_ref().file().sync_data());
+        synced.map_err(|source| TiffStackError::Write {
+            path: self.path.clone(),
+            page: self.num_frames(),
+            source,
+        })
+    }
+
     /// Writes everything to disk and gives the stack its name.
     ///
     /// # Errors
@@ -197,10 +272,7 @@ impl TiffStackWriter {
         let path = self.path;
         let moved = written
             .and_then(|()| self.file.into_inner().map_err(|error| error.into_error()))
-            .and_then(|file| {
-                file.as_file().sync_all()?;
-                file.finish(&path)
-            });
+            .and_then(PartFile::finish);
         moved.map_err(|source| TiffStackError::Create { path, source })
     }
 
@@ -224,9 +296,11 @@ impl TiffStackWriter {
         format.big_tiff = start + num_pages * classic_len > self.classic_len;
         let directory_len = self.directory(format, sample, 0, 0).len() as u64;
         for page in 0..num_pages {
-            let next = match page + 1 < num_pages {
-                true => start + (page + 1) * directory_len,
-                false => 0,
+            let is_last = page + 1 == num_pages;
+            let next = if is_last {
+                0
+            } else {
+                start + (page + 1) * directory_len
             };
             let data = FIRST_PIXEL + page * page_len;
             let directory = self.directory(format, sample, data, next);
@@ -284,7 +358,7 @@ fn check_size(height: usize, width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tiff::TiffStack;
+    use crate::tiff::{FrameSource, TiffStack};
 
     #[test]
     fn a_stack_that_outgrows_a_classic_tiff_becomes_a_bigtiff() {
@@ -302,5 +376,34 @@ mod tests {
             let stack = TiffStack::open_checked(&path).unwrap();
             assert_eq!(stack.frame(2).unwrap().pixels, [2.0, -2.0, 7.0, 8.0]);
         }
+    }
+
+    #[test]
+    fn a_stack_is_gone_on_with_in_the_middle_of_a_page_and_after_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, part] = ["a.tif", "a.tif.part"].map(|name| folder.path().join(name));
+        let open = |rows| TiffStackWriter::resume::<f32>(&path, &part, 2, 1, rows);
+        let mut writer = open(0).unwrap();
+        writer.write_rows(&[1f32, 2.0, 3.0, 99.0]).unwrap();
+        drop(writer);
+        // A row behind those that count is written again.
+        let mut writer = open(3).unwrap();
+        writer.write_rows(&[4f32]).unwrap();
+        assert_eq!(writer.num_frames(), 2);
+        drop(writer);
+        open(4).unwrap().finish().unwrap();
+        assert!(!part.exists());
+        let stack = TiffStack::open_checked(&path).unwrap();
+        assert_eq!(stack.num_frames(), 2);
+        assert_eq!(stack.frame(1).unwrap().pixels, [3.0, 4.0]);
+    }
+
+    #[test]
+    fn rows_that_are_not_there_are_not_made_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, part] = ["a.tif", "a.tif.part"].map(|name| folder.path().join(name));
+        let error = TiffStackWriter::resume::<f32>(&path, &part, 2, 1, 3).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("0 rows") && text.contains('3'), "{text}");
     }
 }

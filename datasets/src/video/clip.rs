@@ -11,17 +11,14 @@ use burn::{
     data::dataset::{Dataset, DatasetError},
 };
 use image::imageops::FilterType;
+use rand::{SeedableRng, rngs::StdRng, seq::index};
 
-use super::{
-    VideoFrame,
-    clip_frames::{ClipFrames, num_clips},
-    error::FrameError,
-    frame_bytes,
-};
+use super::{VideoFrame, error::FrameError, frame_bytes};
 use crate::{
+    check_index,
+    folder::natural_cmp,
     image_file::{self, ImageFileError},
     lazy::LazyDataset,
-    natural_order::natural_cmp,
     shuffle::mix,
 };
 
@@ -154,11 +151,7 @@ impl ClipFolder {
     /// # Panics
     /// If there is no such video.
     pub fn clips_of(&self, index: usize) -> Range<usize> {
-        let num_videos = self.videos.len();
-        assert!(
-            index < num_videos,
-            "video must be below {num_videos}, got {index}"
-        );
+        check_index("video", index, self.videos.len());
         let next = self.videos.get(index + 1);
         let end = next.map_or(self.num_clips, |video| video.first_clip);
         self.videos[index].first_clip..end
@@ -174,8 +167,8 @@ impl ClipFolder {
     }
 
     fn pick(&self, index: usize) -> (&Video, ClipFrames) {
-        let (len, config) = (self.num_clips, &self.config);
-        assert!(index < len, "clip must be below {len}, got {index}");
+        let config = &self.config;
+        check_index("clip", index, self.num_clips);
         let after = self.videos.partition_point(|v| v.first_clip <= index);
         let video = &self.videos[after - 1];
         let frames = ClipFrames::pick(
@@ -227,8 +220,7 @@ impl Dataset<Clip> for ClipFolder {
 
 impl LazyDataset<Clip> for ClipFolder {
     fn item_bytes(&self, index: usize) -> u64 {
-        let len = self.num_clips;
-        assert!(index < len, "clip must be below {len}, got {index}");
+        check_index("clip", index, self.num_clips);
         let num_frames = self.config.num_local + self.config.num_reference;
         frame_bytes(self.config.height, self.config.width).saturating_mul(num_frames as u64)
     }
@@ -259,4 +251,102 @@ fn list_videos(root: &Path) -> Result<Vec<PathBuf>, FrameError> {
 fn name(folder: &Path) -> String {
     let name = folder.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
+}
+
+/// The frames of a clip: neighbours, and others of the same video for reference.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClipFrames {
+    /// Consecutive frames.
+    pub local: Range<usize>,
+    /// Frames outside of these, rising, drawn at random and each at most once.
+    pub reference: Vec<usize>,
+}
+
+impl ClipFrames {
+    /// The clip of `num_local` frames that begins at `start`, and `num_reference` of the
+    /// other frames. The same seed gives the same.
+    ///
+    /// # Panics
+    /// If the video of `num_frames` has not enough frames.
+    pub fn pick(
+        num_frames: usize,
+        start: usize,
+        num_local: usize,
+        num_reference: usize,
+        seed: u64,
+    ) -> Self {
+        let local = start..start.saturating_add(num_local);
+        let end = local.end;
+        assert!(
+            end <= num_frames,
+            "clip must end within {num_frames} frames, got {local:?}"
+        );
+        let num_others = num_frames - num_local;
+        assert!(
+            num_reference <= num_others,
+            "reference frames must be at most {num_others}, got {num_reference}"
+        );
+        let mut rng = StdRng::seed_from_u64(seed);
+        let others = index::sample(&mut rng, num_others, num_reference).into_iter();
+        let mut reference: Vec<_> = others
+            .map(|other| {
+                if other < start {
+                    other
+                } else {
+                    other + num_local
+                }
+            })
+            .collect();
+        reference.sort_unstable();
+        Self { local, reference }
+    }
+}
+
+/// How many clips of `num_local` frames begin in a video, one every `stride` frames.
+fn num_clips(num_frames: usize, num_local: usize, stride: usize) -> usize {
+    match num_frames.checked_sub(num_local) {
+        Some(last) => last / stride + 1,
+        None => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_clip_has_no_frame_twice_and_all_within_the_video(
+            start in 0usize..20, num_local in 1usize..12, num_reference in 0usize..12,
+            more in 0usize..40, seed in any::<u64>(),
+        ) {
+            let num_frames = start + num_local + num_reference + more;
+            let clip = ClipFrames::pick(num_frames, start, num_local, num_reference, seed);
+            prop_assert_eq!(clip.local.clone(), start..start + num_local);
+            prop_assert_eq!(clip.reference.len(), num_reference);
+            prop_assert!(clip.reference.is_sorted_by(|a, b| a < b));
+            for frame in &clip.reference {
+                prop_assert!(*frame < num_frames && !clip.local.contains(frame));
+            }
+            let again = ClipFrames::pick(num_frames, start, num_local, num_reference, seed);
+            prop_assert_eq!(clip, again);
+        }
+
+        #[test]
+        fn the_last_clip_fits_and_one_more_would_not(
+            num_frames in 0usize..50, num_local in 1usize..12, stride in 1usize..9,
+        ) {
+            let num_clips = num_clips(num_frames, num_local, stride);
+            let end = |clip: usize| clip * stride + num_local;
+            prop_assert!(num_clips == 0 || end(num_clips - 1) <= num_frames);
+            prop_assert!(end(num_clips) > num_frames);
+        }
+    }
+
+    #[test]
+    fn another_seed_draws_other_reference_frames() {
+        let pick = |seed| ClipFrames::pick(100, 40, 10, 6, seed).reference;
+        assert_ne!(pick(1), pick(2));
+    }
 }

@@ -97,7 +97,7 @@ pub enum VideoError {
         #[source]
         source: ProgramFailure,
     },
-    /// `ffprobe` answers something unknown.
+    /// `ffprobe` returns something unknown.
     #[error("ffprobe does not tell what is needed of {path}: install a newer ffmpeg", path = .path.display())]
     Answer {
         /// The file.

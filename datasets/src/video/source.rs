@@ -54,7 +54,7 @@ impl VideoSource {
         }
     }
 
-    /// Frames a second, where a file tells.
+    /// Frames a second, where a file says.
     pub fn frame_rate(&self) -> Option<FrameRate> {
         match self {
             Self::Folder(_) => None,

@@ -6,15 +6,13 @@ use std::{
     process::{ChildStdin, Stdio},
 };
 
-use tempfile::NamedTempFile;
+use burn_memopt::files::PartFile;
 
 use super::{
     VideoFrame,
     error::VideoError,
-    probe::FrameRate,
-    program::{Ffmpeg, Running, file_argument},
+    program::{Ffmpeg, FrameRate, Running, file_argument},
 };
-use crate::part_file;
 
 /// Writes frames one after the other into an MP4 file (H.264, 4:2:0, BT.709, constant rate
 /// factor 18), which every player takes.
@@ -33,7 +31,7 @@ use crate::part_file;
 #[derive(Debug)]
 pub struct VideoWriter {
     path: PathBuf,
-    file: NamedTempFile,
+    file: PartFile,
     height: usize,
     width: usize,
     running: Running,
@@ -79,7 +77,7 @@ impl VideoWriter {
             "video must have pixels, got {height}×{width}"
         );
         let path = path.as_ref().to_path_buf();
-        let file = match part_file::create(&path) {
+        let file = match PartFile::create(&path) {
             Ok(file) => file,
             Err(source) => return Err(VideoError::Create { path, source }),
         };
@@ -172,7 +170,7 @@ impl VideoWriter {
         let frame = num_frames - 1;
         match running.end() {
             Ok(end) if end.status.success() => {
-                let moved = part_file::finish(file, &path);
+                let moved = file.finish();
                 moved.map_err(|source| VideoError::Create { path, source })
             }
             Ok(source) => Err(VideoError::Encode {

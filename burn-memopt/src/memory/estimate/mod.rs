@@ -2,8 +2,6 @@
 //!
 //! | to estimate | use |
 //! |---|---|
-//! | one image, clip, text or a mix of them | [`ItemBytes`] |
-//! | a data set and its batches | [`DatasetBytes`] |
 //! | a training step on a batch | [`StepBytes`] |
 //! | a model's parameters, gradients and optimizer state | [`ModelBytes`], [`OptimizerKind`] |
 //! | the peak of a step on any batch and size | [`calibrate`](calibrate()) on two small ones, on three for text, then [`PeakFit`] |
@@ -15,18 +13,14 @@
 //! estimate is never smaller because it is too large.
 
 mod calibrate;
-mod dataset;
 mod fit;
 mod growth;
-mod item;
 mod model;
 mod step;
 mod workload;
 
 pub use calibrate::{CalibrateError, calibrate, peak_of_step};
-pub use dataset::DatasetBytes;
 pub use fit::{BlockFit, PeakFit};
-pub use item::ItemBytes;
 pub use model::{ModelBytes, OptimizerKind};
 pub use step::StepBytes;
 pub use workload::Workload;

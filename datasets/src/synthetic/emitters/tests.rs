@@ -1,5 +1,8 @@
 use super::*;
-use crate::{localizations::read_csv, tiff::TiffStack};
+use crate::{
+    localizations::read_csv,
+    tiff::{FrameSource, TiffStack},
+};
 
 #[test]
 fn a_written_movie_reads_back_as_it_was_generated() {

@@ -1,9 +1,9 @@
 //! Words, drawn upright once and then laid on images in any direction.
 
 use ab_glyph::{Font, FontRef, PxScale, ScaleFont, point};
-use rand::{RngExt, rngs::StdRng};
+use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
-use super::{placement::Placement, text};
+use super::{WatermarkConfig, between};
 
 /// Pixels of the drawing for one of the image, along each axis,
 const OVERSAMPLING: f32 = 2.0;
@@ -35,7 +35,7 @@ impl Word {
         let font = fonts[rng.random_range(0..fonts.len())];
         let font =
             FontRef::try_from_slice(font).expect("invariant: the fonts of the crate are whole");
-        let text = text::random(rng);
+        let text = random_text(rng);
         let thickening = line_height * rng.random_range(THICKENING[0]..THICKENING[1]);
         let scale = OVERSAMPLING.min(MAX_DRAWN_HEIGHT / line_height);
         Self::draw(text, &font, line_height, scale).thickened(scale * thickening)
@@ -151,12 +151,96 @@ impl Word {
     }
 }
 
+/// Share of the watermarks that are horizontal.
+const HORIZONTAL: f64 = 0.3;
+
+/// Where a word is on an image, once or like bricks in a wall.
+pub struct Placement {
+    /// Row and column of its middle, in pixels.
+    center: [f32; 2],
+    /// Sine and cosine of its direction.
+    direction: (f32, f32),
+    /// Gaps between repetitions, row and column, in pixels; `None` if there are none.
+    gaps: Option<[f32; 2]>,
+}
+
+impl Placement {
+    /// A random place, with the middle of the word in the middle half of the image.
+    pub fn random(config: &WatermarkConfig, rng: &mut StdRng) -> Self {
+        let mut middle = |side: usize| (side as f64 * between(0.25, 0.75, rng)) as f32;
+        let center = [middle(config.height), middle(config.width)];
+        let angle = match rng.random_bool(HORIZONTAL) {
+            true => 0.0,
+            false => between(-config.max_angle, config.max_angle, rng).to_radians() as f32,
+        };
+        let gaps = rng.random_bool(config.tiled).then(|| {
+            let gap = |most| between(0.0, most, &mut *rng) as f32;
+            [config.min_text_height, config.max_text_height].map(gap)
+        });
+        Self {
+            center,
+            direction: libm::sincosf(angle),
+            gaps,
+        }
+    }
+
+    /// The place of the image at (`row`, `column`) within a word of `size`, its height and
+    /// width: across its lines and along them, from its middle.
+    pub fn within(&self, row: f32, column: f32, [height, width]: [f32; 2]) -> [f32; 2] {
+        let (row, column) = (row - self.center[0], column - self.center[1]);
+        let (sin, cos) = self.direction;
+        let mut across = cos * row - sin * column;
+        let mut along = cos * column + sin * row;
+        if let Some(gaps) = self.gaps {
+            let (line, period) = (height + gaps[0], width + gaps[1]);
+            let number = (across / line).round();
+            across -= number * line;
+            along += 0.5 * period * number.rem_euclid(2.0);
+            along -= (along / period).round() * period;
+        }
+        [across, along]
+    }
+}
+
+const VOWELS: &[u8] = b"aeiou";
+const CONSONANTS: &[u8] = b"bcdfghjklmnprstvwxz";
+const SIGNS: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZ0123456789";
+
+/// A made-up word, a sign as on products, a number, or any of them behind "©".
+fn random_text(rng: &mut StdRng) -> String {
+    let text = match rng.random_range(0..4) {
+        0 => made_up(rng),
+        1 => made_up(rng).to_uppercase(),
+        2 => (0..rng.random_range(3..8))
+            .map(|_| pick(SIGNS, rng))
+            .collect(),
+        _ => rng.random_range(100..100_000u32).to_string(),
+    };
+    match rng.random_bool(0.1) {
+        true => format!("© {text}"),
+        false => text,
+    }
+}
+
+/// Two to four syllables, the first letter large.
+fn made_up(rng: &mut StdRng) -> String {
+    let mut word = String::from(pick(CONSONANTS, rng).to_ascii_uppercase());
+    word.push(pick(VOWELS, rng));
+    for _ in 0..rng.random_range(1..4) {
+        word.extend([pick(CONSONANTS, rng), pick(VOWELS, rng)]);
+    }
+    word
+}
+
+fn pick(letters: &[u8], rng: &mut StdRng) -> char {
+    letters.choose(rng).copied().map_or(' ', char::from)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
-
-    use super::*;
 
     /// Lines' heights squared that a word covers.
     fn area(line_height: f32) -> f32 {

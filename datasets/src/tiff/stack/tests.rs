@@ -1,4 +1,7 @@
-use crate::tiff::{TiffStack, TiffStackWriter, source::reads};
+use crate::{
+    shared_file::reads,
+    tiff::{FrameSource, TiffStack, TiffStackWriter},
+};
 
 /// Reads and bytes that opening a written stack of tiny pages takes.
 fn reads_to_open(num_pages: u16) -> (usize, usize) {

@@ -1,19 +1,17 @@
 //! `advise`: how to load a data set on this machine, and why.
 
-pub(crate) mod folder;
 mod machine;
 mod report;
-mod source;
 
 use std::io::Write;
 
 use anyhow::{Context, Result};
-use burn_memopt::memory::advise::Advisor;
+use burn_memopt_datasets::advise::{Advisor, Companions, DataSource, SourceError};
 
 use crate::cli::AdviseArgs;
+use crate::settings::UsageError;
 use machine::Machine;
 use report::Report;
-use source::Source;
 
 /// Looks at the data and the machine, and prints what to do.
 ///
@@ -22,7 +20,7 @@ use source::Source;
 /// if the device cannot be opened.
 pub fn run(args: &AdviseArgs) -> Result<()> {
     let given = machine::given_memory(args.memory.as_deref())?;
-    let source = Source::open(args)?;
+    let source = open(args)?;
     let machine = Machine::look_at(args.device.unwrap_or_default(), given)?;
     let mut advisor = Advisor::new()
         .with_free_memory(machine.free_memory)
@@ -42,9 +40,25 @@ pub fn run(args: &AdviseArgs) -> Result<()> {
         advice,
     };
     let mut stdout = std::io::stdout().lock();
-    match args.json {
-        true => writeln!(stdout, "{}", serde_json::to_string(&report)?)?,
-        false => write!(stdout, "{report}")?,
+    if args.json {
+        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(stdout, "{report}")?;
     }
     Ok(())
+}
+
+/// Opens what `--data` names. A flag that does not belong to it is a wrong usage.
+fn open(args: &AdviseArgs) -> Result<DataSource> {
+    let companions = Companions {
+        targets: args.targets.as_deref(),
+        masks: args.masks.as_deref(),
+        images: args.images.as_deref(),
+    };
+    match DataSource::open(&args.data, companions) {
+        Err(SourceError::Companion { companion, why }) => {
+            Err(UsageError(format!("--{companion} {why}; leave it out")).into())
+        }
+        source => Ok(source?),
+    }
 }

@@ -3,18 +3,17 @@
 use std::fmt;
 use std::path::Path;
 
-use burn_memopt::memory::advise::Advice;
+use burn_memopt_datasets::advise::{Advice, DataSource};
 use serde::Serialize;
 
 use super::machine::Machine;
-use super::source::Source;
 
 /// Data, machine and advice. Serialised, it is the object that `--json` prints.
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     pub(super) data: &'a Path,
     #[serde(flatten)]
-    pub(super) source: Source,
+    pub(super) source: DataSource,
     pub(super) machine: Machine,
     pub(super) advice: Advice,
 }

@@ -9,11 +9,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt::chunked::{BoxError, ImageSource};
 use burn_memopt_datasets::image_file;
 use burn_memopt_datasets::normalization::Normalization;
-use burn_memopt_datasets::tiff::{Page, TiffStack, TiffStackError};
+use burn_memopt_datasets::tiff::{FrameSource, Page, TiffStack, TiffStackError};
 use image::DynamicImage;
 
 use super::model::Trained;
-use crate::advise::folder::FileKind;
+use burn_memopt_datasets::folder::FileKind;
 
 /// What a model runs on: pages of one size.
 pub struct Input {
@@ -35,7 +35,7 @@ impl Input {
     /// # Errors
     /// If it is missing, damaged or of another kind, or its channels do not fit the model.
     pub fn open(path: &Path, model: &Trained) -> Result<Self> {
-        let pages = match FileKind::of_name(path) {
+        let pages = match FileKind::from_name(path) {
             FileKind::Tiff => {
                 let stack = TiffStack::open_checked(path)?;
                 let decoded = RefCell::default();

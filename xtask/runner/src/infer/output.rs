@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use burn_memopt::chunked::{BoxError, RowSink};
-use burn_memopt_datasets::tiff::{TiffStack, TiffStackError, TiffStackWriter};
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackError, TiffStackWriter};
 use image::{ImageBuffer, ImageFormat, Luma};
 
 use super::target::Target;
@@ -54,7 +54,7 @@ impl Output {
         };
         let [height, width] = size;
         let rows = state.rows_done;
-        let writer = TiffStackWriter::go_on::<f32>(whole, &part, height, width, rows)?;
+        let writer = TiffStackWriter::resume::<f32>(whole, &part, height, width, rows)?;
         Ok(Self {
             target: target.clone(),
             part,

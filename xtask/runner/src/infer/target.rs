@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::advise::folder::{FileKind, files_of};
 use crate::settings::UsageError;
+use burn_memopt_datasets::folder::{FileKind, files_of};
 
 /// A file and where its result goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Work {
     }
 
     fn of_file(input: &Path, output: &Path) -> Result<Self> {
-        if !matches!(FileKind::of_name(input), FileKind::Tiff | FileKind::Image) {
+        if !matches!(FileKind::from_name(input), FileKind::Tiff | FileKind::Image) {
             let rule =
                 "--input must be a folder or a file that ends in .tif, .tiff, .png, .jpg or .jpeg";
             refuse(rule, input)?;
@@ -118,7 +118,7 @@ impl Work {
 impl Target {
     /// Whether the result is a TIFF stack.
     pub fn is_tiff(&self) -> bool {
-        FileKind::of_name(&self.output) == FileKind::Tiff
+        FileKind::from_name(&self.output) == FileKind::Tiff
     }
 
     fn is_png(&self) -> bool {
@@ -144,7 +144,7 @@ impl Target {
 /// The name of a file's result: a stack of a stack, a PNG file of an image.
 fn result_name(input: &Path) -> PathBuf {
     let name = Path::new(input.file_name().unwrap_or_default());
-    match FileKind::of_name(input) {
+    match FileKind::from_name(input) {
         FileKind::Tiff => name.into(),
         _ => name.with_extension("png"),
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 use burn_memopt_models::unet::NormKind;
 use image::{DynamicImage, GrayImage, ImageFormat};
 

@@ -14,7 +14,7 @@ mod settings;
 use std::path::Path;
 use std::process::Command;
 
-use burn_memopt_datasets::tiff::{TiffStack, TiffStackWriter};
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackWriter};
 use runner::{Run, Workplace};
 
 /// A command line of `infer unet` for a machine.
@@ -64,7 +64,7 @@ fn write_stack(path: &Path, num_pages: usize, height: usize, width: usize) {
     for page in 0..num_pages {
         let noise = |at: usize| ((at * 7919 + page * 104_729) % 251) as u16 + 100;
         let pixels: Vec<u16> = (0..height * width).map(noise).collect();
-        writer.write_frame_u16(&pixels).expect("room on the disk");
+        writer.write_frame(&pixels).expect("room on the disk");
     }
     writer.finish().expect("room on the disk");
 }

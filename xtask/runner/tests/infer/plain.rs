@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt_datasets::normalization::Normalization;
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
 use image::DynamicImage;
 

@@ -1,0 +1,262 @@
+//! Folders of images, and their masks: of the same names, or one for all.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use burn::data::dataset::{Dataset, DatasetError};
+use image::{DynamicImage, ImageFormat};
+
+use crate::{
+    image_file::{self, ImageFileError, planes},
+    lazy::LazyDataset,
+};
+
+/// Why images and masks could not be paired or read.
+#[derive(thiserror::Error, Debug)]
+#[non_exhaustive]
+pub enum ImageMaskError {
+    /// A folder cannot be listed, or a file cannot be read.
+    #[error(transparent)]
+    File(#[from] ImageFileError),
+    /// An image has no mask.
+    #[error("{image} has no mask: add {stem}.png to {folder}, or remove the image", image = .image.display(), folder = .folder.display())]
+    MissingMask {
+        /// The image.
+        image: PathBuf,
+        /// Its name without extension.
+        stem: String,
+        /// The folder of the masks.
+        folder: PathBuf,
+    },
+    /// A mask has no image.
+    #[error("the mask {mask} has no image named {stem} in {folder}: add the image, or remove the mask", mask = .mask.display(), folder = .folder.display())]
+    ExtraMask {
+        /// The mask.
+        mask: PathBuf,
+        /// Its name without extension.
+        stem: String,
+        /// The folder of the images.
+        folder: PathBuf,
+    },
+    /// An image and its mask have different sizes.
+    #[error("{image} is {image_height}×{image_width} pixels (height × width), its mask {mask} is {mask_height}×{mask_width}: scale one to the other", image = .image.display(), mask = .mask.display())]
+    SizeDiffers {
+        /// The image.
+        image: PathBuf,
+        /// Height of the image.
+        image_height: usize,
+        /// Width of the image.
+        image_width: usize,
+        /// The mask.
+        mask: PathBuf,
+        /// Height of the mask.
+        mask_height: usize,
+        /// Width of the mask.
+        mask_width: usize,
+    },
+}
+
+/// An image and its mask, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImageMask {
+    /// The image's name without extension.
+    pub stem: String,
+    /// Height in pixels.
+    pub height: usize,
+    /// Width in pixels.
+    pub width: usize,
+    /// Red, then green, then blue, each row by row, from 0 to 1: `[3, height, width]`.
+    pub image: Vec<f32>,
+    /// 1 on the object and 0 elsewhere: `[height, width]`.
+    pub mask: Vec<f32>,
+}
+
+/// Images of a folder with their masks, paired by name and decoded when asked for.
+///
+/// `cats/7.jpg` belongs to `masks/7.png`; or one mask belongs to all images. Items are in
+/// natural order: `frame2` before `frame10`. Only the file names are in memory.
+///
+/// A mask is 1 where its gray value is above half of its largest one, so masks
+/// of 0 and 1 work as masks of 0 and 255 do; in JPEG masks, which are never exact, it is 1
+/// from 128 on.
+#[derive(Debug, Clone)]
+pub struct ImageMaskFolder {
+    pairs: Vec<Pair>,
+}
+
+impl ImageMaskFolder {
+    /// Lists the PNG and JPEG files of the folder `images` and gives each its mask;
+    /// decodes none.
+    ///
+    /// If `masks` is a folder, each image has the mask of its name; if it is a file, that is
+    /// the mask of all images.
+    ///
+    /// # Errors
+    /// If a folder cannot be listed or holds no image, if an image has no mask
+    /// or a mask no image, or if two files share a stem.
+    pub fn open(images: impl AsRef<Path>, masks: impl AsRef<Path>) -> Result<Self, ImageMaskError> {
+        let (images, masks) = (images.as_ref(), masks.as_ref());
+        let pairs = match masks.is_file() {
+            true => with_one_mask(images, masks)?,
+            false => by_stem(images, masks)?,
+        };
+        Ok(Self { pairs })
+    }
+
+    /// Reads the headers of all files and checks that each mask has its image's
+    /// size, so that a long run does not fail in the middle.
+    ///
+    /// # Errors
+    /// If a header cannot be read, or sizes differ.
+    pub fn verify(&self) -> Result<(), ImageMaskError> {
+        self.pairs.iter().try_for_each(|pair| {
+            pair.check_sizes(
+                image_file::size(&pair.image)?,
+                image_file::size(&pair.mask)?,
+            )
+        })
+    }
+
+    /// The name of item `index`, without extension.
+    ///
+    /// # Panics
+    /// If there is no item `index`.
+    pub fn stem(&self, index: usize) -> &str {
+        &self.pairs[index].stem
+    }
+
+    /// Height and width in pixels of item `index`, from the header of its image.
+    ///
+    /// # Errors
+    /// If the header cannot be read.
+    ///
+    /// # Panics
+    /// If there is no item `index`.
+    pub fn size(&self, index: usize) -> Result<(usize, usize), ImageMaskError> {
+        Ok(image_file::size(&self.pairs[index].image)?)
+    }
+
+    /// Decodes item `index`.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or the mask has another size than the image.
+    ///
+    /// # Panics
+    /// If there is no item `index`.
+    pub fn item(&self, index: usize) -> Result<ImageMask, ImageMaskError> {
+        crate::check_index("item", index, self.pairs.len());
+        let pair = &self.pairs[index];
+        let (image, _) = image_file::decode(&pair.image)?;
+        let (mask, format) = image_file::decode(&pair.mask)?;
+        let size = |image: &DynamicImage| (image.height() as usize, image.width() as usize);
+        pair.check_sizes(size(&image), size(&mask))?;
+        Ok(ImageMask {
+            stem: pair.stem.clone(),
+            height: image.height() as usize,
+            width: image.width() as usize,
+            image: planes(&image),
+            mask: binary(&mask, format),
+        })
+    }
+}
+
+impl Dataset<ImageMask> for ImageMaskFolder {
+    fn get(&self, index: usize) -> Result<ImageMask, DatasetError> {
+        self.item(index).map_err(DatasetError::new)
+    }
+
+    fn len(&self) -> usize {
+        self.pairs.len()
+    }
+}
+
+impl LazyDataset<ImageMask> for ImageMaskFolder {
+    /// From the header of the image; nothing where that cannot be read, and the item
+    /// neither.
+    fn item_bytes(&self, index: usize) -> u64 {
+        let (height, width) = self.size(index).unwrap_or_default();
+        let pixels = (height as u64).saturating_mul(width as u64);
+        let planes = pixels.saturating_mul(4 * size_of::<f32>() as u64);
+        planes.saturating_add(size_of::<ImageMask>() as u64)
+    }
+}
+
+fn binary(mask: &DynamicImage, format: ImageFormat) -> Vec<f32> {
+    let gray = mask.to_luma8().into_raw();
+    let half = match format {
+        ImageFormat::Jpeg => 127,
+        _ => gray.iter().max().map_or(0, |largest| largest / 2),
+    };
+    gray.iter()
+        .map(|&value| if value > half { 1.0 } else { 0.0 })
+        .collect()
+}
+
+/// Two files that belong together.
+#[derive(Debug, Clone)]
+struct Pair {
+    stem: String,
+    image: PathBuf,
+    mask: PathBuf,
+}
+
+impl Pair {
+    /// Compares sizes given as (height, width).
+    fn check_sizes(
+        &self,
+        image: (usize, usize),
+        mask: (usize, usize),
+    ) -> Result<(), ImageMaskError> {
+        if image == mask {
+            return Ok(());
+        }
+        Err(ImageMaskError::SizeDiffers {
+            image: self.image.clone(),
+            image_height: image.0,
+            image_width: image.1,
+            mask: self.mask.clone(),
+            mask_height: mask.0,
+            mask_width: mask.1,
+        })
+    }
+}
+
+/// Pairs every image with the mask of its name, in natural order.
+fn by_stem(images: &Path, masks: &Path) -> Result<Vec<Pair>, ImageMaskError> {
+    let masks_listed = image_file::list(masks)?.into_iter();
+    let mut mask_of: BTreeMap<String, PathBuf> = masks_listed
+        .map(|mask| (image_file::stem(&mask), mask))
+        .collect();
+    let mut pairs = Vec::new();
+    for image in image_file::list(images)? {
+        let stem = image_file::stem(&image);
+        let Some(mask) = mask_of.remove(&stem) else {
+            return Err(ImageMaskError::MissingMask {
+                image,
+                stem,
+                folder: masks.into(),
+            });
+        };
+        pairs.push(Pair { stem, image, mask });
+    }
+    match mask_of.pop_first() {
+        None => Ok(pairs),
+        Some((stem, mask)) => Err(ImageMaskError::ExtraMask {
+            mask,
+            stem,
+            folder: images.into(),
+        }),
+    }
+}
+
+/// Pairs every image with the same mask, in natural order.
+fn with_one_mask(images: &Path, mask: &Path) -> Result<Vec<Pair>, ImageMaskError> {
+    let pairs = image_file::list(images)?.into_iter().map(|image| Pair {
+        stem: image_file::stem(&image),
+        image,
+        mask: mask.into(),
+    });
+    Ok(pairs.collect())
+}
