@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use crate::cli::Target;
 use crate::device::{DEVICE_VARIABLE, DeviceChoice};
 use crate::tidy;
 
@@ -20,31 +21,27 @@ const FEATURES_WITHOUT_GPU: &str = "burn-memopt-datasets/tokenizers";
 /// The root of this workspace.
 pub fn workspace_root() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    root.expect("invariant: xtask lies below the workspace root")
+    root.expect("invariant: xtask is below the workspace root")
         .to_path_buf()
 }
 
 /// Builds the program in release mode for the chosen device, and becomes it.
 ///
-/// The arguments of this process are passed on unchanged. Where no flag names the
-/// device, `config` may: a settings file with a `device` of its own. `features`
-/// are added to the backend's.
+/// The arguments of this process are passed on unchanged. Where no flag names the device, a
+/// settings file with a `device` of its own may.
 ///
 /// # Errors
 /// If the device variable is wrong or cargo cannot be started.
-pub fn run_program(
-    device: Option<DeviceChoice>,
-    config: Option<&Path>,
-    features: &[String],
-) -> Result<ExitCode> {
+pub fn run_program(target: &Target) -> Result<ExitCode> {
     let variable = std::env::var(DEVICE_VARIABLE).ok();
-    let device = device
-        .or_else(|| device_in_file(config?))
+    let device = target
+        .device
+        .or_else(|| device_in_file(target.config.as_deref()?))
         .unwrap_or_default()
         .or_variable(variable.as_deref())
         .map_err(anyhow::Error::msg)?;
     let mut wanted = vec![device.backend_to_build().feature().to_owned()];
-    wanted.extend_from_slice(features);
+    wanted.extend_from_slice(target.features);
     let mut command = cargo();
     command
         .args([
@@ -192,10 +189,10 @@ fn become_process(mut command: Command) -> Result<ExitCode> {
 }
 
 /// Waits for the child and passes its exit code on. Ctrl-C goes to every process
-/// of the console; this one leaves the answer to the child.
+/// of the console; only the child reacts to it.
 #[cfg(windows)]
 fn become_process(mut command: Command) -> Result<ExitCode> {
-    ctrlc::set_handler(|| {}).context("cannot leave Ctrl-C to the runner")?;
+    ctrlc::set_handler(|| {}).context("cannot leave Ctrl-C to the program")?;
     let status = command.status().context("cannot start cargo")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
@@ -203,8 +200,8 @@ fn become_process(mut command: Command) -> Result<ExitCode> {
 
 /// The `device` a settings file names, in any of its three formats.
 ///
-/// Only this one key is needed before the runner exists, and settings are flat,
-/// so a scan does. What it misses, the runner reports when it reads the file.
+/// Only this one key is needed before the program exists, and settings are flat, so a scan does.
+/// What it misses, the program reports when it reads the file.
 fn device_in_file(path: &Path) -> Option<DeviceChoice> {
     let text = std::fs::read_to_string(path).ok()?;
     text.split(['\n', ',', '{', '}']).find_map(|entry| {

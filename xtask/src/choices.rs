@@ -1,13 +1,13 @@
 //! Values of flags that are one of a few words.
 //!
 //! They are plain words here, so that the front end checks them without
-//! compiling burn; the runner turns them into the library's types.
+//! compiling burn; the program turns them into the library's types.
 
 use std::fmt;
 use std::str::FromStr;
 
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Writes a choice the way it is given on the command line.
 macro_rules! display_as_given {
@@ -32,7 +32,7 @@ display_as_given!(
 );
 
 /// How overlapping windows are put together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BlendChoice {
     /// All pixels of a window count alike.
@@ -43,22 +43,13 @@ pub enum BlendChoice {
 }
 
 /// The side of a window in pixels.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "NumberOrWord", into = "NumberOrWord")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChunkSizeChoice {
     /// As large as memory allows.
     #[default]
     Auto,
     /// This many pixels.
     Pixels(usize),
-}
-
-/// How a number is written that may be a word instead.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum NumberOrWord {
-    Number(usize),
-    Word(String),
 }
 
 impl FromStr for ChunkSizeChoice {
@@ -75,28 +66,26 @@ impl FromStr for ChunkSizeChoice {
     }
 }
 
-impl TryFrom<NumberOrWord> for ChunkSizeChoice {
-    type Error = String;
-
-    fn try_from(given: NumberOrWord) -> Result<Self, String> {
-        match given {
-            NumberOrWord::Number(side) => side.to_string().parse(),
-            NumberOrWord::Word(word) => word.parse(),
+impl fmt::Display for ChunkSizeChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Pixels(side) => write!(f, "{side}"),
         }
     }
 }
 
-impl From<ChunkSizeChoice> for NumberOrWord {
-    fn from(choice: ChunkSizeChoice) -> Self {
-        match choice {
-            ChunkSizeChoice::Auto => Self::Word("auto".into()),
-            ChunkSizeChoice::Pixels(side) => Self::Number(side),
+impl Serialize for ChunkSizeChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Pixels(side) => side.serialize(serializer),
         }
     }
 }
 
 /// The arithmetic of the forward and backward pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PrecisionChoice {
     /// Single precision everywhere.
@@ -123,7 +112,7 @@ pub enum NetworkChoice {
 }
 
 /// What the network is trained to make small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LossChoice {
     /// Density map whose sum is the number of emitters in a frame.
@@ -136,7 +125,7 @@ pub enum LossChoice {
 }
 
 /// The normalisation after each convolution.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NormChoice {
     /// Over the micro-batch, with running statistics.
@@ -147,7 +136,7 @@ pub enum NormChoice {
 }
 
 /// How the decoder enlarges its input.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum UpsamplingChoice {
     /// Bilinear interpolation; no parameters.
@@ -164,7 +153,7 @@ pub enum InpaintMode {
     /// What masks mark.
     #[default]
     Inpaint,
-    /// What lies around the frames.
+    /// What is around the frames.
     Outpaint,
 }
 
@@ -185,63 +174,25 @@ pub enum InpaintPreset {
     Gb12,
 }
 
-/// `none`, `block`, `segments=N`, `least` or `budget=SIZE`: what is kept for the backward pass.
+/// Checks the form of what is kept for the backward pass: `none`, `block`, `segments=N`, `least` or
+/// `budget=SIZE`. The program reads the size.
 ///
-/// Only the form is checked here; the runner reads the size.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct CheckpointChoice(String);
-
-impl CheckpointChoice {
-    /// The choice as it was given.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for CheckpointChoice {
-    fn default() -> Self {
-        Self("none".into())
-    }
-}
-
-impl FromStr for CheckpointChoice {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let known = match text.split_once('=') {
-            None => matches!(text, "none" | "block" | "least"),
-            Some(("segments", number)) => number.parse::<usize>().is_ok_and(|number| number > 0),
-            Some(("budget", size)) => size.starts_with(|first: char| first.is_ascii_digit()),
-            Some(_) => false,
-        };
-        if !known {
-            return Err(format!(
-                "gradient checkpointing must be none, block, segments=N with N of 1 or more, \
-                 least, or budget=SIZE as in budget=6GiB, got {text:?}"
-            ));
-        }
-        Ok(Self(text.into()))
-    }
-}
-
-impl fmt::Display for CheckpointChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for CheckpointChoice {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<CheckpointChoice> for String {
-    fn from(choice: CheckpointChoice) -> Self {
-        choice.0
+/// # Errors
+/// If it is none of these; the message names them all.
+pub fn checkpoint(text: &str) -> Result<String, String> {
+    let is_known = match text.split_once('=') {
+        None => matches!(text, "none" | "block" | "least"),
+        Some(("segments", number)) => number.parse::<usize>().is_ok_and(|number| number > 0),
+        Some(("budget", size)) => size.starts_with(|first: char| first.is_ascii_digit()),
+        Some(_) => false,
+    };
+    if is_known {
+        Ok(text.into())
+    } else {
+        Err(format!(
+            "must be none, block, segments=N with N of 1 or more, least, or budget=SIZE as in \
+             budget=6GiB, got {text:?}"
+        ))
     }
 }
 
@@ -259,7 +210,7 @@ mod tests {
             "budget=6GiB",
             "budget=512MiB",
         ] {
-            assert_eq!(text.parse::<CheckpointChoice>().unwrap().as_str(), text);
+            assert_eq!(checkpoint(text).unwrap(), text);
         }
     }
 
@@ -275,7 +226,7 @@ mod tests {
             "budget=big",
             "x=1",
         ] {
-            let error = text.parse::<CheckpointChoice>().unwrap_err();
+            let error = checkpoint(text).unwrap_err();
             assert!(error.contains(&format!("{text:?}")), "{error}");
         }
     }

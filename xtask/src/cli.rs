@@ -1,37 +1,39 @@
-//! Every flag of every command, and nothing else.
+//! Every flag of every command, and every setting, declared once.
 //!
-//! The front end and the runner parse with these same definitions, so a wrong
-//! flag is answered before anything heavy is compiled. A flag that is also a
-//! setting is an `Option`: "not given" must differ from "given as the default".
+//! The front end and the program parse with these same definitions, so a wrong flag is refused
+//! before anything heavy is compiled. A setting is a flag with a default; what was given is known
+//! apart from what is by default ([`Given`](values::Given)), since a settings file comes between.
 
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::path::Path;
 
-use clap::{Args, Parser, Subcommand};
+use clap::builder::StyledStr;
+use clap::{Arg, Args, Parser, Subcommand};
 
-use crate::device::DeviceChoice;
+use crate::device::{Backend, DeviceChoice};
 
-mod advise;
-mod clips;
 mod infer;
 mod inpaint;
 mod models;
-mod monitor;
-mod numbers;
 mod plan;
+mod tools;
 mod train;
-mod weights;
+pub mod values;
 
-pub use advise::AdviseArgs;
-pub use clips::{ClipFlags, ProPainterFlags};
-pub use infer::{InferArgs, InferFlags, InferModel};
+pub use infer::{InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
-pub use models::{DecodeFlags, UNetFlags, UNetNetworkFlags, WatermarkFlags};
-pub use monitor::MonitorArgs;
-pub use plan::{
-    DecodeNetworkFlags, EstimatesFlags, ImageSize, PlanArgs, PlanFlags, PlanModel, WorkFlags,
+pub use models::{
+    ClipSettings, DecodeSettings, FlowCompletionSettings, PROCEDURAL, ProPainterSettings,
+    UNetNetworkSettings, UNetSettings, WatermarkSettings,
 };
-pub use train::{ModelFlags, RunFlags, TrainArgs, TrainModel};
-pub use weights::{ConvertFlags, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb};
+pub use plan::{EstimatesFlags, ImageSize, PlanArgs, PlanFlags, PlanModel, WorkFlags};
+pub use tools::{
+    AdviseArgs, BenchArgs, ConvertFlags, MonitorArgs, SharedFlags, VerifyFlags, WeightsArgs,
+    WeightsVerb,
+};
+pub use train::{
+    ModelSettings, RunOptions, RunSettings, Settings, TrainArgs, TrainFlags, TrainModel, Variants,
+};
 
 /// What the program is for.
 pub const ABOUT: &str = "Train and run models that do not fit, and measure what is saved";
@@ -60,7 +62,7 @@ pub enum Command {
     /// Run what must hold before a commit: fmt, tidy, clippy, test, doc.
     Check(CheckArgs),
     /// Build and run a crate outside this workspace with the README's dependencies, resolved
-    /// without a lock file: what a user gets. Compiles burn anew.
+    /// without a lock file: what a user gets. Compiles burn once more.
     Downstream,
     /// Check the house rules: file and function length, crate arrows, cited paths.
     Tidy,
@@ -87,26 +89,88 @@ pub enum Program {
     Bench(BenchArgs),
 }
 
-/// Flags of `bench`.
+impl Program {
+    /// The device to compile for.
+    pub fn target(&self) -> Target<'_> {
+        let on = |device, features| Target {
+            device,
+            config: None,
+            features,
+        };
+        match self {
+            Self::Train(args) => args.target(),
+            Self::Infer(InferArgs {
+                model: InferModel::Unet(flags),
+            }) => flags.target(),
+            Self::Inpaint(args) => args.target.target(),
+            Self::Advise(args) => on(args.device, &args.features),
+            Self::Monitor(args) => on(args.device, &args.features),
+            Self::Plan(args) => args.model.target().target(),
+            // Whatever computes elsewhere, files are read on the CPU.
+            Self::Weights(_) => on(Some(DeviceChoice::on(Backend::Flex)), &[]),
+            Self::Bench(args) => args.target.target(),
+        }
+    }
+}
+
+/// What the program is compiled for.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// The device, if a flag names it.
+    pub device: Option<DeviceChoice>,
+    /// A settings file that may name it otherwise.
+    pub config: Option<Cow<'a, Path>>,
+    /// Further cargo features.
+    pub features: &'a [String],
+}
+
+/// Where a command runs.
 #[derive(Clone, Debug, Args)]
-pub struct BenchArgs {
-    /// Cases to measure, by name, separated by commas. The default is all.
-    #[arg(long, value_name = "CASE,…", value_delimiter = ',')]
-    pub only: Vec<String>,
+pub struct DeviceFlags {
     /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
     /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
-    /// File for the measurements, a JSON array.
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Run criterion's benchmarks first: many samples of small cases, memory and time, with
-    /// reports in target/criterion. On the CPU.
-    #[arg(long)]
-    pub criterion: bool,
     /// Further cargo features to compile, as in autotune,cuda-cpp.
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub features: Vec<String>,
+}
+
+impl DeviceFlags {
+    fn target(&self) -> Target<'_> {
+        Target {
+            device: self.device,
+            config: None,
+            features: &self.features,
+        }
+    }
+}
+
+/// Parses the command line of this process; wrong usage ends it with exit code 2.
+pub fn parse<C: Parser>() -> C {
+    let matches = with_defaults(C::command()).get_matches();
+    C::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// Ends the help of every flag that has a default with it, unless the help says more about it.
+pub fn with_defaults(command: clap::Command) -> clap::Command {
+    let describe = |flag: Arg| {
+        let [default] = flag.get_default_values() else {
+            return flag;
+        };
+        let default = default.to_string_lossy().into_owned();
+        let help = flag
+            .get_help()
+            .map(StyledStr::to_string)
+            .unwrap_or_default();
+        let flag = flag.hide_default_value(true);
+        if help.is_empty() || help.contains("The default is ") {
+            flag
+        } else {
+            flag.help(format!("{help}. The default is {default}"))
+        }
+    };
+    command.mut_args(describe).mut_subcommands(with_defaults)
 }
 
 /// Flags of `test` and `golden`.

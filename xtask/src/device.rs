@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Names the device where no `--device` is given, as in `BURN_MEMOPT_DEVICE=cuda`.
 pub const DEVICE_VARIABLE: &str = "BURN_MEMOPT_DEVICE";
@@ -46,8 +46,8 @@ impl fmt::Display for Backend {
 }
 
 /// A device as the user names it: `auto`, or a backend with an optional index.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub struct DeviceChoice {
     /// The backend; `None` stands for `auto`.
     pub backend: Option<Backend>,
@@ -126,14 +126,6 @@ impl fmt::Display for DeviceChoice {
             (Some(backend), None) => write!(f, "{backend}"),
             (Some(backend), Some(index)) => write!(f, "{backend}:{index}"),
         }
-    }
-}
-
-impl TryFrom<String> for DeviceChoice {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 

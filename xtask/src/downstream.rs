@@ -1,4 +1,4 @@
-//! A crate outside this workspace, built as a user's: with the README's dependencies, resolved anew.
+//! A crate outside this workspace, built as a user's: with the README's dependencies, resolved without a lock file.
 
 use std::collections::HashSet;
 use std::fs;

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::files;
 use burn_memopt_benches::{Case, Row, cases, table};
 
 use crate::cli::BenchArgs;
-use crate::run_dir::write_file;
 use crate::settings::UsageError;
 
 /// Measures the chosen cases one after the other.
@@ -16,7 +16,7 @@ use crate::settings::UsageError;
 /// cannot run on the device is reported and left out, and the command fails at the end.
 pub fn run(args: &BenchArgs) -> Result<()> {
     let chosen = choose(&args.only)?;
-    let device = crate::device::open(args.device.unwrap_or_default())?;
+    let device = crate::device::open(args.target.device.unwrap_or_default())?;
     let mut rows: Vec<Row> = Vec::new();
     let mut failed = Vec::new();
     for case in &chosen {
@@ -59,7 +59,7 @@ fn choose(only: &[String]) -> Result<Vec<Case>> {
 
 fn write_json(path: &Path, rows: &[Row]) -> Result<()> {
     let json = serde_json::to_string_pretty(rows)?;
-    write_file(path, |path| Ok(std::fs::write(path, json)?))
+    files::write(path, |out| out.write_all(json.as_bytes()))
         .with_context(|| format!("cannot write the measurements to {}", path.display()))
 }
 

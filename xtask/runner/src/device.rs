@@ -89,10 +89,11 @@ pub fn open_all(choice: DeviceChoice) -> Result<Vec<Device>> {
         Some(Backend::Cuda) => Device::enumerate(DeviceType::Cuda).to_vec(),
         _ => Vec::new(),
     };
-    match found.is_empty() {
+    if found.is_empty() {
         // The one of the index, the CPU, or an error that says why there is none.
-        true => Ok(vec![open(choice)?]),
-        false => Ok(found),
+        Ok(vec![open(choice)?])
+    } else {
+        Ok(found)
     }
 }
 

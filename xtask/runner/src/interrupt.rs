@@ -25,7 +25,7 @@ impl Interrupt {
         Self::announcing("finishing this step, then saving")
     }
 
-    /// As [`install`](Self::install); `doing` tells what the first request lets happen.
+    /// As [`install`](Self::install); `doing` says what happens after the first request.
     ///
     /// # Errors
     /// As [`install`](Self::install).
@@ -74,9 +74,10 @@ pub fn program() -> String {
 /// A word of a command line, in quotes if a shell needs them.
 pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_alphanumeric() || "/\\._-:=,".contains(c);
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

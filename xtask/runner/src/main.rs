@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use burn_memopt::memory::CountingAllocator;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use xtask::{choices, cli};
 
 use crate::cli::Program;
@@ -22,7 +22,7 @@ mod inpaint;
 mod interrupt;
 mod monitor;
 mod plan;
-mod progress;
+mod report;
 mod run_dir;
 mod settings;
 mod train;
@@ -41,7 +41,7 @@ struct Cli {
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 fn main() -> ExitCode {
-    match run(Cli::parse().program) {
+    match run(cli::parse::<Cli>().program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -60,7 +60,8 @@ fn run(program: Program) -> Result<()> {
         Program::Train(args) => train::train(&args.into_model()),
         Program::Infer(args) => infer::run(&args),
         Program::Inpaint(args) => {
-            args.check().unwrap_or_else(|wrong| wrong.exit());
+            args.check(Cli::command())
+                .unwrap_or_else(|wrong| wrong.exit());
             inpaint::run(&args)
         }
         Program::Advise(args) => advise::run(&args),

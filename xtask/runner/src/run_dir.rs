@@ -3,8 +3,8 @@
 //! ```text
 //! artifacts/unet-20260102-030405/
 //!   config.json        model, version and every setting
-//!   checkpoint-200/    what is needed to go on after step 200; the last two are kept
-//!   latest             the name of the folder to go on from
+//!   checkpoint-200/    what is needed to resume after step 200; the last two are kept
+//!   latest             the name of the folder to resume from
 //!   memory.csv  memory.png  samples/*.png
 //! ```
 //!
@@ -16,12 +16,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::files;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-mod atomic;
-
-pub use atomic::{write_file, write_folder};
 #[cfg(test)]
 mod tests;
 
@@ -43,7 +41,7 @@ pub struct RunDir {
     model: String,
 }
 
-/// A state a run can go on from.
+/// A state a run can resume from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedState {
     /// Optimizer steps done when it was saved.
@@ -116,7 +114,7 @@ impl RunDir {
                 root.display()
             )
         })?;
-        let config: serde_json::Value = serde_json::from_str(&text)
+        let config: Value = serde_json::from_str(&text)
             .with_context(|| format!("cannot use the settings in {}", path.display()))?;
         let model = config[MODEL_KEY].as_str().map(Into::into);
         model.with_context(|| format!("{} does not name its {MODEL_KEY}", path.display()))
@@ -127,7 +125,7 @@ impl RunDir {
     /// # Errors
     /// If there is no run, it is one of another model, or it was written by a
     /// version whose artifacts differ.
-    pub fn open<S: DeserializeOwned>(root: &Path, model: &str) -> Result<(Self, S)> {
+    pub fn open(root: &Path, model: &str) -> Result<(Self, Value)> {
         let path = root.join(CONFIG_FILE);
         let text = fs::read_to_string(&path).with_context(|| {
             format!(
@@ -135,11 +133,10 @@ impl RunDir {
                 root.display()
             )
         })?;
-        let context = || format!("cannot use the settings in {}", path.display());
-        let mut config: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&text).with_context(context)?;
+        let mut config: serde_json::Map<String, Value> = serde_json::from_str(&text)
+            .with_context(|| format!("cannot use the settings in {}", path.display()))?;
         let mut take = |key: &str| match config.remove(key) {
-            Some(serde_json::Value::String(text)) => Ok(text),
+            Some(Value::String(text)) => Ok(text),
             _ => bail!("{} does not name its {key}", path.display()),
         };
         let (written_model, written_version) = (take(MODEL_KEY)?, take(VERSION_KEY)?);
@@ -156,17 +153,19 @@ impl RunDir {
                 env!("CARGO_PKG_VERSION"),
             );
         }
-        let settings = serde_json::from_value(config.into()).with_context(context)?;
-        Ok((
-            Self {
-                root: root.into(),
-                model: model.into(),
-            },
-            settings,
-        ))
+        let run = Self {
+            root: root.into(),
+            model: model.into(),
+        };
+        Ok((run, config.into()))
     }
 
-    /// Saves the settings of the run, beside its model and version.
+    /// The file of the settings.
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join(CONFIG_FILE)
+    }
+
+    /// Saves the settings of the run, with its model and version.
     ///
     /// # Errors
     /// If the file cannot be written; an earlier one stays.
@@ -187,14 +186,14 @@ impl RunDir {
 
     /// Saves the state after `step`: `write` fills the empty folder it is given.
     ///
-    /// Of the states saved before, only the newest is kept beside it.
+    /// Of the states saved before, only the newest is kept as well.
     ///
     /// # Errors
     /// If `write` fails or the disk does; then the states saved before are as they were.
     pub fn save(&self, step: u64, write: impl FnOnce(&Path) -> Result<()>) -> Result<SavedState> {
         let name = format!("{SAVED_PREFIX}{step}");
         let dir = self.root.join(&name);
-        atomic::write_folder(&dir, write).with_context(|| {
+        files::write_folder(&dir, write).with_context(|| {
             format!(
                 "cannot save step {step} in {}; what was saved before is whole",
                 self.root.display()
@@ -205,7 +204,7 @@ impl RunDir {
         Ok(SavedState { step, dir })
     }
 
-    /// The state to go on from, if any was saved.
+    /// The state to resume from, if any was saved.
     ///
     /// # Errors
     /// If the folder cannot be listed.
@@ -217,7 +216,7 @@ impl RunDir {
         Ok(states.iter().find(is_named).or(states.last()).cloned())
     }
 
-    /// The state to go on from, or an error that says there is none.
+    /// The state to resume from, or an error that says there is none.
     ///
     /// # Errors
     /// If no state was saved or the folder cannot be listed.
@@ -225,7 +224,7 @@ impl RunDir {
         self.latest()?.with_context(|| {
             let root = self.root.display();
             format!(
-                "the run in {root} saved no state to resume from; remove the folder and train anew"
+                "the run in {root} saved no state to resume from; remove the folder and train again"
             )
         })
     }
@@ -237,8 +236,13 @@ impl RunDir {
     /// If `write` fails or the disk does; an earlier file stays.
     pub fn replace_file(&self, name: &str, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let target = self.root.join(name);
-        atomic::write_file(&target, write)
-            .with_context(|| format!("cannot write {}", target.display()))
+        let written = (|| {
+            if let Some(folder) = target.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            files::write_with_path(&target, write)
+        })();
+        written.with_context(|| format!("cannot write {}", target.display()))
     }
 
     /// Every state, oldest first.

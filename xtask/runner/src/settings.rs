@@ -1,37 +1,34 @@
-//! The resolved settings of a training run: defaults, then the settings of a
-//! resumed run, then a settings file, then flags; each wins over those before it.
+//! The resolved settings of a command: defaults, then the settings of a resumed run, then a
+//! settings file, then flags; each wins over those before it.
+//!
+//! What there is to set, with defaults and rules, is declared with the flags, in `xtask::cli`.
 
 use std::fmt;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::memory::Bytes;
+use burn_memopt::precision::Precision;
 use clap::Args;
-use figment::Figment;
-use figment::providers::Serialized;
-use figment::value::{Dict, Value};
-use serde::{Deserialize, Serialize};
+use figment::error::Kind;
+use figment::providers::{Format, Json, Toml, Yaml};
+use figment::{Figment, Provider};
+use serde_json::Value;
+use xtask::cli::values::{Given, Words, from_words, names, word, words};
+
+pub use xtask::cli::{
+    ClipSettings, DecodeSettings, FlowCompletionSettings, InferSettings, ModelSettings,
+    ProPainterSettings, RunSettings, Settings, UNetNetworkSettings, UNetSettings,
+    WatermarkSettings,
+};
 
 use crate::choices::PrecisionChoice;
-use crate::cli::{ModelFlags, RunFlags};
+use crate::cli::{InferFlags, RunOptions, TrainFlags, Variants};
 use crate::interrupt::quoted;
+use crate::run_dir::{MODEL_KEY, RunDir, VERSION_KEY};
 
-mod clips;
-mod decode;
-mod infer;
-mod layers;
-mod run;
 #[cfg(test)]
 mod tests;
-mod unet;
-mod watermark;
-
-pub use clips::{ClipSettings, FlowCompletionSettings, ProPainterSettings};
-pub use decode::DecodeSettings;
-pub use infer::InferSettings;
-pub use layers::Layers;
-use layers::{explain, read_file, shown, to_dict};
-pub use run::RunSettings;
-pub use unet::{UNetNetworkSettings, UNetSettings};
-pub use watermark::WatermarkSettings;
 
 /// Wrong usage: the command ends with exit code 2.
 #[derive(Debug)]
@@ -45,186 +42,281 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// Two ways to say the same, in one or several keys each; naming one takes the other back.
-pub type Alternatives = [&'static [&'static str]; 2];
-
-/// What the settings of one model have beside those of every run.
-///
-/// The meaning, unit and default of each setting stand in the help of the flag of its name.
-pub trait ModelSettings: Clone + fmt::Debug + PartialEq + Serialize {
-    /// The model's name in commands and artifacts.
-    const MODEL: &'static str;
-    /// Different ways to say what to do.
-    const ALTERNATIVES: &'static [Alternatives] = &[];
-    /// Settings that belong to what was learned, so a resumed run keeps them.
-    const KEPT_ON_RESUME: &'static [&'static str];
-
-    /// Every setting of a run for which nothing but `given` is given.
-    fn defaults(given: &Dict) -> Settings<Self>;
-
-    /// Picks the settings of the model out of all.
-    ///
-    /// # Errors
-    /// If one is missing or has a wrong type.
-    fn pick(all: &Figment) -> Result<Self, Box<figment::Error>>;
-
-    /// Refuses values that no run can have.
-    ///
-    /// # Errors
-    /// [`UsageError`] that names the setting.
-    fn validate(&self, layers: &Layers) -> Result<()>;
+/// Settings on top of each other, and where each came from.
+struct Layers<'a> {
+    variants: Vec<Variants>,
+    words: Words,
+    /// The words of each settings file, the last on top.
+    files: Vec<(&'a Path, Words)>,
 }
 
-/// Every setting of a run of one model, as saved in `config.json`: flat, and without any key
-/// that is not known.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Dict", bound(deserialize = "M: ModelSettings"))]
-pub struct Settings<M> {
-    /// What this model has.
-    #[serde(flatten)]
-    pub model: M,
-    /// What every run has.
-    #[serde(flatten)]
-    pub run: RunSettings,
-}
-
-impl<M: ModelSettings> Settings<M> {
-    /// Puts together the settings of a run from `saved`, those of a run that is
-    /// resumed, the file that `flags` name, and `flags`.
-    ///
-    /// # Errors
-    /// [`UsageError`] if a key is unknown or a value wrong: it names the flag or
-    /// the file and key. Another error if the file cannot be read.
-    pub fn resolve<F: Args + Serialize>(
-        flags: &ModelFlags<F>,
-        saved: Option<&Self>,
-    ) -> Result<Self> {
-        let alternatives = [RunSettings::ALTERNATIVES, M::ALTERNATIVES].concat();
-        let mut layers = Layers::new(saved.map(to_dict).transpose()?, alternatives);
-        if let Some(path) = &flags.run.config {
-            layers.add(path.display().to_string(), read_file(path, M::MODEL)?)?;
-            // Read alone first, so that what is wrong in the file is said of the file.
-            layers
-                .extract::<M>()
-                .with_context(|| format!("cannot use the settings in {}", path.display()))?;
+impl<'a> Layers<'a> {
+    /// The settings of a resumed run, or none.
+    fn new(saved: Words, variants: Vec<Variants>) -> Self {
+        Self {
+            variants,
+            words: saved,
+            files: Vec::new(),
         }
-        layers.add("the command line".into(), to_dict(flags)?)?;
-        let mut settings = layers.extract::<M>()?;
-        settings.run.precision = with_amp(&flags.run, settings.run.precision)?;
-        settings.run.validate(&layers)?;
-        settings.model.validate(&layers)?;
-        if let Some(saved) = saved {
-            settings.check_kept(saved)?;
-        }
-        Ok(settings)
     }
 
-    /// The flags that make these settings out of the defaults.
+    /// Lets the settings file of `model` win over what is there.
     ///
     /// # Errors
-    /// If they cannot be serialised.
-    pub fn flags(&self) -> Result<Vec<String>> {
-        let all = to_dict(self)?;
-        let defaults = to_dict(&M::defaults(&all))?;
-        let changed = all.iter().filter(|(key, value)| {
-            let default = defaults.get(*key);
-            shown(Some(value)) != shown(default)
-        });
-        let flag = |(key, value): (&String, &Value)| {
-            let (name, value) = (key.replace('_', "-"), shown(Some(value)));
-            match value.as_str() {
-                "true" | "false" => format!("--{name}={value}"),
-                value => format!("--{name} {}", quoted(value)),
+    /// [`UsageError`] if a key is unknown, a value wrong, or it says the same in two ways: it names
+    /// the file. Another error if it cannot be read.
+    fn add_file<T: Args>(&mut self, path: &'a Path, model: &str) -> Result<()> {
+        let words = read_file(path, model)?;
+        let add = || -> Result<()> {
+            check_names::<T>(&words)?;
+            for [one, other] in &self.variants {
+                if names_any(&words, one) && names_any(&words, other) {
+                    bail!(UsageError(format!(
+                        "give either {} or {}, got both",
+                        one.join(" and "),
+                        other.join(" and "),
+                    )));
+                }
             }
+            Ok(())
         };
-        Ok(changed.map(flag).collect())
-    }
-
-    /// Refuses to resume `saved` with a different model or different data.
-    fn check_kept(&self, saved: &Self) -> Result<()> {
-        let (new, old) = (to_dict(self)?, to_dict(saved)?);
-        for key in M::KEPT_ON_RESUME.iter().chain(RunSettings::KEPT_ON_RESUME) {
-            if shown(new.get(*key)) != shown(old.get(*key)) {
-                bail!(UsageError(format!(
-                    "a resumed run keeps its {key}: it is {}, got {}; leave it out, or start a new run",
-                    shown(old.get(*key)),
-                    shown(new.get(*key)),
-                )));
-            }
-        }
+        add().with_context(|| format!("cannot use the settings in {}", path.display()))?;
+        self.add(&words);
+        self.files.push((path, words));
         Ok(())
     }
 
-    /// Every key that may be given.
-    fn keys() -> Result<Vec<String>, Box<figment::Error>> {
-        let defaults = M::defaults(&Dict::new());
-        let saved: Dict = Figment::from(Serialized::defaults(defaults)).extract()?;
-        let not_saved = RunSettings::NOT_SAVED.map(Into::into);
-        Ok(saved.into_keys().chain(not_saved).collect())
+    /// Lets `words` win over what is there.
+    fn add(&mut self, words: &Words) {
+        for [one, other] in &self.variants {
+            for (named, taken_back) in [(one, other), (other, one)] {
+                if names_any(words, named) {
+                    self.words
+                        .retain(|name, _| !taken_back.contains(&name.as_str()));
+                }
+            }
+        }
+        self.words.extend(words.clone());
     }
 
-    /// Reads every setting from `all`, whose keys are known.
-    fn read(mut all: Dict) -> Result<Self, Box<figment::Error>> {
-        all.retain(|_, value| !matches!(value, Value::Empty(..)));
-        let all = Figment::from(Serialized::defaults(all));
-        Ok(Self {
-            model: M::pick(&all)?,
-            run: all.extract()?,
+    /// The settings, where `given` wins over all.
+    ///
+    /// # Errors
+    /// [`UsageError`] if a value is wrong: it names the flag, or the file and key.
+    fn finish<T: Args>(mut self, given: &Words) -> Result<T> {
+        self.add(given);
+        from_words(&self.words).map_err(|wrong| {
+            let name = wrong.name.unwrap_or_default();
+            let flag = format!("--{}", name.replace('_', "-"));
+            let mut files = self.files.iter().filter(|_| !given.contains_key(&name));
+            let place = match files.rfind(|(_, words)| words.contains_key(&name)) {
+                Some((path, _)) => format!("{name} in {}", path.display()),
+                None => flag,
+            };
+            let colon = if wrong.why.starts_with("must") {
+                ""
+            } else {
+                ":"
+            };
+            UsageError(format!("{place}{colon} {}", wrong.why)).into()
         })
     }
 }
 
-/// Serde cannot both flatten and refuse unknown keys, and names no key in the errors of what is
-/// flattened; so the parts are read one by one, and keys are compared with those that there are.
-impl<M: ModelSettings> TryFrom<Dict> for Settings<M> {
-    type Error = UsageError;
-
-    fn try_from(all: Dict) -> Result<Self, UsageError> {
-        let refused = |error: Box<figment::Error>| UsageError(explain(&error));
-        let known = Self::keys().map_err(refused)?;
-        if let Some(key) = all.keys().find(|key| !known.contains(key)) {
-            return Err(UsageError(format!(
-                "unknown key {key:?}; the known keys are {}",
-                known.join(", ")
-            )));
-        }
-        Self::read(all).map_err(refused)
-    }
+fn names_any(words: &Words, names: &[&str]) -> bool {
+    names.iter().any(|name| words.contains_key(*name))
 }
 
-impl<M: ModelSettings> fmt::Display for Settings<M> {
-    /// One setting a line, in the order of the fields.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Pretty JSON of a flat struct has one field a line, in order.
-        let json = serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?;
-        for line in json.lines() {
-            if let Some((key, value)) = line.split_once("\": ") {
-                let key = key.trim_start().trim_start_matches('"');
-                let value = value.trim_end_matches(',').trim_matches('"');
-                writeln!(f, "{key:<20} {}", if value == "null" { "-" } else { value })?;
-            }
-        }
-        Ok(())
+/// Puts together the settings of a run from `saved`, those of a run that is resumed, the file that
+/// `flags` name, and `flags`.
+///
+/// # Errors
+/// [`UsageError`] if a key is unknown or a value wrong: it names the flag or the file and key.
+/// Another error if the file cannot be read.
+pub fn resolve<M: ModelSettings>(
+    flags: &TrainFlags<M>,
+    saved: Option<&Settings<M>>,
+) -> Result<Settings<M>> {
+    let variants = [RunSettings::VARIANTS, M::VARIANTS].concat();
+    let mut layers = Layers::new(saved.map(words).unwrap_or_default(), variants);
+    if let Some(path) = &flags.options.config {
+        layers.add_file::<Settings<M>>(path, M::MODEL)?;
     }
+    let given = &flags.settings;
+    let mut settings: Settings<M> = layers.finish(&given.words)?;
+    settings.run.precision = with_amp(&flags.options, given, settings.run.precision)?;
+    if let Some(saved) = saved {
+        check_kept(&settings, saved)?;
+    }
+    Ok(settings)
+}
+
+/// The settings of a run for which nothing but `given` is given.
+///
+/// # Errors
+/// [`UsageError`] if one is unknown or wrong.
+pub fn settings_of<M: ModelSettings>(given: &Words) -> Result<Settings<M>> {
+    check_names::<Settings<M>>(given)?;
+    Layers::new(Words::new(), Vec::new()).finish(given)
+}
+
+/// Opens the folder of a run to continue it, and reads its settings.
+///
+/// # Errors
+/// As [`RunDir::open`]; and if the settings are wrong.
+pub fn open_run<M: ModelSettings>(root: &Path) -> Result<(RunDir, Settings<M>)> {
+    let (run, saved) = RunDir::open(root, M::MODEL)?;
+    let settings = saved_settings(saved)
+        .with_context(|| format!("cannot use the settings in {}", run.config_file().display()))?;
+    Ok((run, settings))
+}
+
+/// Reads the settings that a run has saved.
+///
+/// # Errors
+/// [`UsageError`] if one is unknown or wrong.
+fn saved_settings<M: ModelSettings>(saved: Value) -> Result<Settings<M>> {
+    settings_of(&words(&saved))
+}
+
+/// The flags that make these settings out of the defaults.
+pub fn flags<M: ModelSettings>(settings: &Settings<M>) -> Vec<String> {
+    let all = words(settings);
+    let is_changed = |(name, word): &(&String, &String)| {
+        let mut others = all.clone();
+        others.remove(*name);
+        // A setting that another requires has no default.
+        let default = settings_of::<M>(&others).ok();
+        default
+            .and_then(|default| words(&default).remove(*name))
+            .as_ref()
+            != Some(*word)
+    };
+    let flag = |(name, word): (&String, &String)| {
+        let name = name.replace('_', "-");
+        match word.as_str() {
+            "true" | "false" => format!("--{name}={word}"),
+            word => format!("--{name} {}", quoted(word)),
+        }
+    };
+    all.iter().filter(is_changed).map(flag).collect()
+}
+
+/// Refuses to resume `saved` with a different model or different data.
+fn check_kept<M: ModelSettings>(settings: &Settings<M>, saved: &Settings<M>) -> Result<()> {
+    let (new, old) = (words(settings), words(saved));
+    for key in M::KEPT_ON_RESUME.iter().chain(RunSettings::KEPT_ON_RESUME) {
+        let [new, old] =
+            [&new, &old].map(|words| words.get(*key).map_or("not given", String::as_str));
+        if new != old {
+            bail!(UsageError(format!(
+                "a resumed run keeps its {key}: it is {old}, got {new}; leave it out, or start a new run"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The precision that `--use-amp` and `--no-amp` make of the one chosen otherwise.
-fn with_amp(flags: &RunFlags, chosen: PrecisionChoice) -> Result<PrecisionChoice> {
+fn with_amp<T>(
+    options: &RunOptions,
+    given: &Given<T>,
+    chosen: PrecisionChoice,
+) -> Result<PrecisionChoice> {
     let is_f32 = chosen == PrecisionChoice::F32;
-    let contradicts = (flags.use_amp && is_f32) || (flags.no_amp && !is_f32);
-    if contradicts && flags.precision.is_some() {
-        let flag = if flags.use_amp {
-            "--use-amp"
-        } else {
-            "--no-amp"
-        };
+    let (flag, other) = match (options.use_amp, options.no_amp) {
+        (true, _) if is_f32 => ("--use-amp", PrecisionChoice::F16),
+        (_, true) if !is_f32 => ("--no-amp", PrecisionChoice::F32),
+        _ => return Ok(chosen),
+    };
+    if given.words.contains_key("precision") {
         bail!(UsageError(format!(
             "{flag} contradicts --precision {chosen}; leave one out"
         )));
     }
-    Ok(match contradicts {
-        true if flags.use_amp => PrecisionChoice::F16,
-        true => PrecisionChoice::F32,
-        false => chosen,
-    })
+    Ok(other)
+}
+
+/// Puts the settings of `infer` together from the file that `flags` name, and `flags`, which win.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_infer(flags: &InferFlags) -> Result<InferSettings> {
+    const VARIANTS: Variants = [&["batch_size"], &["auto_batch_size"]];
+    let mut layers = Layers::new(Words::new(), vec![VARIANTS]);
+    if let Some(path) = &flags.config {
+        layers.add_file::<InferSettings>(path, "unet")?;
+    }
+    let settings: InferSettings = layers.finish(&flags.settings.words)?;
+    let (least, most) = (settings.min_batch_size, settings.max_batch_size);
+    if most < least {
+        bail!(UsageError(format!(
+            "--max-batch-size must be at least --min-batch-size, {least}, got {most}"
+        )));
+    }
+    budget(settings.budget.as_deref())?;
+    Ok(settings)
+}
+
+/// The amount that `--budget` gives, if it is given.
+///
+/// # Errors
+/// [`UsageError`] if it is no amount of memory.
+pub fn budget(flag: Option<&str>) -> Result<Option<Bytes>> {
+    let parsed = flag.map(str::parse::<Bytes>).transpose();
+    parsed.map_err(|why| UsageError(format!("--budget: {why}")).into())
+}
+
+/// The library's precision of a choice.
+pub fn precision_of(choice: PrecisionChoice) -> Precision {
+    match choice {
+        PrecisionChoice::F32 => Precision::F32,
+        PrecisionChoice::F16 => Precision::F16,
+        PrecisionChoice::Bf16 => Precision::Bf16,
+    }
+}
+
+fn check_names<T: Args>(words: &Words) -> Result<()> {
+    let known = names::<T>();
+    match words.keys().find(|name| !known.contains(*name)) {
+        None => Ok(()),
+        Some(name) => {
+            let known: Vec<_> = known.iter().map(String::as_str).collect();
+            let known = known.join(", ");
+            bail!(UsageError(format!(
+                "unknown key {name:?}; the known keys are {known}"
+            )))
+        }
+    }
+}
+
+/// Reads a settings file of `model` by its extension.
+fn read_file(path: &Path, model: &str) -> Result<Words> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the settings file {}", path.display()))?;
+    let extension = path.extension().unwrap_or_default();
+    let parsed = match extension.to_str().unwrap_or_default() {
+        "toml" => parse(Toml::string(&text)),
+        "yaml" | "yml" => parse(Yaml::string(&text)),
+        "json" => parse(Json::string(&text)),
+        _ => bail!(UsageError(format!(
+            "{}: a settings file must end in .toml, .yaml, .yml or .json",
+            path.display()
+        ))),
+    };
+    let mut settings =
+        parsed.map_err(|kind| UsageError(format!("{} is not valid: {kind}", path.display())))?;
+    // A saved config.json may start another run of the same model.
+    settings.remove(VERSION_KEY);
+    match settings.remove(MODEL_KEY).and_then(word) {
+        Some(other) if other != model => bail!(UsageError(format!(
+            "{} holds the settings of {other}, got the model {model}",
+            path.display(),
+        ))),
+        _ => Ok(words(&settings)),
+    }
+}
+
+fn parse(source: impl Provider) -> Result<serde_json::Map<String, Value>, Kind> {
+    Figment::from(source).extract().map_err(|error| error.kind)
 }

@@ -30,6 +30,24 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Whoever installed the program has no `cargo xtask`.
+#[test]
+fn the_help_of_the_program_names_the_program_alone() {
+    for args in [
+        &["--help"][..],
+        &["train", "unet", "--help"],
+        &["infer", "unet", "--help"],
+        &["inpaint", "--help"],
+        &["plan", "unet", "--help"],
+    ] {
+        let output = process::output(Command::new(env!("CARGO_BIN_EXE_burn-memopt")).args(args));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let help = stdout(&output);
+        assert!(help.contains("Usage: burn-memopt"), "{help}");
+        assert!(!help.contains("xtask"), "{help}");
+    }
+}
+
 #[test]
 fn one_look_is_one_table() {
     let output = monitor(&[]);

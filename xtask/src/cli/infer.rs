@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use serde::Serialize;
 
-use super::numbers::{amount, at_least_one, share, share_to_use};
+use super::Target;
+use super::values::{Given, amount, at_least, share, share_to_use};
 use crate::choices::{BlendChoice, ChunkSizeChoice, PrecisionChoice};
 use crate::device::DeviceChoice;
 
@@ -29,85 +30,110 @@ pub enum InferModel {
 }
 
 /// Flags of `infer unet`.
-///
-/// Serialized they are flat, as settings files are.
-#[derive(Clone, Debug, Args, Serialize)]
+#[derive(Clone, Debug, Args)]
 pub struct InferFlags {
     /// Artifact folder of `train unet` or `train watermark`; its last save is used.
     #[arg(long, value_name = "DIR", help_heading = "Files")]
-    #[serde(skip)]
     pub model: PathBuf,
     /// Image (PNG, JPEG), TIFF stack, or a folder of them.
     #[arg(long, value_name = "PATH", help_heading = "Files")]
-    #[serde(skip)]
     pub input: PathBuf,
     /// Where results go: a folder for a folder; else a file that ends in .tif (f32, one page for
     /// each of the input) or, for one image, .png (16 bits; 65535 is a probability of 1, or one
     /// emitter in a pixel).
     #[arg(long, value_name = "PATH", help_heading = "Files")]
-    #[serde(skip)]
     pub output: PathBuf,
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Given<InferSettings>,
+    /// File of settings: TOML, YAML or JSON by its extension. A key is a flag's name with
+    /// underscores; flags win over the file.
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub config: Option<PathBuf>,
+    /// Print one JSON object a line on stdout instead of the table.
+    #[arg(long, help_heading = "Run")]
+    pub json: bool,
+    /// Further cargo features to compile, as in autotune,cuda-cpp.
+    #[arg(long, value_name = "LIST", help_heading = "Run", value_delimiter = ',')]
+    pub features: Vec<String>,
+}
 
-    /// Height and width of a window in pixels, or auto: as large as memory, or --budget, allows. The
-    /// default is auto.
-    #[arg(long, value_name = "N|auto", help_heading = "Windows")]
-    pub chunk_size: Option<ChunkSizeChoice>,
-    /// Share of a window that its neighbour covers too, from 0 to below 1. The default is 0.25.
+impl InferFlags {
+    /// Which device computes, by the flags or a file that they name.
+    pub fn target(&self) -> Target<'_> {
+        Target {
+            device: self.settings.device(),
+            config: self.config.as_deref().map(Into::into),
+            features: &self.features,
+        }
+    }
+}
+
+/// Settings of `infer unet`.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct InferSettings {
+    /// Height and width of a window in pixels, or auto: as large as memory, or --budget, allows.
+    #[arg(long, value_name = "N|auto", help_heading = "Windows", default_value_t)]
+    pub chunk_size: ChunkSizeChoice,
+    /// Share of a window that its neighbour covers too, from 0 to below 1.
     #[arg(long, value_name = "SHARE", help_heading = "Windows", value_parser = share)]
-    #[arg(allow_negative_numbers = true)]
-    pub overlap: Option<f64>,
-    /// How overlapping windows are put together. The default is gaussian.
-    #[arg(long, value_enum, value_name = "HOW", help_heading = "Windows")]
-    pub blend: Option<BlendChoice>,
+    #[arg(allow_negative_numbers = true, default_value_t = 0.25)]
+    pub overlap: f64,
+    /// How overlapping windows are put together.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "HOW",
+        help_heading = "Windows",
+        default_value_t
+    )]
+    pub blend: BlendChoice,
     /// Give what the model gives on the whole image, by tiles with a margin as wide as a pixel
-    /// reaches; refused for models that cannot be cut so. The default is false.
-    #[arg(long, value_name = "BOOL", help_heading = "Windows")]
+    /// reaches; refused for models that cannot be cut so.
+    #[arg(long, value_name = "BOOL", help_heading = "Windows", action = ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(conflicts_with_all = ["overlap", "blend", "batch_size", "auto_batch_size"])]
-    pub exact: Option<bool>,
+    #[arg(default_value_t = false)]
+    pub exact: bool,
 
     /// Memory that may be taken at most, as in 2GiB: the window is chosen so that the peak stays
     /// below. The default is --memory-threshold of what is free.
     #[arg(long, value_name = "SIZE", help_heading = "Memory", value_parser = amount)]
     pub budget: Option<String>,
-    /// Share of the free memory that may be used, above 0 and at most 1. The default is 0.8.
+    /// Share of the free memory that may be used, above 0 and at most 1.
     #[arg(long, value_name = "SHARE", help_heading = "Memory", value_parser = share_to_use)]
-    #[arg(allow_negative_numbers = true)]
-    pub memory_threshold: Option<f64>,
-    /// Precision that the model computes in. The default is f32.
-    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Memory")]
-    pub precision: Option<PrecisionChoice>,
-    /// Windows that run at once. The default is 1.
-    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
+    #[arg(allow_negative_numbers = true, default_value_t = 0.8)]
+    pub memory_threshold: f64,
+    /// Precision that the model computes in.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TYPE",
+        help_heading = "Memory",
+        default_value_t
+    )]
+    pub precision: PrecisionChoice,
+    /// Windows that run at once.
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_usize))]
     #[arg(conflicts_with_all = ["auto_batch_size", "min_batch_size", "max_batch_size"])]
-    pub batch_size: Option<u64>,
+    #[arg(default_value_t = 1)]
+    pub batch_size: usize,
     /// Run as many windows at once as memory allows: fewer when it runs out, more when all is well.
-    /// The default is false.
-    #[arg(long, value_name = "BOOL", help_heading = "Memory")]
+    #[arg(long, value_name = "BOOL", help_heading = "Memory", action = ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub auto_batch_size: Option<bool>,
-    /// Fewest windows at once with --auto-batch-size. The default is 1.
-    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
-    pub min_batch_size: Option<u64>,
-    /// Most windows at once with --auto-batch-size. The default is 64.
-    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
-    pub max_batch_size: Option<u64>,
+    #[arg(default_value_t = false)]
+    pub auto_batch_size: bool,
+    /// Fewest windows at once with --auto-batch-size.
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_usize))]
+    #[arg(default_value_t = 1)]
+    pub min_batch_size: usize,
+    /// Most windows at once with --auto-batch-size.
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_usize))]
+    #[arg(default_value_t = 64)]
+    pub max_batch_size: usize,
 
     /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
     /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
-    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
-    pub device: Option<DeviceChoice>,
-    /// File of settings: TOML, YAML or JSON by its extension. A key is a flag's name with
-    /// underscores; flags win over the file.
-    #[arg(long, value_name = "FILE", help_heading = "Run")]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
-    /// Print one JSON object a line on stdout instead of the table.
-    #[arg(long, help_heading = "Run")]
-    #[serde(skip)]
-    pub json: bool,
-    /// Further cargo features to compile, as in autotune,cuda-cpp.
-    #[arg(long, value_name = "LIST", help_heading = "Run", value_delimiter = ',')]
-    #[serde(skip)]
-    pub features: Vec<String>,
+    #[arg(long, value_name = "DEVICE", help_heading = "Run", default_value_t)]
+    pub device: DeviceChoice,
 }

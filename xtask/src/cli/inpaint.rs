@@ -3,17 +3,16 @@
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory};
+use clap::{Args, Command};
 
-use super::Cli;
-use super::numbers::{above_zero, amount, at_least_one};
+use super::DeviceFlags;
+use super::values::{above_zero, amount, at_least};
 use crate::choices::{InpaintMode, InpaintPreset};
-use crate::device::DeviceChoice;
 
 /// Flags of `inpaint`.
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "While a video is under way, what is finished lies in a folder beside the output, \
+    after_help = "Until a video is complete, what is finished is in a folder next to the output, \
     named OUTPUT.part; after an interruption the same command with --resume goes on from there."
 )]
 pub struct InpaintArgs {
@@ -47,15 +46,15 @@ pub struct InpaintArgs {
         conflicts_with = "video"
     )]
     pub mask_dir: Option<PathBuf>,
-    /// Videos of --video-dir that are worked on side by side. Each takes memory of its own. The
+    /// Videos of --video-dir that are completed at the same time. Each takes memory of its own. The
     /// default is 1.
     #[arg(long, value_name = "N", help_heading = "Video", requires = "video_dir")]
-    #[arg(value_parser = at_least_one, conflicts_with = "video")]
+    #[arg(value_parser = at_least(1_u64), conflicts_with = "video")]
     pub batch_size: Option<u64>,
     /// Also write the completed frames as PNG files, into a folder named OUTPUT-frames.
     #[arg(long, help_heading = "Video")]
     pub save_frames: bool,
-    /// Also write the frames with what is missing painted green, beside the output, named
+    /// Also write the frames with what is missing painted green, next to the output, named
     /// OUTPUT-masked.
     #[arg(long, help_heading = "Video")]
     pub save_masked_input: bool,
@@ -75,7 +74,7 @@ pub struct InpaintArgs {
         help_heading = "Result",
         requires = "width"
     )]
-    #[arg(value_parser = at_least_one)]
+    #[arg(value_parser = at_least(1_u64))]
     pub height: Option<u64>,
     /// Width of the result in pixels. The default is that of the video.
     #[arg(
@@ -84,7 +83,7 @@ pub struct InpaintArgs {
         help_heading = "Result",
         requires = "height"
     )]
-    #[arg(value_parser = at_least_one)]
+    #[arg(value_parser = at_least(1_u64))]
     pub width: Option<u64>,
     /// Size of the result as a factor of the video's, instead of --height and --width. The default
     /// is 1.
@@ -102,62 +101,58 @@ pub struct InpaintArgs {
     pub scale_w: Option<f64>,
 
     /// The most memory that may be live, weights included, as in 8GiB. What no flag gives is chosen to
-    /// keep it, and told with its reason: precision, the lengths, the stride and, last, the size in
+    /// keep it, and printed with its reason: precision, the lengths, the stride and, last, the size in
     /// which the video is computed. The default is 80 % of what is free.
     #[arg(long, value_name = "SIZE", help_heading = "Memory", value_parser = amount)]
     #[arg(conflicts_with = "preset")]
     pub budget: Option<String>,
-    /// Settings known to fit a GPU of so much memory; flags beside win. Each bounds the size and
+    /// Settings known to fit a GPU of so much memory; flags given as well win. Each bounds the size and
     /// keeps the aspect ratio.
     #[arg(long, value_enum, value_name = "NAME", help_heading = "Memory")]
     pub preset: Option<InpaintPreset>,
     /// Frames that flow completion and image propagation work on at once. The default is 80, and
     /// less where the budget asks for it.
-    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_u64))]
     pub subvideo_length: Option<u64>,
     /// Frames that the generator completes at once, at least 2. The default is 10, and less where
     /// the budget asks for it.
     #[arg(long, value_name = "N", help_heading = "Memory")]
-    #[arg(value_parser = clap::value_parser!(u64).range(2..))]
+    #[arg(value_parser = at_least(2_u64))]
     pub neighbor_length: Option<u64>,
     /// Frames from one reference of the generator to the next. The default is 10, and more where
     /// the budget asks for it.
-    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_u64))]
     pub ref_stride: Option<u64>,
     /// Compute flow completion and the generator in half precision. --preset does so where the
     /// device can, --budget on a GPU where it must.
     #[arg(long, help_heading = "Memory")]
     pub fp16: bool,
     /// Iterations of the optical flow. The default is 20.
-    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_u64))]
     pub raft_iter: Option<u64>,
 
     /// Folder of the weights raft-things, recurrent_flow_completion and ProPainter, each .pth or
     /// .safetensors; or `procedural` for made-up ones, which fill with patterns.
     #[arg(long, value_name = "DIR", help_heading = "Run")]
     pub weights: PathBuf,
-    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
-    /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
-    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
-    pub device: Option<DeviceChoice>,
-    /// Go on with what an interrupted run left beside the output.
+    /// Where it runs.
+    #[command(flatten, next_help_heading = "Run")]
+    pub target: DeviceFlags,
+    /// Resume what an interrupted run left next to the output.
     #[arg(long, help_heading = "Run")]
     pub resume: bool,
     /// Print one JSON object a line on stdout.
     #[arg(long, help_heading = "Run")]
     pub json: bool,
-    /// Further cargo features to compile, as in autotune,cuda-cpp.
-    #[arg(long, value_name = "LIST", help_heading = "Run", value_delimiter = ',')]
-    pub features: Vec<String>,
 }
 
 impl InpaintArgs {
-    /// Refuses flags that contradict the mode.
+    /// Refuses flags of `program` that contradict the mode.
     ///
     /// # Errors
     /// Wrong usage that names the flag.
-    pub fn check(&self) -> Result<(), clap::Error> {
-        let refuse = |kind, message: &str| Err(Cli::command().error(kind, message));
+    pub fn check(&self, mut program: Command) -> Result<(), clap::Error> {
+        let mut refuse = |kind, message: &str| Err(program.error(kind, message));
         let has_mask = self.mask.is_some() || self.mask_dir.is_some();
         let has_scale = self.scale_h.is_some() || self.scale_w.is_some();
         match self.mode {
@@ -173,7 +168,7 @@ impl InpaintArgs {
             ),
             InpaintMode::Outpaint if has_mask || self.mask_dilation.is_some() => refuse(
                 ErrorKind::ArgumentConflict,
-                "--mode outpaint fills what lies around the frames and takes no masks",
+                "--mode outpaint fills what is around the frames and takes no masks",
             ),
             InpaintMode::Outpaint
                 if self.scale_h.unwrap_or(1.0) == 1.0 && self.scale_w == Some(1.0) =>
@@ -196,7 +191,7 @@ fn at_least_whole(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Checks the form of a frame rate; the runner reads it.
+/// Checks the form of a frame rate; the program reads it.
 fn rate(text: &str) -> Result<String, String> {
     let (above, below) = text.split_once('/').unwrap_or((text, "1"));
     match (above.parse(), below.parse()) {
@@ -207,17 +202,19 @@ fn rate(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::cli::{Command, Program};
+    use crate::cli::{self, Cli, Program};
 
     fn parse(line: &str) -> Result<InpaintArgs, clap::Error> {
         let words = ["xtask", "inpaint"]
             .into_iter()
             .chain(line.split_whitespace());
         match Cli::try_parse_from(words)?.command {
-            Command::Program(Program::Inpaint(args)) => args.check().map(|()| *args),
+            cli::Command::Program(Program::Inpaint(args)) => {
+                args.check(Cli::command()).map(|()| *args)
+            }
             other => panic!("{other:?}"),
         }
     }

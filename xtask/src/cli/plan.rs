@@ -4,12 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use serde::Serialize;
 
-use super::models::UNetNetworkFlags;
-use super::numbers::{amount, at_least_one};
+use super::DeviceFlags;
+use super::models::{DecodeNetworkSettings, UNetNetworkSettings};
+use super::values::{Given, amount, at_least};
 use crate::choices::PrecisionChoice;
-use crate::device::DeviceChoice;
 
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
@@ -23,13 +22,13 @@ pub struct PlanArgs {
 #[derive(Debug, Subcommand)]
 pub enum PlanModel {
     /// DECODE on windows of three frames with at most 16 emitters each.
-    Decode(Box<PlanFlags<DecodeNetworkFlags>>),
+    Decode(Box<PlanFlags<DecodeNetworkSettings>>),
     /// Compare what is estimated with what is measured, for every model: a table in Markdown.
     Estimates(EstimatesFlags),
     /// UNet that counts emitters in frames of one channel.
-    Unet(Box<PlanFlags<UNetNetworkFlags>>),
+    Unet(Box<PlanFlags<UNetNetworkSettings>>),
     /// UNet that finds text watermarks in images of three channels.
-    Watermark(Box<PlanFlags<UNetNetworkFlags>>),
+    Watermark(Box<PlanFlags<UNetNetworkSettings>>),
 }
 
 /// The flags of one model and those of every plan.
@@ -37,7 +36,7 @@ pub enum PlanModel {
 pub struct PlanFlags<F: Args> {
     /// What this model has.
     #[command(flatten)]
-    pub model: F,
+    pub model: Given<F>,
     /// What every plan has.
     #[command(flatten)]
     pub plan: WorkFlags,
@@ -54,7 +53,7 @@ pub struct WorkFlags {
     #[arg(long, value_name = "HxW")]
     pub size: ImageSize,
     /// Images of an optimizer step, or to compute results for. It stays, whatever is planned.
-    #[arg(long, value_name = "N", visible_alias = "batch-size", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", visible_alias = "batch-size", value_parser = at_least(1_u64))]
     pub batch: u64,
     /// Plan for results instead of training: images at a time and tiles.
     #[arg(long)]
@@ -63,45 +62,23 @@ pub struct WorkFlags {
     /// budget.
     #[arg(long, value_enum, value_name = "TYPE")]
     pub precision: Option<PrecisionChoice>,
-    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
-    /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<DeviceChoice>,
+    /// Where it runs.
+    #[command(flatten)]
+    pub target: DeviceFlags,
     /// Print one JSON object on stdout instead of the table; amounts are in bytes.
     #[arg(long)]
     pub json: bool,
-    /// Further cargo features to compile, as in cuda-cpp.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub features: Vec<String>,
 }
 
 /// Flags of `plan estimates`.
 #[derive(Clone, Debug, Args)]
 pub struct EstimatesFlags {
-    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
-    /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<DeviceChoice>,
+    /// Where it runs.
+    #[command(flatten)]
+    pub target: DeviceFlags,
     /// Print one JSON array on stdout instead of the table; amounts are in bytes.
     #[arg(long)]
     pub json: bool,
-    /// Further cargo features to compile, as in cuda-cpp.
-    #[arg(long, value_name = "LIST", value_delimiter = ',')]
-    pub features: Vec<String>,
-}
-
-/// The shape of DECODE's network.
-#[derive(Clone, Debug, Default, Args, Serialize)]
-pub struct DecodeNetworkFlags {
-    /// Channels after the first convolution; doubled at each level. The default is 12.
-    #[arg(long, value_name = "N", help_heading = "Model", value_parser = at_least_one)]
-    pub base_channels: Option<u64>,
-    /// Times the image is halved, 1 to 8, in both U-Nets. The default is 1.
-    #[arg(long, value_name = "N", help_heading = "Model", value_parser = clap::value_parser!(u64).range(1..=8))]
-    pub depth: Option<u64>,
-    /// Most groups of the group normalisation, 0 for none, as DECODE has. The default is 4.
-    #[arg(long, value_name = "N", help_heading = "Model")]
-    pub norm_groups: Option<u64>,
 }
 
 /// Height and width in pixels.
@@ -130,13 +107,12 @@ impl fmt::Display for ImageSize {
 }
 
 impl PlanModel {
-    /// Which device is planned for, and what else to compile.
-    pub fn target(&self) -> (Option<DeviceChoice>, &[String]) {
-        let of = |flags: &'_ WorkFlags| flags.device;
+    /// Which device is planned for.
+    pub fn target(&self) -> &DeviceFlags {
         match self {
-            Self::Decode(flags) => (of(&flags.plan), &flags.plan.features),
-            Self::Estimates(flags) => (flags.device, &flags.features),
-            Self::Unet(flags) | Self::Watermark(flags) => (of(&flags.plan), &flags.plan.features),
+            Self::Decode(flags) => &flags.plan.target,
+            Self::Estimates(flags) => &flags.target,
+            Self::Unet(flags) | Self::Watermark(flags) => &flags.plan.target,
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The flags of `train`: those of every run, and those of each model.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use clap::{Arg, Args, Subcommand};
+use clap::builder::ArgPredicate;
+use clap::{ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, Subcommand};
 use serde::Serialize;
 
-use super::clips::{ClipFlags, ProPainterFlags};
-use super::models::{DecodeFlags, UNetFlags, WatermarkFlags};
-use super::numbers::{above_zero, at_least_one, share};
-use crate::choices::{CheckpointChoice, PrecisionChoice};
+use super::Target;
+use super::models::{
+    DecodeSettings, FlowCompletionSettings, ProPainterSettings, UNetSettings, WatermarkSettings,
+};
+use super::values::{Given, above_zero, at_least, share};
+use crate::choices::{PrecisionChoice, checkpoint};
 use crate::device::DeviceChoice;
 
 /// Arguments of `train`.
@@ -20,7 +24,7 @@ pub struct TrainArgs {
     model: Option<TrainModel>,
     /// Flags given without naming the model.
     #[command(flatten)]
-    unet: Box<ModelFlags<UNetFlags>>,
+    unet: Box<TrainFlags<UNetSettings>>,
 }
 
 impl TrainArgs {
@@ -28,146 +32,218 @@ impl TrainArgs {
     pub fn into_model(self) -> TrainModel {
         self.model.unwrap_or(TrainModel::Unet(self.unet))
     }
+
+    /// Which device trains, by the flags or a file that they name.
+    pub fn target(&self) -> Target<'_> {
+        match &self.model {
+            Some(TrainModel::Decode(flags)) => flags.target(),
+            Some(TrainModel::FlowCompletion(flags)) => flags.target(),
+            Some(TrainModel::ProPainter(flags)) => flags.target(),
+            Some(TrainModel::Unet(flags)) => flags.target(),
+            Some(TrainModel::Watermark(flags)) => flags.target(),
+            None => self.unet.target(),
+        }
+    }
 }
 
 /// The models that can be trained.
 #[derive(Debug, Subcommand)]
 pub enum TrainModel {
     /// DECODE on a TIFF stack with emitter positions: localizes emitters, with uncertainties.
-    #[command(mut_arg("lr", |flag| with_default(flag, "0.008")))]
-    #[command(mut_arg("clip_norm", |flag| with_default(flag, "0.03")))]
-    Decode(Box<ModelFlags<DecodeFlags>>),
+    Decode(Box<TrainFlags<DecodeSettings>>),
     /// ProPainter's flow completion: optical flow in the holes of videos.
-    #[command(mut_arg("steps", |flag| with_default(flag, "100")))]
-    #[command(mut_arg("batch_size", |flag| with_default(flag, "1")))]
-    #[command(mut_arg("lr", |flag| stepped(flag, "300000, 400000, 500000 and 600000 to a fifth", "0.00005")))]
-    #[command(mut_arg("clip_norm", |flag| with_default(flag, "10000, which shortens none")))]
-    FlowCompletion(Box<ModelFlags<ClipFlags>>),
+    FlowCompletion(Box<TrainFlags<FlowCompletionSettings>>),
     /// ProPainter's generator, against a discriminator: completes videos.
     #[command(name = "propainter")]
-    #[command(mut_arg("steps", |flag| with_default(flag, "60")))]
-    #[command(mut_arg("batch_size", |flag| with_default(flag, "1")))]
-    #[command(mut_arg("lr", |flag| stepped(flag, "400000 to a tenth", "0.0001")))]
-    #[command(mut_arg("clip_norm", |flag| with_default(flag, "10000, which shortens none")))]
-    ProPainter(Box<ModelFlags<ProPainterFlags>>),
+    ProPainter(Box<TrainFlags<ProPainterSettings>>),
     /// UNet on a TIFF stack with emitter positions, or on images with masks.
-    Unet(Box<ModelFlags<UNetFlags>>),
+    Unet(Box<TrainFlags<UNetSettings>>),
     /// UNet that finds text watermarks, on generated images or on images with masks.
-    #[command(mut_arg("base_channels", |flag| with_default(flag, "8")))]
-    #[command(mut_arg("steps", |flag| with_default(flag, "500")))]
-    #[command(mut_arg("batch_size", |flag| with_default(flag, "8")))]
-    #[command(mut_arg("lr", |flag| with_default(flag, "0.005")))]
-    Watermark(Box<ModelFlags<WatermarkFlags>>),
+    Watermark(Box<TrainFlags<WatermarkSettings>>),
 }
 
-impl TrainModel {
-    /// The flags that every run has.
-    pub fn run(&self) -> &RunFlags {
-        match self {
-            Self::Decode(flags) => &flags.run,
-            Self::FlowCompletion(flags) => &flags.run,
-            Self::ProPainter(flags) => &flags.run,
-            Self::Unet(flags) => &flags.run,
-            Self::Watermark(flags) => &flags.run,
+/// The flags of one model.
+#[derive(Clone, Debug, Args)]
+pub struct TrainFlags<M: ModelSettings> {
+    /// The settings.
+    #[command(flatten)]
+    pub settings: Given<Settings<M>>,
+    /// What is no setting.
+    #[command(flatten)]
+    pub options: RunOptions,
+}
+
+impl<M: ModelSettings> TrainFlags<M> {
+    fn target(&self) -> Target<'_> {
+        let options = &self.options;
+        Target {
+            device: self.settings.device(),
+            config: match &options.resume {
+                Some(folder) => Some(folder.join("config.json").into()),
+                None => options.config.as_deref().map(Into::into),
+            },
+            features: &options.features,
         }
     }
 }
 
-/// The flags of one model and those of every run.
-///
-/// Serialized they are flat, as settings files are.
-#[derive(Clone, Debug, Default, Args, Serialize)]
-pub struct ModelFlags<F: Args> {
-    /// What this model has.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub model: F,
-    /// What every run has.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub run: RunFlags,
+/// Two ways to say the same, in one or several settings each; naming one takes the other back.
+pub type Variants = [&'static [&'static str]; 2];
+
+/// The settings of one model, besides those of every run.
+pub trait ModelSettings: Args + Clone + fmt::Debug + PartialEq + Serialize {
+    /// The model's name in commands and artifacts.
+    const MODEL: &'static str;
+    /// Different ways to say what to do.
+    const VARIANTS: &'static [Variants] = &[];
+    /// Settings that belong to what was learned, so a resumed run keeps them.
+    const KEPT_ON_RESUME: &'static [&'static str];
+
+    /// Gives flags of every run the defaults of this model.
+    fn adapt(flags: Command) -> Command {
+        flags
+    }
 }
 
-/// Flags of every run.
-#[derive(Clone, Debug, Default, Args, Serialize)]
-pub struct RunFlags {
-    /// Share of the data, taken from its end, that is kept for evaluation. The default is 0.2.
-    #[arg(long, value_name = "SHARE", help_heading = "Data", value_parser = share)]
-    #[arg(allow_negative_numbers = true)]
-    pub holdout: Option<f64>,
+/// Every setting of a run of one model, as saved in `config.json`: flat.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Settings<M> {
+    /// What this model has.
+    #[serde(flatten)]
+    pub model: M,
+    /// What every run has.
+    #[serde(flatten)]
+    pub run: RunSettings,
+}
 
-    /// Optimizer steps from the beginning of the run, resumed or not. The default is 300.
+impl<M: ModelSettings> FromArgMatches for Settings<M> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self {
+            model: M::from_arg_matches(matches)?,
+            run: RunSettings::from_arg_matches(matches)?,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl<M: ModelSettings> Args for Settings<M> {
+    fn augment_args(command: Command) -> Command {
+        M::adapt(RunSettings::augment_args(M::augment_args(command)))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<M: ModelSettings> fmt::Display for Settings<M> {
+    /// One setting a line, in the order of the fields.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Pretty JSON of a flat struct has one field a line, in order.
+        let json = serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?;
+        for line in json.lines() {
+            if let Some((key, value)) = line.split_once("\": ") {
+                let key = key.trim_start().trim_start_matches('"');
+                let value = value.trim_end_matches(',').trim_matches('"');
+                writeln!(f, "{key:<20} {}", if value == "null" { "-" } else { value })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Settings of every run.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct RunSettings {
+    /// Share of the data, taken from its end, that is kept for evaluation.
+    #[arg(long, value_name = "SHARE", help_heading = "Data", value_parser = share)]
+    #[arg(allow_negative_numbers = true, default_value_t = 0.2)]
+    pub holdout: f64,
+
+    /// Optimizer steps from the beginning of the run, resumed or not.
     #[arg(
         long,
         value_name = "N",
         help_heading = "Training",
         conflicts_with = "epochs"
     )]
-    #[arg(value_parser = at_least_one)]
+    #[arg(value_parser = at_least(1_u64), default_value = "300")]
+    #[arg(default_value_if("epochs", ArgPredicate::IsPresent, None))]
     pub steps: Option<u64>,
     /// Passes over the training data, instead of --steps.
-    #[arg(long, value_name = "N", help_heading = "Training", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", help_heading = "Training", value_parser = at_least(1_u64))]
     pub epochs: Option<u64>,
-    /// Images in one forward and backward pass, a micro-batch. The default is 4.
-    #[arg(long, value_name = "N", help_heading = "Training", value_parser = at_least_one)]
-    pub batch_size: Option<u64>,
+    /// Images in one forward and backward pass, a micro-batch.
+    #[arg(long, value_name = "N", help_heading = "Training", value_parser = at_least(1_usize))]
+    #[arg(default_value_t = 4)]
+    pub batch_size: usize,
     /// Highest learning rate of AdamW; it rises over the first 10 steps and falls as one over the
-    /// step from step 60 on, down to a tenth. The default is 0.001.
+    /// step from step 60 on, down to a tenth.
     #[arg(long, value_name = "RATE", help_heading = "Training", value_parser = above_zero)]
-    #[arg(allow_negative_numbers = true)]
-    pub lr: Option<f64>,
-    /// Largest norm of the averaged gradients; longer ones are shortened. The default is 1.0.
+    #[arg(allow_negative_numbers = true, default_value_t = 0.001)]
+    pub lr: f64,
+    /// Largest norm of the averaged gradients; longer ones are shortened.
     #[arg(long, value_name = "NORM", help_heading = "Training", value_parser = above_zero)]
-    #[arg(allow_negative_numbers = true)]
-    pub clip_norm: Option<f64>,
-    /// Seed of weights, order and generated data. The default is 42.
-    #[arg(long, value_name = "N", help_heading = "Training")]
-    pub seed: Option<u64>,
-    /// What is recomputed instead of kept: none, block, segments=N, least (as little as two
-    /// forward passes more can buy) or budget=SIZE (as in budget=6GiB, per forward and backward pass). The default is none.
-    #[arg(long, value_name = "POLICY", help_heading = "Memory")]
-    pub grad_checkpoint: Option<CheckpointChoice>,
-    /// Micro-batches added up for one optimizer step. The default is 1.
-    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least_one)]
-    pub accumulation_steps: Option<u64>,
-    /// Where a GPU lacks memory for a micro-batch, make the step again with smaller ones, and more
-    /// of them; the items of a step stay the same. The default is false.
-    #[arg(long, value_name = "BOOL", help_heading = "Memory")]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub auto_micro_batch: Option<bool>,
-    /// Precision of the forward and backward pass; parameters stay f32. The default is f32.
-    #[arg(long, value_enum, value_name = "TYPE", help_heading = "Memory")]
-    pub precision: Option<PrecisionChoice>,
-    /// Mixed precision: the same as --precision f16, unless bf16 is chosen.
+    #[arg(allow_negative_numbers = true, default_value = "1.0")]
+    pub clip_norm: f64,
+    /// Seed of weights, order and generated data.
     #[arg(
         long,
-        help_heading = "Memory",
-        conflicts_with = "no_amp",
-        visible_alias = "fp16"
+        value_name = "N",
+        help_heading = "Training",
+        default_value_t = 42
     )]
-    #[serde(skip)]
-    pub use_amp: bool,
-    /// No mixed precision: the same as --precision f32.
-    #[arg(long, help_heading = "Memory")]
-    #[serde(skip)]
-    pub no_amp: bool,
-    /// Record memory during the run; `--memory-tracking=false` turns it off. The default is true.
-    #[arg(long, value_name = "BOOL", help_heading = "Memory")]
+    pub seed: u64,
+    /// What is recomputed instead of kept: none, block, segments=N, least (as little as two
+    /// forward passes more can buy) or budget=SIZE (as in budget=6GiB, per forward and backward
+    /// pass).
+    #[arg(long, value_name = "POLICY", help_heading = "Memory", value_parser = checkpoint)]
+    #[arg(default_value = "none")]
+    pub grad_checkpoint: String,
+    /// Micro-batches added up for one optimizer step.
+    #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_usize))]
+    #[arg(default_value_t = 1)]
+    pub accumulation_steps: usize,
+    /// Where a GPU lacks memory for a micro-batch, make the step again with smaller ones, and more
+    /// of them; the items of a step stay the same.
+    #[arg(long, value_name = "BOOL", help_heading = "Memory", action = ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    pub memory_tracking: Option<bool>,
+    #[arg(default_value_t = false)]
+    pub auto_micro_batch: bool,
+    /// Precision of the forward and backward pass; parameters stay f32.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "TYPE",
+        help_heading = "Memory",
+        default_value_t
+    )]
+    pub precision: PrecisionChoice,
+    /// Record memory during the run; `--memory-tracking=false` turns it off.
+    #[arg(long, value_name = "BOOL", help_heading = "Memory", action = ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = true)]
+    pub memory_tracking: bool,
     /// Where memory is recorded, CSV. The default is memory.csv in the artifact folder.
     #[arg(long, value_name = "FILE", help_heading = "Memory")]
     pub memory_log_file: Option<PathBuf>,
 
     /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
     /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
-    #[arg(long, value_name = "DEVICE", help_heading = "Run")]
-    pub device: Option<DeviceChoice>,
-    /// File of settings: TOML, YAML or JSON by its extension. A key is a flag's name with
-    /// underscores; flags win over the file.
-    #[arg(long, value_name = "FILE", help_heading = "Run")]
-    #[serde(skip)]
-    pub config: Option<PathBuf>,
+    #[arg(long, value_name = "DEVICE", help_heading = "Run", default_value_t)]
+    pub device: DeviceChoice,
+    /// Optimizer steps between two saves; the end of the run is always saved.
+    #[arg(long, value_name = "N", help_heading = "Run", value_parser = at_least(1_u64))]
+    #[arg(default_value_t = 100)]
+    pub save_every: u64,
+    /// Optimizer steps between two lines of progress.
+    #[arg(long, value_name = "N", help_heading = "Run", value_parser = at_least(1_u64))]
+    #[arg(default_value_t = 10)]
+    pub log_every: u64,
     /// Folder for everything the run writes. The default is artifacts/MODEL-DATE-TIME.
     #[arg(
         long,
@@ -175,45 +251,48 @@ pub struct RunFlags {
         help_heading = "Run",
         conflicts_with = "resume"
     )]
+    // Not saved, so that saved settings can start another run.
+    #[serde(skip_serializing)]
     pub artifact_dir: Option<PathBuf>,
-    /// Continue the run in this artifact folder with its settings; flags given beside win.
+}
+
+impl RunSettings {
+    /// Different ways to say what to do.
+    pub const VARIANTS: &'static [Variants] = &[[&["steps"], &["epochs"]]];
+    /// Settings that belong to what was learned, so a resumed run keeps them.
+    pub const KEPT_ON_RESUME: &'static [&'static str] = &["holdout", "batch_size", "seed"];
+}
+
+/// Flags of every run that are no settings.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunOptions {
+    /// Mixed precision: the same as --precision f16, unless bf16 is chosen.
+    #[arg(
+        long,
+        help_heading = "Memory",
+        conflicts_with = "no_amp",
+        visible_alias = "fp16"
+    )]
+    pub use_amp: bool,
+    /// No mixed precision: the same as --precision f32.
+    #[arg(long, help_heading = "Memory")]
+    pub no_amp: bool,
+    /// File of settings: TOML, YAML or JSON by its extension. A key is a flag's name with
+    /// underscores; flags win over the file.
+    #[arg(long, value_name = "FILE", help_heading = "Run")]
+    pub config: Option<PathBuf>,
+    /// Continue the run in this artifact folder with its settings; flags given as well win.
     #[arg(long, value_name = "DIR", help_heading = "Run")]
-    #[serde(skip)]
     pub resume: Option<PathBuf>,
-    /// Optimizer steps between two saves; the end of the run is always saved. The default is 100.
-    #[arg(long, value_name = "N", help_heading = "Run", value_parser = at_least_one)]
-    pub save_every: Option<u64>,
-    /// Optimizer steps between two lines of progress. The default is 10.
-    #[arg(long, value_name = "N", help_heading = "Run", value_parser = at_least_one)]
-    pub log_every: Option<u64>,
     /// Print one JSON object a line on stdout.
     #[arg(long, help_heading = "Run")]
-    #[serde(skip)]
     pub json: bool,
     /// Print every resolved setting and the expected memory, then stop.
     #[arg(long, help_heading = "Run")]
-    #[serde(skip)]
     pub dry_run: bool,
     /// Further cargo features to compile, as in autotune,cuda-cpp.
     #[arg(long, value_name = "LIST", help_heading = "Run", value_delimiter = ',')]
-    #[serde(skip)]
     pub features: Vec<String>,
-}
-
-/// A flag of every run whose default is another one for this model.
-fn with_default(flag: Arg, default: &str) -> Arg {
-    const DEFAULT: &str = "The default is ";
-    let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
-    let rest = help.find(DEFAULT).unwrap_or(help.len());
-    let help = format!("{}{DEFAULT}{default}", &help[..rest]);
-    flag.help(help)
-}
-
-/// The learning rate of a model whose published training lets it fall after some steps.
-fn stepped(flag: Arg, falls: &str, default: &str) -> Arg {
-    flag.help(format!(
-        "Learning rate of Adam; it falls after step {falls}. The default is {default}"
-    ))
 }
 
 #[cfg(test)]
@@ -221,15 +300,23 @@ mod tests {
     use clap::{CommandFactory, Parser};
 
     use super::*;
-    use crate::cli::{Cli, Command, Program};
+    use crate::cli::values::Words;
+    use crate::cli::{self, Cli, Program};
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("xtask").chain(line.split_whitespace()))
     }
 
-    fn run(line: &str) -> RunFlags {
-        match parse(line).unwrap().command {
-            Command::Program(Program::Train(args)) => args.into_model().run().clone(),
+    /// What was given to `train`, or to its first model.
+    fn given(line: &str) -> Words {
+        let parsed = parse(line).unwrap();
+        let cli::Command::Program(Program::Train(args)) = parsed.command else {
+            panic!("{line} trains nothing");
+        };
+        match args.into_model() {
+            TrainModel::Unet(flags) => flags.settings.words,
+            TrainModel::FlowCompletion(flags) => flags.settings.words,
+            TrainModel::ProPainter(flags) => flags.settings.words,
             other => panic!("{other:?}"),
         }
     }
@@ -241,11 +328,19 @@ mod tests {
 
     #[test]
     fn the_model_may_be_left_out() {
-        assert_eq!(run("train").steps, None);
-        assert_eq!(run("train --steps 5").steps, Some(5));
-        assert_eq!(run("train unet --steps 5").steps, Some(5));
-        assert!(run("train flow-completion --fp16").use_amp);
-        assert_eq!(run("train propainter --steps 5").steps, Some(5));
+        assert_eq!(given("train"), Words::new());
+        for line in [
+            "train --steps 5",
+            "train unet --steps 5",
+            "train propainter --steps 5",
+        ] {
+            assert_eq!(
+                given(line),
+                Words::from([("steps".into(), "5".into())]),
+                "{line}"
+            );
+        }
+        assert!(parse("train flow-completion --fp16").is_ok());
     }
 
     #[test]
@@ -279,11 +374,11 @@ mod tests {
 
     #[test]
     fn what_is_on_or_off_needs_no_value() {
-        assert_eq!(run("train --auto-micro-batch").auto_micro_batch, Some(true));
-        assert_eq!(run("train --memory-tracking").memory_tracking, Some(true));
-        assert_eq!(
-            run("train --memory-tracking=false").memory_tracking,
-            Some(false)
-        );
+        let word = |line: &str, name: &str| given(line).get(name).cloned();
+        let on = Some("true".to_owned());
+        assert_eq!(word("train --auto-micro-batch", "auto_micro_batch"), on);
+        assert_eq!(word("train --memory-tracking", "memory_tracking"), on);
+        let off = word("train --memory-tracking=false", "memory_tracking");
+        assert_eq!(off, Some("false".to_owned()));
     }
 }

@@ -1,4 +1,4 @@
-//! Where the windows of a page lie.
+//! Where the windows of a page are.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -173,9 +173,9 @@ impl<'a> Cutter<'a> {
 }
 
 impl Cut {
-    /// Keeps the sums of windows in a file beside `result`, so that memory does not grow with the
+    /// Keeps the sums of windows in a file next to `result`, so that memory does not grow with the
     /// width of a page.
-    pub fn with_sums_beside(self, result: &Path) -> Self {
+    pub fn with_sums_next_to(self, result: &Path) -> Self {
         if self.num_windows == 1 {
             return self;
         }

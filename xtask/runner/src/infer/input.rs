@@ -122,7 +122,7 @@ impl Input {
     }
 }
 
-/// A rectangle of a page. A page that is a view of the file is asked for anew each time, which lets
+/// A rectangle of a page. A page that is a view of the file is requested again each time, which lets
 /// the system take back what was read; one that has to be decoded is kept for its next window.
 fn patch(
     stack: &TiffStack,

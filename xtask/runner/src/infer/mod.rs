@@ -1,37 +1,39 @@
 //! `infer`: a trained model on images and stacks of any size, window by window.
 //!
 //! Results are written row by row as they become final, so that nothing but a window grows with what
-//! the model needs. What is interrupted goes on where it was.
+//! the model needs. An interrupted run resumes where it was.
 
 mod cut;
 mod exact;
-mod finished;
 mod forward;
-mod identity;
 mod input;
 mod model;
 mod output;
-mod report;
+mod records;
 mod room;
-mod session;
-mod target;
-mod unfinished;
+pub(crate) mod target;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use burn::tensor::Device;
+use burn_memopt::batch::BatchError;
+use burn_memopt::chunked::{ChunkedError, Progress};
+use burn_memopt_datasets::tiff::TiffStackError;
+use serde_json::Value;
 
 use crate::cli::{InferArgs, InferFlags, InferModel};
 use crate::interrupt::{Interrupt, program, quoted};
-use crate::settings::InferSettings;
+use crate::report::infer::{FileStart, Report};
+use crate::settings::resolve_infer;
 use crate::train::precision;
-use cut::Cutter;
-use finished::Finished;
+use cut::{Cut, Cutter};
 use forward::Forward;
-use identity::Identity;
+use input::{Input, PageGroup};
 use model::Trained;
-use report::Report;
-use session::{Ended, Session};
+use output::Output;
+use records::{FinishedFiles, PartState, result_identity, run_identity};
 use target::{Target, Work};
 
 /// Runs a model on a file or a folder.
@@ -41,7 +43,7 @@ use target::{Target, Work};
 /// to stop.
 pub fn run(args: &InferArgs) -> Result<()> {
     let InferModel::Unet(flags) = &args.model;
-    let settings = InferSettings::resolve(flags)?;
+    let settings = resolve_infer(flags)?;
     let work = Work::find(&flags.input, &flags.output)?;
     let device_name = crate::device::resolve(settings.device)?.to_string();
     let device = crate::device::open(settings.device)?;
@@ -53,7 +55,7 @@ pub fn run(args: &InferArgs) -> Result<()> {
     let cutter = Cutter::new(&settings, &model, &device)?;
     work.make_folder()?;
     let session = Session {
-        identity: Identity::of(&settings, &model),
+        identity: run_identity(&settings, &model),
         interrupt: Interrupt::announcing("stopping after these windows")?,
         report: Report::new(device_name, &device, flags.json),
         forward: Forward::new(&settings, &model, &device),
@@ -69,19 +71,20 @@ pub fn run(args: &InferArgs) -> Result<()> {
 
 /// Runs one file; whatever fails is the command's failure.
 fn one(mut session: Session, target: &Target) -> Result<()> {
-    let ended = session.run(target)?;
+    let outcome = session.run(target)?;
     session
         .report
-        .finish(&target.output, ended == Ended::Interrupted)?;
-    match ended {
-        Ended::Done => Ok(()),
-        Ended::Interrupted => bail!(interrupted()),
+        .finish(&target.output, outcome == Outcome::Interrupted)?;
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Interrupted => bail!(interrupted()),
     }
 }
 
-/// Runs the files of a folder, but those that were finished before. What fails is told at the end.
+/// Runs the files of a folder, except those that were finished before. An error ends the command only
+/// after the others are done.
 fn many(mut session: Session, folder: &Path, targets: &[Target], flags: &InferFlags) -> Result<()> {
-    let mut finished = Finished::open(folder, &session.identity)?;
+    let mut finished = FinishedFiles::open(folder, &session.identity)?;
     if finished.was_of_another_run() {
         session.report.note(&format!(
             "{} holds results of another model or other settings; starting over",
@@ -90,13 +93,13 @@ fn many(mut session: Session, folder: &Path, targets: &[Target], flags: &InferFl
     }
     let mut is_interrupted = false;
     for target in targets {
-        if finished.holds(target) {
+        if finished.contains(target) {
             session.report.skipped(target)?;
             continue;
         }
         match session.run(target) {
-            Ok(Ended::Done) => finished.add(target)?,
-            Ok(Ended::Interrupted) => {
+            Ok(Outcome::Done) => finished.add(target)?,
+            Ok(Outcome::Interrupted) => {
                 is_interrupted = true;
                 break;
             }
@@ -110,7 +113,7 @@ fn many(mut session: Session, folder: &Path, targets: &[Target], flags: &InferFl
     }
     if num_failed > 0 {
         bail!(
-            "{num_failed} of the {} files in {} failed, as told above; the others are done",
+            "{num_failed} of the {} files in {} failed, as reported above; the others are done",
             targets.len(),
             flags.input.display()
         );
@@ -124,4 +127,166 @@ fn interrupted() -> String {
     let command = words.join(" ");
     let program = program();
     format!("interrupted; what is done is kept, resume with\n  {program} {command}")
+}
+
+/// What files are run with.
+struct Session<'a> {
+    model: &'a Trained,
+    device: &'a Device,
+    /// What results depend on.
+    identity: Value,
+    cutter: Cutter<'a>,
+    forward: Forward<'a>,
+    report: Report,
+    interrupt: Interrupt,
+}
+
+/// How a file ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The result is whole.
+    Done,
+    /// The user asked to stop; what is done is kept.
+    Interrupted,
+}
+
+impl Session<'_> {
+    /// Runs the model on one file, from where it was left.
+    ///
+    /// # Errors
+    /// If the file cannot be read, its result not be written, or the model fails; rows that are done
+    /// are kept.
+    fn run(&mut self, target: &Target) -> Result<Outcome> {
+        let input = Input::open(&target.input, self.model)?;
+        target.check_pages(input.num_pages())?;
+        let (cut, mut output) = self.open_output(target, &input)?;
+        let num_windows = input.num_pages() * cut.num_windows;
+        self.report.begin(FileStart {
+            target,
+            num_pages: input.num_pages(),
+            size: input.size(),
+            window: cut.window,
+            num_windows,
+            rows_done: output.rows_done(),
+        })?;
+        let outcome = match self.pages(&input, &cut, &mut output) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // The error of the run is the one to report.
+                let _ = output.sync();
+                return Err(error.context(format!("cannot finish {}", target.input.display())));
+            }
+        };
+        if outcome == Outcome::Interrupted {
+            output.sync()?;
+            self.report.interrupted(target, output.rows_done())?;
+            return Ok(outcome);
+        }
+        let num_clipped = output.finish()?;
+        self.report.done(target, num_clipped)?;
+        Ok(outcome)
+    }
+
+    /// Opens the result, with the rows that an earlier run has left if it was the same.
+    fn open_output(&mut self, target: &Target, input: &Input) -> Result<(Cut, Output)> {
+        let identity = result_identity(&self.identity, input)?;
+        let (size, name) = (input.size(), target.output.display());
+        let mut state = match PartState::find(&target.output) {
+            Some(state) if state.identity == identity => state,
+            found => {
+                if found.is_some() {
+                    self.report.note(&format!(
+                        "{name} was begun with another model, input or other settings; starting over"
+                    ));
+                }
+                PartState {
+                    identity,
+                    window: self.cutter.window(size)?,
+                    rows_done: 0,
+                }
+            }
+        };
+        let at_once = self.windows_at_once(size, state.window);
+        let cut = self.cutter.cut(size, state.window, at_once)?;
+        let cut = cut.with_sums_next_to(&target.output);
+        let output = match Output::open(target, state.clone(), size) {
+            Err(TiffStackError::RowsMissing { .. }) => {
+                self.report
+                    .note(&format!("the unfinished {name} is damaged; starting over"));
+                state.rows_done = 0;
+                Output::open(target, state, size)
+            }
+            opened => opened,
+        };
+        Ok((cut, output?))
+    }
+
+    /// Windows that are read for one batch.
+    fn windows_at_once(&self, size: [usize; 2], window: [usize; 2]) -> usize {
+        let most = self.cutter.windows_at_once(size, window);
+        let wanted = self.forward.windows_at_once(window);
+        most.map_or(wanted, |most| wanted.min(most))
+    }
+
+    /// Runs the pages that are not done.
+    fn pages(&mut self, input: &Input, cut: &Cut, output: &mut Output) -> Result<Outcome> {
+        let height = input.size()[0] as u64;
+        let at_once = cut.pages_at_once(self.windows_at_once(input.size(), cut.window));
+        let run_before = self.forward.report().num_items;
+        while output.rows_done() < input.num_pages() as u64 * height {
+            if self.interrupt.is_requested() {
+                return Ok(Outcome::Interrupted);
+            }
+            let page = (output.rows_done() / height) as usize;
+            let end = if output.rows_done().is_multiple_of(height) {
+                (page + at_once).min(input.num_pages())
+            } else {
+                page + 1
+            };
+            let before = page * cut.num_windows;
+            let pages = PageGroup {
+                input,
+                pages: page..end,
+                device: self.device,
+            };
+            output.start(page);
+            let (report, interrupt) = (&mut self.report, &self.interrupt);
+            let mut told = Ok(());
+            let progress = |progress: Progress| {
+                told = report.windows(before + progress.done);
+                if told.is_err() || interrupt.is_requested() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            };
+            let ran = cut.run(&pages, output, progress, &mut self.forward);
+            told?;
+            let batches = self.forward.report();
+            self.report.ran(batches.num_items - run_before, batches);
+            match ran {
+                Ok(()) => {}
+                Err(ChunkedError::Cancelled { .. }) => return Ok(Outcome::Interrupted),
+                Err(error) => {
+                    let advice = advice(&error);
+                    return Err(error).with_context(|| format!("page {page} failed{advice}"));
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+/// What to do about an error.
+fn advice(error: &ChunkedError) -> &'static str {
+    let ChunkedError::Model { source, .. } = error else {
+        return "";
+    };
+    match source.downcast_ref() {
+        Some(BatchError::OutOfMemory { .. }) => {
+            ": give a smaller --chunk-size or --batch-size, or --precision f16, or free memory"
+        }
+        Some(BatchError::DevicePoisoned { .. }) => ": give the same command again to resume",
+        _ => "",
+    }
 }

@@ -11,12 +11,13 @@ use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt_datasets::normalization::Normalization;
 use burn_memopt_models::unet::UNet;
 
-use super::identity::FileIdentity;
+use super::records::FileState;
 use crate::choices::LossChoice;
 use crate::interrupt::program;
 use crate::run_dir::{RunDir, SavedState};
 use crate::settings::{
     ModelSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError, WatermarkSettings,
+    open_run,
 };
 use crate::train::{MODEL_FILE, NORMALIZATION_FILE, Task, build_unet};
 
@@ -33,7 +34,7 @@ pub struct Trained {
     /// How pixels of frames were normalised in training; colours are 0 to 1 as they are.
     pub normalization: Option<Normalization>,
     /// The file of its weights.
-    pub identity: FileIdentity,
+    pub identity: FileState,
 }
 
 impl Trained {
@@ -54,7 +55,7 @@ impl Trained {
         let path = state.dir.join(MODEL_FILE);
         let network = network.try_load_file(&path).with_context(|| {
             let path = path.display();
-            format!("cannot use the weights in {path}; choose another --model, or train anew")
+            format!("cannot use the weights in {path}; choose another --model, or train again")
         })?;
         let autocast = Autocast::new(precision);
         Ok(Self {
@@ -65,7 +66,7 @@ impl Trained {
             settings,
             channels,
             normalization,
-            identity: FileIdentity::of(&path)?,
+            identity: FileState::new(&path)?,
         })
     }
 
@@ -114,11 +115,11 @@ fn read_settings(root: &Path) -> Result<(RunDir, UNetNetworkSettings, LossChoice
     let model = RunDir::model_in(root)?;
     let (dir, mut network, loss) = match model.as_str() {
         UNetSettings::MODEL => {
-            let (dir, settings): (_, Settings<UNetSettings>) = RunDir::open(root, &model)?;
+            let (dir, settings): (_, Settings<UNetSettings>) = open_run(root)?;
             (dir, settings.model.network, settings.model.data.loss)
         }
         WatermarkSettings::MODEL => {
-            let (dir, settings): (_, Settings<WatermarkSettings>) = RunDir::open(root, &model)?;
+            let (dir, settings): (_, Settings<WatermarkSettings>) = open_run(root)?;
             (dir, settings.model.network, LossChoice::BceDice)
         }
         _ => bail!(UsageError(format!(

@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use burn_memopt::chunked::{BoxError, RowSink};
+use burn_memopt::files;
 use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackError, TiffStackWriter};
 use image::{ImageBuffer, ImageFormat, Luma};
 
+use super::records::PartState;
 use super::target::Target;
-use super::unfinished::Unfinished;
-use crate::run_dir::write_file;
 
 /// How often rows are brought to the disk for certain. What is computed in between is lost if the
 /// process is ended.
@@ -22,12 +22,12 @@ const PNG_ONE: f32 = 65535.0;
 
 /// A result that is being written, under a name of its own until it is whole.
 ///
-/// The rows go to a TIFF stack, of which a PNG file is made at the end: so both can be gone on with.
+/// The rows go to a TIFF stack, of which a PNG file is made at the end: so both can be resumed.
 pub struct Output {
     target: Target,
     part: PathBuf,
     writer: TiffStackWriter,
-    state: Unfinished,
+    state: PartState,
     height: u64,
     /// Row, of all pages, that the pages which run now start with.
     first_row: u64,
@@ -38,19 +38,20 @@ pub struct Output {
 }
 
 impl Output {
-    /// Goes on with `state`, or begins if it has no row.
+    /// Resumes `state`, or begins if it has no row.
     ///
     /// # Errors
     /// If the file cannot be written, or holds fewer rows.
     pub fn open(
         target: &Target,
-        state: Unfinished,
+        state: PartState,
         size: [usize; 2],
     ) -> Result<Self, TiffStackError> {
-        let part = Unfinished::part_of(&target.output);
-        let whole = match target.is_tiff() {
-            true => &target.output,
-            false => &part,
+        let part = PartState::part_of(&target.output);
+        let whole = if target.is_tiff() {
+            &target.output
+        } else {
+            &part
         };
         let [height, width] = size;
         let rows = state.rows_done;
@@ -89,7 +90,7 @@ impl Output {
         Ok(())
     }
 
-    /// Gives the result its name. Answers how many pixels a PNG file could not show, as they are below
+    /// Gives the result its name. Returns how many pixels a PNG file could not show, as they are below
     /// 0 or above 1.
     ///
     /// # Errors
@@ -103,7 +104,7 @@ impl Output {
             fs::remove_file(&self.part)
                 .with_context(|| format!("cannot remove {}", self.part.display()))?;
         }
-        Unfinished::forget(&self.target.output)?;
+        PartState::remove(&self.target.output)?;
         Ok(num_clipped)
     }
 }
@@ -153,8 +154,8 @@ fn write_png(stack: &Path, target: &Path) -> Result<u64> {
     }
     let image = ImageBuffer::<Luma<u16>, _>::from_raw(width as u32, height as u32, pixels)
         .context("the image has too many pixels for a PNG file")?;
-    write_file(target, |path| {
-        Ok(image.save_with_format(path, ImageFormat::Png)?)
+    files::write_with_path(target, |path| {
+        Ok::<_, anyhow::Error>(image.save_with_format(path, ImageFormat::Png)?)
     })
     .with_context(|| format!("cannot write {}", target.display()))?;
     Ok(num_clipped)

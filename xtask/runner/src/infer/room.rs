@@ -7,7 +7,7 @@ use burn_memopt::chunked::WindowCost;
 use burn_memopt::memory::{Bytes, PeakMeter, free_on, live_on};
 
 use super::model::Trained;
-use crate::settings::InferSettings;
+use crate::settings::{InferSettings, budget};
 
 /// The largest side of a window that is chosen, in pixels: so that a large image has rows of windows, of
 /// which those that are done are kept when the run is interrupted.
@@ -45,7 +45,7 @@ struct Measured {
 impl<'a> Room<'a> {
     /// Measures what windows of a model cost, as many as run at once.
     pub fn measure(settings: &InferSettings, model: &'a Trained, device: &Device) -> Result<Self> {
-        let budget = settings.budget()?;
+        let budget = budget(settings.budget.as_deref())?;
         let mut room = Self {
             model,
             device: device.clone(),

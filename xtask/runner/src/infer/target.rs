@@ -12,9 +12,7 @@ use burn_memopt_datasets::folder::{FileKind, files_of};
 /// A file and where its result goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// What is read.
     pub input: PathBuf,
-    /// What is written.
     pub output: PathBuf,
 }
 
@@ -41,13 +39,14 @@ impl Work {
                 output,
             )?;
         }
-        match metadata.is_dir() {
-            true => Self::of_folder(input, output),
-            false => Self::of_file(input, output),
+        if metadata.is_dir() {
+            Self::in_folder(input, output)
+        } else {
+            Self::single(input, output)
         }
     }
 
-    fn of_folder(input: &Path, output: &Path) -> Result<Self> {
+    fn in_folder(input: &Path, output: &Path) -> Result<Self> {
         if output.is_file() {
             refuse("--output of a folder must be a folder", output)?;
         }
@@ -77,15 +76,16 @@ impl Work {
         Ok(Self::Folder(output.into(), targets))
     }
 
-    fn of_file(input: &Path, output: &Path) -> Result<Self> {
+    fn single(input: &Path, output: &Path) -> Result<Self> {
         if !matches!(FileKind::from_name(input), FileKind::Tiff | FileKind::Image) {
             let rule =
                 "--input must be a folder or a file that ends in .tif, .tiff, .png, .jpg or .jpeg";
             refuse(rule, input)?;
         }
-        let output = match output.is_dir() {
-            true => output.join(result_name(input)),
-            false => output.into(),
+        let output = if output.is_dir() {
+            output.join(result_name(input))
+        } else {
+            output.into()
         };
         if is_same(input, &output) {
             refuse("--output must be another file than --input", &output)?;

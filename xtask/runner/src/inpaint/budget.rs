@@ -12,7 +12,7 @@ use burn_memopt_models::propainter::inpaint::{
 
 use super::geometry::Geometry;
 use crate::cli::InpaintArgs;
-use crate::settings::UsageError;
+use crate::settings::{UsageError, budget};
 
 /// Bytes that are held for each pixel of a frame as it is given: decoded, resized and written.
 const BYTES_BESIDE: usize = 64;
@@ -32,8 +32,7 @@ impl Budget {
     /// The budget of a run on `device`; `None` if a preset stands for it, or if no flag gives it and
     /// the device does not tell what is free.
     pub fn of(args: &InpaintArgs, device: &Device) -> Result<Option<Self>> {
-        let given = args.budget.as_deref().map(str::parse::<Bytes>).transpose();
-        let given = given.map_err(|why| UsageError(format!("--budget: {why}")))?;
+        let given = budget(args.budget.as_deref())?;
         let bytes = match given {
             None if args.preset.is_some() => None,
             None => free_on(device).map(|free| free.scale(SHARE_OF_FREE)),

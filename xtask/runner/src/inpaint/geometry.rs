@@ -96,7 +96,7 @@ impl Geometry {
         sizes
     }
 
-    /// Where the frame lies in an extended one: its first row and column.
+    /// The first row and column of the frame in an extended one.
     pub fn offset(&self) -> Size {
         [0, 1].map(|axis| self.worked[axis].saturating_sub(self.frame[axis]) / 2)
     }

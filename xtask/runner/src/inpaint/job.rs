@@ -14,7 +14,7 @@ const OTHER_VIDEOS: [&str; 6] = ["avi", "mkv", "mov", "mpg", "webm", "wmv"];
 /// One video to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// What it is called where it is spoken of.
+    /// What it is called in messages.
     pub name: String,
     /// The video.
     pub video: PathBuf,
@@ -110,7 +110,7 @@ impl Job {
     }
 }
 
-/// What lies in a folder and is not hidden, by name.
+/// What is in a folder and not hidden, by name.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let cannot = || format!("cannot list the folder {}", folder.display());
     let mut entries = Vec::new();
@@ -126,9 +126,10 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
 
 /// A file's name without extension, or a folder's.
 fn name(path: &Path) -> String {
-    let name = match path.is_dir() {
-        true => path.file_name(),
-        false => path.file_stem(),
+    let name = if path.is_dir() {
+        path.file_name()
+    } else {
+        path.file_stem()
     };
     name.unwrap_or(path.as_os_str())
         .to_string_lossy()

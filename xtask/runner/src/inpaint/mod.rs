@@ -1,40 +1,36 @@
 //! `inpaint`: completes videos.
 
-mod budget;
+pub(crate) mod budget;
 mod footage;
 mod geometry;
-mod given;
-mod in_order;
 mod job;
 mod output;
-mod report;
-mod results;
-mod settings;
-pub(crate) mod weights;
+pub(crate) mod settings;
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Error, Result, bail};
 use burn::tensor::Device;
+use burn_memopt::memory::on_host;
 use burn_memopt::precision::Precision;
 use burn_memopt_datasets::video::VideoSource;
 use burn_memopt_models::propainter::ProPainter;
 use burn_memopt_models::propainter::inpaint::{Fallback, InpaintError, Inpainter};
 
-use crate::cli::InpaintArgs;
+use crate::cli::{InpaintArgs, PROCEDURAL};
 use crate::interrupt::Interrupt;
+use crate::report::inpaint::Report;
+use crate::settings::UsageError;
 use budget::Budget;
-use footage::{Holes, VideoFootage};
+use footage::{Results, VideoFootage};
 use geometry::Geometry;
-use in_order::InOrder;
 use job::Job;
 use output::Output;
-use report::Report;
-use results::{Original, Results};
-use settings::InpaintSettings;
+use settings::{InpaintSettings, VideoTask};
 
 /// Completes the videos that flags name.
 ///
@@ -43,18 +39,18 @@ use settings::InpaintSettings;
 /// videos the others are completed first.
 pub fn run(args: &InpaintArgs) -> Result<()> {
     let jobs = Job::list(args)?;
-    let choice = crate::device::resolve(args.device.unwrap_or_default())?;
+    let choice = crate::device::resolve(args.target.device.unwrap_or_default())?;
     let device = crate::device::open(choice)?;
-    if weights::are_procedural(&args.weights) {
-        eprintln!("{}", weights::WARNING);
+    if are_procedural(&args.weights) {
+        eprintln!("{WARNING}");
     }
     // Before the weights take their part of it.
     let budget = Budget::of(args, &device)?;
-    let precision = match weights::precision(args, &device)? {
+    let precision = match precision_of_flags(args, &device)? {
         Some(precision) => precision,
         None => precision_of(&jobs, args, budget)?,
     };
-    let networks = weights::load(&args.weights, precision, &device)?;
+    let networks = load(&args.weights, precision, &device)?;
     let run = Run {
         args,
         budget,
@@ -71,12 +67,11 @@ pub fn run(args: &InpaintArgs) -> Result<()> {
     run.all(jobs, networks)
 }
 
-/// The precision that the budget asks for: that of a run to go on with, else half if a video needs
-/// it.
+/// The precision that the budget asks for: that of a run to resume, else half if a video needs it.
 fn precision_of(jobs: &[Job], args: &InpaintArgs, budget: Option<Budget>) -> Result<Precision> {
     for job in jobs.iter().filter(|_| args.resume) {
-        if let Some(kept) = InpaintSettings::kept(&Output::part_of(job))? {
-            return Ok(kept.precision);
+        if let Some(saved) = InpaintSettings::saved(&Output::part_of(job))? {
+            return Ok(saved.precision);
         }
     }
     let Some(budget) = budget else {
@@ -114,7 +109,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Completes all videos, some side by side.
+    /// Completes all videos, some at the same time.
     fn all(&self, jobs: Vec<Job>, networks: ProPainter) -> Result<()> {
         let total = jobs.len();
         let side_by_side = self.args.batch_size.unwrap_or(1).min(total as u64);
@@ -143,40 +138,36 @@ impl Run<'_> {
         if self.interrupt.is_requested() {
             bail!("interrupted; the same command with --resume goes on");
         }
-        match failed.is_empty() {
-            true => Ok(()),
-            false => Err(summed_up(&failed, total)),
+        if failed.is_empty() {
+            Ok(())
+        } else {
+            Err(summed_up(&failed, total))
         }
     }
 
     /// Completes one video.
     fn one(&self, job: &Job, networks: &ProPainter) -> Result<()> {
         let (args, started) = (self.args, Instant::now());
-        let video = VideoSource::open(&job.video)?;
-        let given = self.given(job, video)?;
-        let Some(output) = Output::open(job, args, given.video.frame_rate())? else {
+        let VideoTask {
+            video,
+            masks,
+            settings,
+            choice,
+        } = VideoTask::new(self, job)?;
+        let Some(output) = Output::open(job, args, video.frame_rate())? else {
             let output = job.output.display();
             self.report
                 .note(&format!("{}: {output} is complete already", job.name));
             return Ok(());
         };
-        let settings = &given.settings;
-        settings.keep(output.part())?;
-        self.report.start(&job.name, settings)?;
-        if let (Some(choice), Some(budget)) = (&given.choice, self.budget) {
+        settings.save(output.part())?;
+        self.report.start(&job.name, &settings)?;
+        if let (Some(choice), Some(budget)) = (&choice, self.budget) {
             self.report.budget(&job.name, budget, choice)?;
         }
-        let geometry = settings.geometry;
-        let holes = given.masks.clone().map_or(Holes::Around, |masks| {
-            Holes::Masks(Box::new(InOrder::new(masks)), settings.mask_dilation)
-        });
-        let footage = VideoFootage::new(given.video.clone(), settings.num_frames, holes, geometry);
+        let footage = VideoFootage::new(video.clone(), masks.clone(), &settings);
         let mut footage = footage.with_masked(output.masked_writer()?);
-        let original = given
-            .masks
-            .clone()
-            .map(|masks| Original::new(given.video.clone(), masks, settings.mask_dilation));
-        let mut results = Results::new(output.frame_writer()?, geometry, original);
+        let mut results = Results::new(output.frame_writer()?, video, masks, &settings);
         let networks = networks.clone();
         let networks = networks.with_working_memory(settings.working_memory, &self.device);
         // An error of stdout shows at the next progress.
@@ -192,9 +183,10 @@ impl Run<'_> {
             &mut results,
             &mut |progress| {
                 told = self.report.progress(&job.name, progress);
-                match told.is_err() || self.interrupt.is_requested() {
-                    true => ControlFlow::Break(()),
-                    false => ControlFlow::Continue(()),
+                if told.is_err() || self.interrupt.is_requested() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
                 }
             },
         );
@@ -208,7 +200,7 @@ impl Run<'_> {
     }
 }
 
-/// An error of the pipeline as the user of a command can answer it.
+/// An error of the pipeline, with what the user of a command can do.
 fn explained(error: InpaintError) -> Error {
     match error {
         InpaintError::Cancelled { done, total } => anyhow::anyhow!(
@@ -237,4 +229,41 @@ fn pop(waiting: &Mutex<VecDeque<Job>>) -> Option<Job> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .pop_front()
+}
+
+/// Whether weights are made up.
+pub(crate) fn are_procedural(weights: &Path) -> bool {
+    weights.as_os_str() == PROCEDURAL
+}
+
+/// What made-up weights mean.
+const WARNING: &str = "warning: --weights procedural makes weights up: everything runs as with \
+    trained ones, takes their time and memory, and fills with patterns that mean nothing";
+
+/// What flags ask flow completion and the generator to compute in: a preset asks for half precision
+/// where the device has it. `None` if they do not say.
+///
+/// # Errors
+/// [`UsageError`] if `--fp16` is given and the device does not compute in f16.
+fn precision_of_flags(args: &InpaintArgs, device: &Device) -> Result<Option<Precision>> {
+    match Precision::F16.check(device) {
+        Ok(()) if args.fp16 || args.preset.is_some() => Ok(Some(Precision::F16)),
+        Err(lacking) if args.fp16 => Err(UsageError(format!("--fp16: {lacking}")).into()),
+        // Half precision is emulated there, in many times the time.
+        _ if args.preset.is_some() || on_host(device) => Ok(Some(Precision::F32)),
+        _ => Ok(None),
+    }
+}
+
+/// The networks with the weights of a folder, or made-up ones.
+///
+/// # Errors
+/// If a file is missing, cannot be read, or does not fit its network.
+fn load(weights: &Path, precision: Precision, device: &Device) -> Result<ProPainter> {
+    let networks = if are_procedural(weights) {
+        ProPainter::procedural(device)
+    } else {
+        ProPainter::load(weights, device)?
+    };
+    Ok(networks.in_precision(precision, device)?)
 }

@@ -1,9 +1,10 @@
-//! Where a completed video goes, and where it lies until it is complete.
+//! Where a completed video goes, and where it is until it is complete.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::files;
 use burn_memopt_datasets::video::{
     FrameFolder, FrameFolderWriter, FrameFormat, FrameRate, VideoError, VideoWriter,
 };
@@ -18,7 +19,7 @@ const VIDEO_IN_FOLDER: &str = "inpainted.mp4";
 
 /// The output of one video.
 ///
-/// Until it is complete, everything lies in a folder beside it, so that its name is never that of
+/// Until it is complete, everything is in a folder next to it, so that its name is never that of
 /// something unfinished.
 #[derive(Debug)]
 pub struct Output {
@@ -33,8 +34,7 @@ impl Output {
     /// Opens the output of a video whose rate is `rate`; `None` if it is complete already.
     ///
     /// # Errors
-    /// If the output is there and the run is none that goes on, if an unfinished one is there, or if
-    /// an MP4 is asked for and `ffmpeg` cannot be started.
+    /// If the output is there and the run is not resumed, if an unfinished one is there, or if an MP4 is asked for and `ffmpeg` cannot be started.
     pub fn open(job: &Job, args: &InpaintArgs, rate: Option<FrameRate>) -> Result<Option<Self>> {
         let given = args.save_fps.as_deref().map(str::parse).transpose();
         let given = given.map_err(anyhow::Error::msg)?;
@@ -50,7 +50,7 @@ impl Output {
         match (output.part.exists(), places.find(|place| is_taken(place))) {
             (true, _) if args.resume => {}
             (true, _) => {
-                bail!("{part} holds an unfinished run: go on with it by --resume, or remove it")
+                bail!("{part} holds an unfinished run: resume it with --resume, or remove it")
             }
             (false, Some(_)) if args.resume => return Ok(None),
             (false, Some(taken)) => bail!(
@@ -74,9 +74,9 @@ impl Output {
         Ok(Some(output))
     }
 
-    /// Folder of what lies beside the output of a video until it is complete.
+    /// Folder of everything that a video is made of until it is complete.
     pub fn part_of(job: &Job) -> PathBuf {
-        beside(&job.output, ".part")
+        with_ending(&job.output, ".part")
     }
 
     /// Everything that is made of the frames.
@@ -84,14 +84,14 @@ impl Output {
         let masked = self
             .saves_masked
             .then(|| with_suffix(&self.path, "-masked"));
-        let frames = self.saves_frames.then(|| self.frames_beside());
+        let frames = self.saves_frames.then(|| self.frames_next_to_video());
         let others = masked.into_iter().chain(frames);
         std::iter::once(self.path.clone()).chain(others).collect()
     }
 
-    /// Where frames go beside a video.
-    fn frames_beside(&self) -> PathBuf {
-        beside(&self.path.with_extension(""), "-frames")
+    /// Where frames go next to a video.
+    fn frames_next_to_video(&self) -> PathBuf {
+        with_ending(&self.path.with_extension(""), "-frames")
     }
 
     /// Starts `ffmpeg` and ends it at once.
@@ -99,7 +99,7 @@ impl Output {
         VideoWriter::create(self.part.join("trial.mp4"), 16, 16, self.rate).map(drop)
     }
 
-    /// Folder of what lies here until the output is complete.
+    /// Folder of everything until the output is complete.
     pub fn part(&self) -> &Path {
         &self.part
     }
@@ -135,8 +135,8 @@ impl Output {
         Ok(writer.transpose()?)
     }
 
-    /// Makes the output of all frames, and removes what is left beside it. Tells what of it could
-    /// not be made without `ffmpeg`, if anything.
+    /// Makes the output of all frames, and removes the folder next to it. Returns what of the output
+    /// could not be made without `ffmpeg`, if anything.
     ///
     /// # Errors
     /// If something cannot be read, encoded or moved; the frames stay where they are.
@@ -151,7 +151,7 @@ impl Output {
         }
         self.place(&self.frames(), &self.path, &mut note)?;
         if self.saves_frames && self.frames().exists() {
-            move_folder(&self.frames(), &self.frames_beside())?;
+            move_folder(&self.frames(), &self.frames_next_to_video())?;
         }
         fs::remove_dir_all(&self.part)
             .with_context(|| format!("cannot remove {}", self.part.display()))?;
@@ -206,12 +206,12 @@ fn is_taken(path: &Path) -> bool {
 fn move_folder(from: &Path, to: &Path) -> Result<()> {
     // Fails where something is in it, and then so does the next step.
     let _ = fs::remove_dir(to);
-    fs::rename(from, to)
+    files::move_into_place(from, to)
         .with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
 }
 
 /// The path with something behind its name.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+fn with_ending(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(suffix);
     path.with_file_name(name)
@@ -219,9 +219,10 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 /// The path with something behind its name, before an extension that says it is an MP4.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    match is_video(path) {
-        true => beside(&path.with_extension(""), &format!("{suffix}.mp4")),
-        false => beside(path, suffix),
+    if is_video(path) {
+        with_ending(&path.with_extension(""), &format!("{suffix}.mp4"))
+    } else {
+        with_ending(path, suffix)
     }
 }
 
@@ -230,10 +231,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_beside_an_output_is_named_after_it() {
+    fn what_is_written_next_to_an_output_is_named_after_it() {
         let names = |path: &str| {
             let path = Path::new(path);
-            [beside(path, ".part"), with_suffix(path, "-masked")]
+            [with_ending(path, ".part"), with_suffix(path, "-masked")]
                 .map(|path| path.display().to_string())
         };
         assert_eq!(names("a/b.mp4"), ["a/b.mp4.part", "a/b-masked.mp4"]);

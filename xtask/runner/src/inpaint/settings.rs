@@ -1,19 +1,26 @@
-//! What decides how the frames of one video come out: written beside them, so that an interrupted
-//! run goes on with nothing else.
+//! What decides how the frames of one video come out. It is written next to them, and an interrupted
+//! run resumes only with the same.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn_memopt::budget::Choice;
+use burn_memopt::files;
 use burn_memopt::memory::Bytes;
 use burn_memopt::precision::Precision;
-use burn_memopt_models::propainter::inpaint::InpaintConfig;
+use burn_memopt_datasets::masks::MaskSource;
+use burn_memopt_datasets::video::VideoSource;
+use burn_memopt_models::propainter::inpaint::{InpaintConfig, Setting, WORKING_MEMORY, Workload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Run;
+use super::footage::check_not_empty;
 use super::geometry::Geometry;
+use super::job::Job;
+use super::output::Output;
 use crate::choices::{InpaintMode, InpaintPreset};
 use crate::cli::InpaintArgs;
-use crate::run_dir::write_file;
 use crate::settings::UsageError;
 
 /// File of the settings in the folder of an unfinished run.
@@ -77,29 +84,30 @@ fn read(part: &Path) -> Result<Value> {
 }
 
 impl InpaintSettings {
-    /// The settings of the run that lies in a folder, if there is one.
+    /// The settings of the run in a folder, if there is one.
     ///
     /// # Errors
     /// If the file is there and cannot be read.
-    pub fn kept(part: &Path) -> Result<Option<Self>> {
-        match part.join(FILE).exists() {
-            true => Ok(serde_json::from_value(read(part)?).ok()),
-            false => Ok(None),
+    pub fn saved(part: &Path) -> Result<Option<Self>> {
+        if part.join(FILE).exists() {
+            Ok(serde_json::from_value(read(part)?).ok())
+        } else {
+            Ok(None)
         }
     }
 
-    /// Writes the settings into the folder of a new run, or compares them with those of the run that
-    /// lies there.
+    /// Writes the settings into the folder of a new run, or compares them with those of the run in it.
     ///
     /// # Errors
     /// [`UsageError`] if they differ, and names what does; another error if the file cannot be read
     /// or written.
-    pub fn keep(&self, part: &Path) -> Result<()> {
+    pub fn save(&self, part: &Path) -> Result<()> {
         let path = part.join(FILE);
         let mine = serde_json::to_value(self).context("cannot turn the settings into JSON")?;
         if !path.exists() {
             let text = serde_json::to_string_pretty(&mine)?;
-            return write_file(&path, |partial| Ok(std::fs::write(partial, text)?));
+            return files::write(&path, |out| out.write_all(text.as_bytes()))
+                .with_context(|| format!("cannot write {}", path.display()));
         }
         let theirs = read(part)?;
         let keys = mine.as_object().into_iter().flatten();
@@ -108,12 +116,118 @@ impl InpaintSettings {
             if saved != mine {
                 bail!(UsageError(format!(
                     "a resumed run keeps its {}: it is {saved}, got {mine}; give what was given \
-                     before, or remove {} to begin anew",
+                     before, or remove {} to start over",
                     key.replace('_', " "),
                     part.display(),
                 )));
             }
         }
         Ok(())
+    }
+}
+
+/// One video to complete: what it is read from, and how.
+pub struct VideoTask {
+    pub video: VideoSource,
+    pub masks: Option<MaskSource>,
+    pub settings: InpaintSettings,
+    /// What a budget has chosen of the settings.
+    pub choice: Option<Choice<Workload, Setting>>,
+}
+
+impl VideoTask {
+    /// Checks a video and its masks, and settles how it is completed.
+    ///
+    /// # Errors
+    /// If one cannot be read, or they do not fit; or if no settings keep the budget.
+    pub(super) fn new(run: &Run, job: &Job) -> Result<Self> {
+        let video = VideoSource::open(&job.video)?;
+        let args = run.args;
+        if let VideoSource::Folder(folder) = &video {
+            folder.verify()?;
+        }
+        let num_frames = video.count_frames()?;
+        if num_frames == 0 {
+            bail!("{} holds no frame", job.video.display());
+        }
+        let size = [video.height(), video.width()];
+        let geometry = Geometry::new(args, size)?;
+        let mask = job.find_masks()?;
+        let masks = match &mask {
+            None => None,
+            Some(path) => {
+                let masks = MaskSource::open(path)?;
+                masks.check(num_frames, size[0], size[1])?;
+                check_not_empty(&masks, num_frames as usize)
+                    .with_context(|| path.display().to_string())?;
+                Some(masks)
+            }
+        };
+        let default = InpaintConfig::default();
+        let settings = InpaintSettings {
+            video: job.video.clone(),
+            mask,
+            mode: args.mode,
+            num_frames: num_frames as usize,
+            geometry,
+            mask_dilation: args.mask_dilation.unwrap_or(4) as usize,
+            weights: args.weights.clone(),
+            precision: run.precision,
+            working_memory: WORKING_MEMORY[0],
+            config: config(args, &default),
+        };
+        let (settings, choice) = run.within_budget(job, settings)?;
+        Ok(Self {
+            video,
+            masks,
+            settings,
+            choice,
+        })
+    }
+}
+
+impl Run<'_> {
+    /// The settings with what flags do not give chosen by the budget; a resumed run keeps what
+    /// was chosen when it began.
+    fn within_budget(
+        &self,
+        job: &Job,
+        settings: InpaintSettings,
+    ) -> Result<(InpaintSettings, Option<Choice<Workload, Setting>>)> {
+        let args = self.args;
+        let kept = if args.resume {
+            InpaintSettings::saved(&Output::part_of(job))?
+        } else {
+            None
+        };
+        let Some(budget) = self.budget else {
+            return Ok((settings, None));
+        };
+        let ladder = settings.geometry.ladder(args);
+        if let Some(kept) = kept {
+            let known = ladder.contains(&kept.geometry);
+            let settings = InpaintSettings {
+                geometry: if known {
+                    kept.geometry
+                } else {
+                    settings.geometry
+                },
+                working_memory: kept.working_memory,
+                config: config(args, &kept.config),
+                ..settings
+            };
+            return Ok((settings, None));
+        }
+        let precision = Some(self.precision);
+        let choice = budget.choose(args, &ladder, settings.num_frames, precision)?;
+        let worked = choice.settings.size;
+        let chosen = ladder.into_iter().find(|size| size.worked == worked);
+        let settings = InpaintSettings {
+            geometry: chosen.unwrap_or(settings.geometry),
+            working_memory: choice.settings.working,
+            config: choice.settings.config.clone(),
+            ..settings
+        };
+        Ok((settings, Some(choice)))
     }
 }

@@ -7,12 +7,11 @@ use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind, Workload, peak_of
 use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::Precision;
 use burn_memopt_models::GradCheckpoint;
-use clap::Args;
 use serde::Serialize;
+use xtask::cli::values::Words;
 
-use super::job;
-use crate::cli::{DecodeFlags, EstimatesFlags, UNetFlags, WatermarkFlags};
-use crate::settings::ModelSettings;
+use crate::cli::EstimatesFlags;
+use crate::settings::{ModelSettings, settings_of};
 use crate::train::rehearsal::{Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
 
@@ -38,15 +37,12 @@ struct Row {
 
 /// Estimates and measures an optimizer step of every model, and prints the table.
 pub(super) fn run(flags: &EstimatesFlags) -> Result<()> {
-    let choice = flags.device.unwrap_or_default();
+    let choice = flags.target.device.unwrap_or_default();
     let device = crate::device::open(choice)?.autodiff();
     let mut rows = Vec::new();
-    rows.extend(model::<UNetJob, _>(UNetFlags::default(), &device)?);
-    rows.extend(model::<DecodeJob, _>(DecodeFlags::default(), &device)?);
-    rows.extend(model::<WatermarkJob, _>(
-        WatermarkFlags::default(),
-        &device,
-    )?);
+    rows.extend(model::<UNetJob>(&device)?);
+    rows.extend(model::<DecodeJob>(&device)?);
+    rows.extend(model::<WatermarkJob>(&device)?);
     if flags.json {
         println!("{}", serde_json::to_string(&rows)?);
     } else {
@@ -56,11 +52,8 @@ pub(super) fn run(flags: &EstimatesFlags) -> Result<()> {
 }
 
 /// A model as it is, and with each technique that is calibrated.
-fn model<J: Rehearsal, F>(flags: F, device: &Device) -> Result<Vec<Row>>
-where
-    F: Args + Serialize + Default,
-{
-    let job: J = job::<J, F>(flags)?;
+fn model<J: Rehearsal>(device: &Device) -> Result<Vec<Row>> {
+    let job = J::new(settings_of(&Words::new())?)?;
     let network = job.whole_network([SIDE, SIDE], device)?;
     let device = device.clone();
     let stage = Stage {

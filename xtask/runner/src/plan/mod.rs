@@ -14,14 +14,10 @@ use burn_memopt::memory::estimate::{CalibrateError, ModelBytes, OptimizerKind, p
 use burn_memopt::memory::{Bytes, free_on};
 use burn_memopt::precision::Precision;
 use burn_memopt_models::GradCheckpoint;
-use clap::Args;
-use serde::Serialize;
+use xtask::cli::values::Words;
 
-use crate::choices::PrecisionChoice;
-use crate::cli::{
-    DecodeFlags, ModelFlags, PlanArgs, PlanModel, RunFlags, UNetFlags, WatermarkFlags, WorkFlags,
-};
-use crate::settings::{ModelSettings, Settings, UsageError};
+use crate::cli::{PlanArgs, PlanModel, WorkFlags};
+use crate::settings::{ModelSettings, UsageError, precision_of, settings_of};
 use crate::train::rehearsal::{ENOUGH_MICRO_BATCHES, Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
 use report::Report;
@@ -34,53 +30,22 @@ type Error = VerifyError<CalibrateError>;
 /// Finds settings, runs them for two steps, and prints them with their reasons.
 pub fn run(args: &PlanArgs) -> Result<()> {
     match &args.model {
-        PlanModel::Decode(flags) => {
-            let network = &flags.model;
-            let model = DecodeFlags {
-                base_channels: network.base_channels,
-                depth: network.depth,
-                norm_groups: network.norm_groups,
-                ..DecodeFlags::default()
-            };
-            plan::<DecodeJob, _>(model, &flags.plan)
-        }
-        PlanModel::Unet(flags) => {
-            let model = UNetFlags {
-                network: flags.model.clone(),
-                ..UNetFlags::default()
-            };
-            plan::<UNetJob, _>(model, &flags.plan)
-        }
-        PlanModel::Watermark(flags) => {
-            let model = WatermarkFlags {
-                network: flags.model.clone(),
-                ..WatermarkFlags::default()
-            };
-            plan::<WatermarkJob, _>(model, &flags.plan)
-        }
+        PlanModel::Decode(flags) => plan::<DecodeJob>(&flags.model.words, &flags.plan),
+        PlanModel::Unet(flags) => plan::<UNetJob>(&flags.model.words, &flags.plan),
+        PlanModel::Watermark(flags) => plan::<WatermarkJob>(&flags.model.words, &flags.plan),
         PlanModel::Estimates(flags) => estimates::run(flags),
     }
 }
 
-/// The job of a model with the settings that `model` gives it.
-fn job<J: Rehearsal, F: Args + Serialize + Default>(model: F) -> Result<J> {
-    let run = RunFlags::default();
-    let settings = Settings::<J::Settings>::resolve(&ModelFlags { model, run }, None)?;
-    J::new(settings)
-}
-
-fn plan<J: Rehearsal, F>(model: F, work: &WorkFlags) -> Result<()>
-where
-    F: Args + Serialize + Default + Clone,
-{
+fn plan<J: Rehearsal>(given: &Words, work: &WorkFlags) -> Result<()> {
     let budget: Bytes = work
         .budget
         .parse()
         .map_err(|why| UsageError(format!("--budget: {why}")))?;
-    let device = work.device.unwrap_or_default();
+    let device = work.target.device.unwrap_or_default();
     let device_name = crate::device::resolve(device)?.to_string();
     let device = crate::device::open(device)?.autodiff();
-    let job = job::<J, F>(model.clone())?;
+    let job = J::new(settings_of(given)?)?;
     let size = work.size.0;
     let size = size.map(|side| side.next_multiple_of(job.padding_multiple()));
     let network = job.whole_network(size, &device)?;
@@ -100,7 +65,7 @@ where
     })?;
     let policy = policy_to_give(&stage, &verified.choice.settings);
     let report = Report::new(name, &device_name, work, bytes, budget, verified)
-        .with_command(&model, size, policy)?;
+        .with_command(given, size, policy);
     let mut stdout = std::io::stdout().lock();
     if work.json {
         writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
@@ -140,11 +105,7 @@ fn request<J: Rehearsal>(
 /// Plans in the precision that was asked for; else in f32 and, where that does not fit, in f16 too.
 /// Where nothing fits, what needs least is tried, so that the error can say how much that is.
 fn search<J: Rehearsal>(stage: &Stage<J>, work: &WorkFlags, request: &Request) -> Result<Verified> {
-    let given = work.precision.map(|precision| match precision {
-        PrecisionChoice::F32 => Precision::F32,
-        PrecisionChoice::F16 => Precision::F16,
-        PrecisionChoice::Bf16 => Precision::Bf16,
-    });
+    let given = work.precision.map(precision_of);
     let first = given.unwrap_or_default();
     first
         .check(&stage.device)

@@ -2,13 +2,12 @@
 
 use std::fmt;
 
-use anyhow::{Context, Result};
 use burn_memopt::budget::{Reason, Round, StepSetting, StepSettings, Verified};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
 use serde::Serialize;
-use serde_json::Value;
+use xtask::cli::values::Words;
 
 use crate::cli::WorkFlags;
 use crate::interrupt::program;
@@ -72,10 +71,10 @@ impl Report {
     /// given, `size` the images' as they are computed, `policy` what a run is to recompute.
     pub(super) fn with_command(
         mut self,
-        network: &impl Serialize,
+        network: &Words,
         size: [usize; 2],
         policy: Policy,
-    ) -> Result<Self> {
+    ) -> Self {
         self.settings.policy = policy;
         let StepSettings {
             precision,
@@ -100,14 +99,8 @@ impl Report {
                 flags.push(format!("--chunk-size {}", tile[0].max(tile[1])));
             }
         }
-        let given = serde_json::to_value(network).context("cannot write the network's flags")?;
-        for (key, value) in given.as_object().into_iter().flatten() {
-            match value {
-                Value::Null => {}
-                Value::String(text) => flags.push(format!("--{} {text}", key.replace('_', "-"))),
-                value => flags.push(format!("--{} {value}", key.replace('_', "-"))),
-            }
-        }
+        let given = network.iter();
+        flags.extend(given.map(|(name, word)| format!("--{} {word}", name.replace('_', "-"))));
         flags.push(format!("--device {}", self.device));
         let verb = if self.purpose == "training" {
             "train"
@@ -115,7 +108,7 @@ impl Report {
             "infer"
         };
         self.command = format!("{} {verb} {} {}", program(), self.model, flags.join(" "));
-        Ok(self)
+        self
     }
 }
 

@@ -1,5 +1,5 @@
 use anyhow::anyhow;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 
@@ -145,7 +145,7 @@ fn a_folder_that_holds_a_run_is_refused_and_left_whole() {
 fn a_run_is_opened_with_its_settings() {
     let root = tempfile::tempdir().unwrap();
     let run = new_run(root.path());
-    let (opened, settings) = RunDir::open::<Value>(root.path(), "unet").unwrap();
+    let (opened, settings) = RunDir::open(root.path(), "unet").unwrap();
     assert_eq!((opened, settings), (run.clone(), json!({"lr": 0.5})));
     let error = run.latest_or_error().unwrap_err().to_string();
     assert!(error.contains("saved no state"), "{error}");
@@ -155,15 +155,11 @@ fn a_run_is_opened_with_its_settings() {
 fn runs_of_other_models_and_versions_are_refused_naming_both() {
     let root = tempfile::tempdir().unwrap();
     new_run(root.path());
-    let error = RunDir::open::<Value>(root.path(), "gan")
-        .unwrap_err()
-        .to_string();
+    let error = RunDir::open(root.path(), "gan").unwrap_err().to_string();
     assert!(error.contains("unet") && error.contains("gan"), "{error}");
     let config = json!({"model": "unet", "version": "99.0.0", "lr": 0.5});
     fs::write(root.path().join("config.json"), config.to_string()).unwrap();
-    let error = RunDir::open::<Value>(root.path(), "unet")
-        .unwrap_err()
-        .to_string();
+    let error = RunDir::open(root.path(), "unet").unwrap_err().to_string();
     assert!(
         error.contains("99.0.0") && error.contains(env!("CARGO_PKG_VERSION")),
         "{error}"
@@ -175,14 +171,10 @@ fn runs_of_other_models_and_versions_are_refused_naming_both() {
 #[test]
 fn a_folder_without_a_run_cannot_be_resumed() {
     let root = tempfile::tempdir().unwrap();
-    let error = RunDir::open::<Value>(root.path(), "unet")
-        .unwrap_err()
-        .to_string();
+    let error = RunDir::open(root.path(), "unet").unwrap_err().to_string();
     assert!(error.contains("holds no run"), "{error}");
     fs::write(root.path().join("config.json"), "{}").unwrap();
-    let error = RunDir::open::<Value>(root.path(), "unet")
-        .unwrap_err()
-        .to_string();
+    let error = RunDir::open(root.path(), "unet").unwrap_err().to_string();
     assert!(error.contains("does not name its model"), "{error}");
 }
 

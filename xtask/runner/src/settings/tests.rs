@@ -2,11 +2,11 @@ use clap::{CommandFactory, Parser};
 
 use super::*;
 use crate::choices::{LossChoice, NormChoice};
-use crate::cli::{Cli, Command, Program, TrainModel, UNetFlags};
+use crate::cli::{Cli, Command, Program, TrainModel};
 
 type UNetRun = Settings<UNetSettings>;
 
-fn flags(line: &str) -> Box<ModelFlags<UNetFlags>> {
+fn flags(line: &str) -> Box<TrainFlags<UNetSettings>> {
     let words = ["xtask", "train"]
         .into_iter()
         .chain(line.split_whitespace());
@@ -20,11 +20,11 @@ fn flags(line: &str) -> Box<ModelFlags<UNetFlags>> {
 }
 
 fn defaults() -> UNetRun {
-    UNetSettings::defaults(&Dict::new())
+    settings_of(&Words::new()).unwrap()
 }
 
 fn resolve(line: &str) -> Result<UNetRun> {
-    UNetRun::resolve(&flags(line), None)
+    super::resolve(&flags(line), None)
 }
 
 /// Resolves a file of this name and content, with flags beside it.
@@ -172,11 +172,11 @@ fn amp_flags_choose_the_precision() {
 fn a_resumed_run_keeps_its_settings_unless_flags_change_them() {
     let saved = resolve("--lr 0.5 --epochs 3 --base-channels 8").unwrap();
     let resumed =
-        UNetRun::resolve(&flags("--steps 9 --grad-checkpoint block"), Some(&saved)).unwrap();
+        super::resolve(&flags("--steps 9 --grad-checkpoint block"), Some(&saved)).unwrap();
     let base_channels = resumed.model.network.base_channels;
     assert_eq!((resumed.run.lr, base_channels), (0.5, 8));
     assert_eq!((resumed.run.steps, resumed.run.epochs), (Some(9), None));
-    let message = refused(UNetRun::resolve(&flags("--base-channels 16"), Some(&saved)));
+    let message = refused(super::resolve(&flags("--base-channels 16"), Some(&saved)));
     assert!(
         message.contains("base_channels") && message.contains("it is 8, got 16"),
         "{message}"
@@ -217,19 +217,15 @@ fn the_help_gives_the_defaults_that_hold() {
 }
 
 fn check_help<M: ModelSettings>() {
-    let mut command = Cli::command();
+    let mut command = crate::cli::with_defaults(Cli::command());
     let train = command.find_subcommand_mut("train").unwrap();
     let model = train.find_subcommand_mut(M::MODEL).unwrap();
-    for (key, value) in to_dict(&M::defaults(&Dict::new())).unwrap() {
-        let argument = model
-            .get_arguments()
-            .find(|argument| argument.get_id() == key.as_str());
-        let help = argument
-            .unwrap_or_else(|| panic!("{key} is no flag"))
-            .get_help()
-            .unwrap()
-            .to_string();
-        let default = format!("The default is {}", shown(Some(&value)));
+    for (key, value) in words(&settings_of::<M>(&Words::new()).unwrap()) {
+        let mut flags = model.get_arguments();
+        let flag = flags.find(|flag| flag.get_id() == key.as_str());
+        let flag = flag.unwrap_or_else(|| panic!("{key} is no flag"));
+        let help = flag.get_help().unwrap().to_string();
+        let default = format!("The default is {value}");
         assert!(
             help.contains(&default),
             "{} --{key}: {help:?} lacks {default:?}",
@@ -243,9 +239,9 @@ fn saved_settings_are_read_again_and_with_a_key_too_many_refused() {
     let saved = resolve("--epochs 7 --images a --masks b").unwrap();
     let mut json = serde_json::to_value(&saved).unwrap();
     assert_eq!(json["masks"], "b");
-    let again: UNetRun = serde_json::from_value(json.clone()).unwrap();
+    let again: UNetRun = saved_settings(json.clone()).unwrap();
     assert_eq!(again, saved);
     json["stepz"] = 3.into();
-    let error = serde_json::from_value::<UNetRun>(json).unwrap_err();
+    let error = saved_settings::<UNetSettings>(json).unwrap_err();
     assert!(error.to_string().contains("\"stepz\""), "{error}");
 }

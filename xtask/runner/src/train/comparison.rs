@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use anyhow::{Context, Error, Result};
+use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, PeakMeter};
 use burn_memopt::precision::Precision;
@@ -12,7 +12,8 @@ use serde::Serialize;
 use super::job::Job;
 use super::saved::CutPlan;
 use super::session::Session;
-use crate::settings::{ModelSettings, Settings};
+use crate::interrupt::program;
+use crate::settings::{ModelSettings, Settings, flags};
 
 /// Steps of each way that are measured; a step before them makes the optimizer's state.
 const NUM_MEASURED: usize = 2;
@@ -74,7 +75,7 @@ impl<J: Job> Comparer<'_, J> {
         let run = &self.settings.run;
         let num_items = run.batch_size * run.accumulation_steps;
         let part = micro_batch_size(num_items);
-        let mut ways = vec![self.way("this run", &self.settings, own)?];
+        let mut ways = vec![self.way("this run", &self.settings, own)];
         for (name, batch_size, policy) in [
             ("plain", num_items, "none"),
             ("recomputation", num_items, "block"),
@@ -88,39 +89,34 @@ impl<J: Job> Comparer<'_, J> {
             let mut settings = self.settings.clone();
             settings.run.batch_size = batch_size;
             settings.run.accumulation_steps = num_items / batch_size;
-            settings.run.grad_checkpoint = policy.parse().map_err(Error::msg)?;
+            settings.run.grad_checkpoint = policy.into();
             let cost = if settings.run == *run {
                 own
             } else {
                 self.measure(&settings)?
             };
-            ways.push(self.way(name, &settings, cost)?);
+            ways.push(self.way(name, &settings, cost));
         }
         Ok(Comparison(ways))
     }
 
-    fn way(
-        &self,
-        name: &'static str,
-        settings: &Settings<J::Settings>,
-        cost: StepCost,
-    ) -> Result<Way> {
-        let mut command = format!("cargo xtask train {}", J::Settings::MODEL);
-        for flag in settings.flags()? {
+    fn way(&self, name: &'static str, settings: &Settings<J::Settings>, cost: StepCost) -> Way {
+        let mut command = format!("{} train {}", program(), J::Settings::MODEL);
+        for flag in flags(settings) {
             command += &format!(" {flag}");
         }
         if !self.features.is_empty() {
             command += &format!(" --features {}", self.features.join(","));
         }
         let run = &settings.run;
-        Ok(Way {
+        Way {
             name,
             batch_size: run.batch_size,
             accumulation_steps: run.accumulation_steps,
-            grad_checkpoint: run.grad_checkpoint.to_string(),
+            grad_checkpoint: run.grad_checkpoint.clone(),
             cost,
             command,
-        })
+        }
     }
 
     fn measure(&self, settings: &Settings<J::Settings>) -> Result<StepCost> {

@@ -14,19 +14,17 @@ mod saved;
 mod session;
 mod video;
 
-use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use burn_memopt::precision::Precision;
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie, MovieFiles};
-use clap::Args;
-use serde::Serialize;
 
-use crate::cli::{ModelFlags, TrainModel};
+use crate::cli::{TrainFlags, TrainModel};
 use crate::interrupt::Interrupt;
-use crate::progress::Progress;
+use crate::report::Console;
+use crate::report::train::Progress;
 use crate::settings::{RunSettings, UsageError};
 pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
@@ -46,15 +44,15 @@ const DATA_FOLDER: &str = "data";
 /// Trains a model, or says what it would do.
 pub fn train(model: &TrainModel) -> Result<()> {
     match model {
-        TrainModel::Decode(flags) => train_job::<DecodeJob, _>(flags),
-        TrainModel::FlowCompletion(flags) => train_job::<FlowCompletionJob, _>(flags),
-        TrainModel::ProPainter(flags) => train_job::<ProPainterJob, _>(flags),
-        TrainModel::Unet(flags) => train_job::<UNetJob, _>(flags),
-        TrainModel::Watermark(flags) => train_job::<WatermarkJob, _>(flags),
+        TrainModel::Decode(flags) => train_job::<DecodeJob>(flags),
+        TrainModel::FlowCompletion(flags) => train_job::<FlowCompletionJob>(flags),
+        TrainModel::ProPainter(flags) => train_job::<ProPainterJob>(flags),
+        TrainModel::Unet(flags) => train_job::<UNetJob>(flags),
+        TrainModel::Watermark(flags) => train_job::<WatermarkJob>(flags),
     }
 }
 
-fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
+fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let mut plan = Plan::new(flags)?;
     let settings = &plan.settings;
     let run = &settings.run;
@@ -69,10 +67,10 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
         None => CutPlan::default(),
     };
     let network = job.network(data.as_ref(), &mut cut, &device)?;
-    if flags.run.dry_run {
+    if flags.options.dry_run {
         let expected = measure(&job, run, data, network, precision, &device)?;
         plan.settings.run.device = crate::device::resolve(run.device)?;
-        return plan.print(&expected, flags.run.json);
+        return plan.print(&expected, flags.options.json);
     }
     let interrupt = Interrupt::install()?;
     let dir = plan.run_dir()?;
@@ -88,15 +86,18 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
         None => network,
     };
     let steps = num_steps(run, &session)?;
-    let json = flags.run.json;
-    let json = json.then(|| Box::new(std::io::stdout()) as Box<dyn Write>);
     Run {
         job,
         settings,
-        features: &flags.run.features,
+        features: &flags.options.features,
         device_name,
         watch: Watch::new(run, &device, &dir, session.step),
-        progress: Progress::new(session.step, steps, run.log_every, json),
+        progress: Progress::new(
+            Console::new(flags.options.json),
+            session.step,
+            steps,
+            run.log_every,
+        ),
         device,
         precision,
         dir,
@@ -104,7 +105,7 @@ fn train_job<J: Job, F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<()> {
         session,
         interrupt,
     }
-    .train(network, steps, !flags.run.json)
+    .train(network, steps, !flags.options.json)
 }
 
 /// The optimizer steps of the whole run, of which at least one is left to do.

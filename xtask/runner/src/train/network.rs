@@ -12,7 +12,7 @@ use burn_memopt_models::weights::StateDict;
 
 use super::saved::CutPlan;
 use crate::choices::PrecisionChoice;
-use crate::settings::{RunSettings, UsageError};
+use crate::settings::{RunSettings, UsageError, precision_of};
 
 /// Passes before a network is measured.
 const NUM_WARM_UPS: usize = 2;
@@ -109,11 +109,7 @@ pub fn autocast_policy() -> AutocastPolicy {
 
 /// The precision that was chosen, which `device` must have.
 pub fn precision(choice: PrecisionChoice, device: &Device) -> Result<Precision> {
-    let precision = match choice {
-        PrecisionChoice::F32 => Precision::F32,
-        PrecisionChoice::F16 => Precision::F16,
-        PrecisionChoice::Bf16 => Precision::Bf16,
-    };
+    let precision = precision_of(choice);
     precision
         .check(device)
         .map_err(|error| UsageError(format!("--precision: {error}")))?;

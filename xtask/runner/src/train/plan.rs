@@ -9,16 +9,15 @@ use burn::tensor::Device;
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
 use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod};
 use burn_memopt::train::StepOutcome;
-use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
 use super::job::{Job, Trainer};
 use super::rehearsal::ENOUGH_MICRO_BATCHES;
 use super::session::Session;
-use crate::cli::ModelFlags;
+use crate::cli::TrainFlags;
 use crate::run_dir::{RunDir, SavedState};
-use crate::settings::{ModelSettings, RunSettings, Settings};
+use crate::settings::{ModelSettings, RunSettings, Settings, open_run, resolve};
 
 /// A run that is about to begin or to be resumed. Nothing is written yet.
 #[derive(Debug)]
@@ -33,9 +32,9 @@ pub struct Plan<M> {
 
 impl<M: ModelSettings> Plan<M> {
     /// Resolves the settings of a run from `flags` and what they name.
-    pub fn new<F: Args + Serialize>(flags: &ModelFlags<F>) -> Result<Self> {
-        let Some(dir) = &flags.run.resume else {
-            let settings = Settings::<M>::resolve(flags, None)?;
+    pub fn new(flags: &TrainFlags<M>) -> Result<Self> {
+        let Some(dir) = &flags.options.resume else {
+            let settings = resolve(flags, None)?;
             let artifact_dir = settings.run.artifact_dir.clone();
             let artifact_dir = artifact_dir.unwrap_or_else(|| RunDir::default_root(M::MODEL));
             return Ok(Self {
@@ -44,9 +43,9 @@ impl<M: ModelSettings> Plan<M> {
                 resumed: None,
             });
         };
-        let (run, saved) = RunDir::open::<Settings<M>>(dir, M::MODEL)?;
+        let (run, saved) = open_run(dir)?;
         let state = run.latest_or_error()?;
-        let settings = Settings::resolve(flags, Some(&saved))?;
+        let settings = resolve(flags, Some(&saved))?;
         Ok(Self {
             settings,
             artifact_dir: dir.clone(),

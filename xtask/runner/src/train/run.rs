@@ -13,7 +13,7 @@ use super::job::{Job, Metrics, Trainer};
 use super::saved;
 use super::session::Session;
 use crate::interrupt::{Interrupt, resume_command};
-use crate::progress::{Progress, StepReport, Summary};
+use crate::report::train::{Progress, StepReport, Summary};
 use crate::run_dir::RunDir;
 use crate::settings::{ModelSettings, RunSettings, Settings};
 

@@ -130,7 +130,7 @@ fn the_comparison_is_a_table_on_stdout_where_no_machine_reads() {
     for way in WAYS {
         assert!(table.lines().any(|line| line.starts_with(way)), "{table}");
     }
-    let both = "cargo xtask train unet --accumulation-steps 2 --base-channels 4 --batch-size 1 \
+    let both = "burn-memopt train unet --accumulation-steps 2 --base-channels 4 --batch-size 1 \
                 --depth 1 --grad-checkpoint block --steps 1";
     assert!(table.contains(both), "{table}");
 }

@@ -104,7 +104,7 @@ impl Job for DecodeJob {
     ) -> Result<Loader<Sample, Batch>> {
         let config = LoaderConfig::new(batch_size).with_shuffle(Some(self.settings.run.seed));
         let collate = Collate {
-            frames: data.batcher(1 << self.settings.model.depth),
+            frames: data.batcher(1 << self.settings.model.network.depth),
             units: data.units,
         };
         Ok(Loader::seeded(
@@ -151,13 +151,13 @@ impl DecodeJob {
     /// The network with its first weights, not yet cut.
     fn build(&self, disabled: Vec<Attribute>, device: &Device) -> Result<SigmaMUNet> {
         let Settings { model, run } = &self.settings;
-        let groups = Some(model.norm_groups).filter(|&groups| groups > 0);
+        let groups = Some(model.network.norm_groups).filter(|&groups| groups > 0);
         let core = MUNetConfig::new()
             .with_num_frames(2 * NEIGHBOURS + 1)
-            .with_depth_shared(model.depth)
-            .with_depth_union(model.depth)
-            .with_initial_features(model.base_channels)
-            .with_inter_features(model.base_channels)
+            .with_depth_shared(model.network.depth)
+            .with_depth_union(model.network.depth)
+            .with_initial_features(model.network.base_channels)
+            .with_inter_features(model.network.base_channels)
             .with_norm_groups(groups);
         device.seed(run.seed);
         let network = SigmaMUNetConfig::new()
@@ -174,7 +174,7 @@ impl Rehearsal for DecodeJob {
     }
 
     fn side_multiple(&self) -> usize {
-        1 << self.settings.model.depth
+        1 << self.settings.model.network.depth
     }
 
     fn padding_multiple(&self) -> usize {

@@ -5,12 +5,12 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_memopt::train::MicroBatchTrainer;
 use burn_memopt_models::unet::UNet;
-use figment::value::Dict;
 use tempfile::TempDir;
+use xtask::cli::values::Words;
 
 use super::*;
 use crate::run_dir::RunDir;
-use crate::settings::{ModelSettings, Settings, UNetSettings};
+use crate::settings::{Settings, UNetSettings, settings_of};
 use crate::train::images::UNetJob;
 use crate::train::images::data::{Batch, Data, Sample};
 use crate::train::job::Metrics;
@@ -85,7 +85,7 @@ struct Trial {
 
 impl Trial {
     fn new(batch_size: usize, accumulation_steps: usize, fits: usize) -> Self {
-        let mut settings = UNetSettings::defaults(&Dict::new());
+        let mut settings = settings_of::<UNetSettings>(&Words::new()).unwrap();
         settings.model.network.base_channels = 2;
         settings.model.network.depth = 1;
         settings.run.batch_size = batch_size;

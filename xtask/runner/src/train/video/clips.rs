@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor, TensorData};
+use burn_memopt::files;
 use burn_memopt_datasets::lazy::{LazyDatasetExt, Slice};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
 use burn_memopt_datasets::masks::{RandomMask, RandomMaskConfig};
@@ -16,7 +17,6 @@ use burn_memopt_datasets::synthetic::clip::{
 use burn_memopt_datasets::video::{Clip, ClipConfig, ClipFolder, FrameFormat, VideoFrame};
 use burn_memopt_models::propainter::Flows;
 
-use crate::run_dir::write_folder;
 use crate::settings::{ClipSettings, RunSettings};
 use crate::train::num_training;
 
@@ -82,9 +82,9 @@ impl Clips {
             .with_seed(run.seed);
         let num_videos = settings.num_videos;
         if !folder.join("JPEGImages").is_dir() {
-            write_folder(folder, |folder| {
+            files::write_folder(folder, |folder| {
                 write_clips(folder, &config, num_videos, FrameFormat::Png)?;
-                Ok(())
+                Ok::<_, anyhow::Error>(())
             })?;
         }
         let known = Some(Arc::new(generate_clips(&config, num_videos)));

@@ -10,7 +10,7 @@ use burn::tensor::{Device, Tensor};
 use burn_memopt_models::propainter::raft::Raft;
 use burn_memopt_models::propainter::{Flows, Published};
 
-use crate::inpaint::weights::are_procedural;
+use crate::inpaint::are_procedural;
 use crate::run_dir::RunDir;
 use crate::settings::ClipSettings;
 pub use flow_completion::FlowCompletionJob;

@@ -1,25 +1,17 @@
-//! What a run tells while it runs: a bar or plain lines on stderr, and one JSON
-//! object a line on stdout where a machine reads.
+//! What a training run prints.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use burn_memopt::memory::Bytes;
 use burn_memopt::train::MicroBatches;
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::{Console, Pace, known, progress_line};
 use crate::train::Comparison;
-
-mod json_lines;
-mod pace;
-
-pub(crate) use json_lines::JsonLines;
-pub(crate) use pace::Pace;
 
 /// One finished optimizer step.
 #[derive(Clone, Copy, Debug)]
@@ -30,13 +22,13 @@ pub struct StepReport {
     pub loss: Option<f64>,
     /// Items the step trained on.
     pub items: u64,
-    /// Bytes in use now; `None` where the device does not tell.
+    /// Bytes in use now; `None` where the device does not report it.
     pub bytes_in_use: Option<Bytes>,
-    /// Highest bytes in use so far; `None` where the device does not tell.
+    /// Highest bytes in use so far; `None` where the device does not report it.
     pub bytes_peak: Option<Bytes>,
 }
 
-/// The last line of `--json`, and what is said at the end.
+/// The last line of `--json`, and what is printed at the end.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// Optimizer steps done since the beginning of the run.
@@ -49,7 +41,7 @@ pub struct Summary {
     pub seconds: f64,
     /// Items trained on per second of that time.
     pub items_per_second: f64,
-    /// Highest bytes in use within a step, `null` where the device does not tell.
+    /// Highest bytes in use within a step, `null` where the device does not report it.
     pub peak_bytes: Option<u64>,
     /// The device.
     pub device: String,
@@ -63,7 +55,7 @@ pub struct Summary {
     pub accumulation_steps: usize,
     /// The artifact folder.
     pub artifact_dir: String,
-    /// What the task is evaluated by, on data not trained on.
+    /// How good the result is, on data not trained on.
     pub metrics: BTreeMap<String, f64>,
     /// What the same step takes with other settings; empty where that was not measured.
     pub comparison: Comparison,
@@ -102,47 +94,30 @@ enum Event<'a> {
 
 /// Shows how a run goes.
 pub struct Progress {
-    bar: ProgressBar,
-    json: JsonLines,
+    console: Console,
     log_every: u64,
+    first_step: u64,
     steps: u64,
     started: Instant,
     pace: Pace,
 }
 
 impl Progress {
-    /// Shows a run that has done `first_step` of `steps` steps, with a line every `log_every`.
-    ///
-    /// On a terminal a bar is drawn on stderr, elsewhere plain lines are written.
-    /// `json` receives one object a line.
-    pub fn new(first_step: u64, steps: u64, log_every: u64, json: Option<Box<dyn Write>>) -> Self {
-        let bar = ProgressBar::new(steps);
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
-            bar.set_style(style);
-        }
-        bar.set_position(first_step);
-        let pace = Pace::default();
+    /// Shows on `console` a run that has done `first_step` of `steps` steps, with a line every
+    /// `log_every`.
+    pub fn new(console: Console, first_step: u64, steps: u64, log_every: u64) -> Self {
         Self {
-            bar,
-            json: JsonLines::new(json),
+            console,
             log_every,
+            first_step,
             steps,
             started: Instant::now(),
-            pace,
+            pace: Pace::default(),
         }
     }
 
     /// Says what runs, and with which settings.
-    ///
-    /// # Errors
-    /// If stdout cannot be written.
-    pub fn start(
-        &mut self,
-        model: &str,
-        artifact_dir: &Path,
-        settings: &impl Serialize,
-    ) -> Result<()> {
-        let first_step = self.bar.position();
+    pub fn start(&self, model: &str, artifact_dir: &Path, settings: &impl Serialize) -> Result<()> {
         self.note(&format!(
             "training {model}, artifacts in {}",
             artifact_dir.display()
@@ -150,19 +125,16 @@ impl Progress {
         let steps = self.steps;
         let settings =
             &serde_json::to_value(settings).context("cannot turn the settings into JSON")?;
-        self.json.emit(&Event::Start {
+        self.console.emit(&Event::Start {
             model,
             artifact_dir,
-            first_step,
+            first_step: self.first_step,
             steps,
             settings,
         })
     }
 
     /// Shows a finished step; between two lines only the bar moves.
-    ///
-    /// # Errors
-    /// If stdout cannot be written.
     pub fn step(&mut self, report: &StepReport) -> Result<()> {
         self.pace.record(self.started.elapsed(), report.items);
         let seconds_left = self
@@ -172,16 +144,11 @@ impl Progress {
         let items_per_second = self.pace.items_per_second();
         let line = step_line(report, self.steps, items_per_second, seconds_left);
         let is_due = report.step.is_multiple_of(self.log_every) || report.step == self.steps;
-        if !self.bar.is_hidden() {
-            self.bar.set_position(report.step);
-            self.bar.set_message(line);
-        } else if is_due {
-            eprintln!("{line}");
-        }
+        self.console.progress(report.step, self.steps, line, is_due);
         if !is_due {
             return Ok(());
         }
-        self.json.emit(&Event::Step {
+        self.console.emit(&Event::Step {
             step: report.step,
             loss: report.loss,
             items_per_second,
@@ -193,19 +160,16 @@ impl Progress {
 
     /// Says that `step` ran out of memory with micro-batches that were `too_large`, and was made again
     /// in `parts`.
-    ///
-    /// # Errors
-    /// If stdout cannot be written.
-    pub fn smaller(&mut self, step: u64, too_large: &[usize], parts: &MicroBatches) -> Result<()> {
+    pub fn smaller(&self, step: u64, too_large: &[usize], parts: &MicroBatches) -> Result<()> {
         let sizes: Vec<_> = too_large.iter().map(ToString::to_string).collect();
         self.note(&format!(
             "step {step}: out of memory with micro-batches of {}, made again in {} of {}; the run \
-             goes on with these",
+             continues with these",
             sizes.join(" and "),
             parts.accumulation_steps(),
             parts.size(),
         ));
-        self.json.emit(&Event::MicroBatch {
+        self.console.emit(&Event::MicroBatch {
             step,
             too_large,
             micro_batch_size: parts.size(),
@@ -214,26 +178,20 @@ impl Progress {
     }
 
     /// Says that the state after `step` was saved in `dir`.
-    ///
-    /// # Errors
-    /// If stdout cannot be written.
-    pub fn saved(&mut self, step: u64, dir: &Path) -> Result<()> {
-        self.json.emit(&Event::Save { step, dir })
+    pub fn saved(&self, step: u64, dir: &Path) -> Result<()> {
+        self.console.emit(&Event::Save { step, dir })
     }
 
     /// Writes a line on stderr, above the bar where there is one.
     pub fn note(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.console.note(text);
     }
 
     /// Ends the run's display with its summary.
-    ///
-    /// # Errors
-    /// If stdout cannot be written.
-    pub fn finish(mut self, summary: &Summary) -> Result<()> {
-        self.bar.finish_and_clear();
+    pub fn finish(self, summary: &Summary) -> Result<()> {
+        self.console.bar.finish_and_clear();
         eprintln!("{}", summary_text(summary));
-        self.json.emit(&Event::Summary(summary))
+        self.console.emit(&Event::Summary(summary))
     }
 }
 
@@ -243,29 +201,23 @@ fn step_line(
     rate: Option<f64>,
     seconds_left: Option<f64>,
 ) -> String {
-    let known = |bytes: Option<Bytes>| bytes.map_or("unknown".into(), |bytes| bytes.to_string());
-    let loss = report
-        .loss
-        .map_or("none (skipped)".into(), |loss| format!("{loss:.4}"));
-    let mut line = format!("step {}/{steps}  loss {loss}", report.step);
-    if let Some(rate) = rate {
-        line += &format!("  {rate:.1} items/s");
-    }
-    let (now, peak) = (known(report.bytes_in_use), known(report.bytes_peak));
-    line += &format!("  memory {now}, peak {peak}");
-    if let Some(seconds) = seconds_left {
-        line += &format!(
-            "  {} left",
-            HumanDuration(Duration::from_secs(seconds.ceil() as u64))
-        );
-    }
-    line
+    let loss = match report.loss {
+        Some(loss) => format!("{loss:.4}"),
+        None => "none (skipped)".into(),
+    };
+    let done = format!("step {}/{steps}  loss {loss}", report.step);
+    let rate = rate.map(|rate| format!("{rate:.1} items/s"));
+    let memory = [report.bytes_in_use, report.bytes_peak];
+    progress_line(
+        &done,
+        rate,
+        memory,
+        seconds_left.map(|seconds| (seconds, "")),
+    )
 }
 
 fn summary_text(summary: &Summary) -> String {
-    let peak = summary
-        .peak_bytes
-        .map_or("unknown".into(), |bytes| Bytes::new(bytes).to_string());
+    let peak = known(summary.peak_bytes.map(Bytes::new));
     let mut text = format!(
         "{} steps in {:.1} s, loss {:.4} -> {:.4}, {:.1} items/s, peak memory {peak}",
         summary.steps,
@@ -282,8 +234,8 @@ fn summary_text(summary: &Summary) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::rc::Rc;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
 
     use serde_json::json;
 
@@ -291,11 +243,11 @@ mod tests {
 
     /// A stdout whose lines can be read back.
     #[derive(Clone, Default)]
-    struct Lines(Rc<RefCell<Vec<u8>>>);
+    struct Lines(Arc<Mutex<Vec<u8>>>);
 
     impl Write for Lines {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.borrow_mut().extend_from_slice(bytes);
+            self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
         }
 
@@ -306,7 +258,7 @@ mod tests {
 
     impl Lines {
         fn parsed(&self) -> Vec<Value> {
-            let text = String::from_utf8(self.0.borrow().clone()).unwrap();
+            let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
             text.lines()
                 .map(|line| serde_json::from_str(line).unwrap())
                 .collect()
@@ -345,7 +297,8 @@ mod tests {
     #[test]
     fn every_event_is_one_line_and_steps_are_thinned_out() {
         let lines = Lines::default();
-        let mut progress = Progress::new(2, 5, 2, Some(Box::new(lines.clone())));
+        let console = Console::new(false).with_events(Box::new(lines.clone()));
+        let mut progress = Progress::new(console, 2, 5, 2);
         progress
             .start("unet", Path::new("a"), &json!({"lr": 1}))
             .unwrap();
