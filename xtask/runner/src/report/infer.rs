@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Error, Result};
 use burn::tensor::Device;
 use burn_memopt::batch::BatchReport;
-use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
+use burn_memopt::memory::Bytes;
 use serde::Serialize;
 
-use super::{Console, Pace, counted, known, progress_line, table};
+use super::{Console, Memory, Pace, counted, known, progress_line, table};
 use crate::infer::target::Target;
 
 /// Time between two events of progress.
@@ -275,52 +275,6 @@ impl Report {
         let mut file = self.file.take()?;
         file.row.seconds = file.started.elapsed().as_secs_f64();
         Some(file.row)
-    }
-}
-
-/// The memory of a run: now, and the highest so far.
-struct Memory {
-    device: Device,
-    /// Runs over the first windows of a file where readings cost time.
-    meter: Option<PeakMeter>,
-    device_peak: Option<Bytes>,
-}
-
-impl Memory {
-    fn new(device: &Device) -> Self {
-        Self {
-            device: device.clone(),
-            meter: None,
-            device_peak: None,
-        }
-    }
-
-    /// Begins to measure, where the device has pools; on the host, all is counted anyway.
-    fn start(&mut self) {
-        if self.device.memory_pool_usage().is_some() {
-            self.meter = Some(PeakMeter::start(&self.device));
-        }
-    }
-
-    /// Ends what [`start`](Self::start) began.
-    fn end(&mut self) {
-        if let Some(meter) = self.meter.take() {
-            self.device_peak = self.device_peak.max(meter.finish().highest());
-        }
-    }
-
-    /// Bytes in use now; `None` if unknown.
-    fn in_use(&self) -> Option<Bytes> {
-        live_on(&self.device)
-    }
-
-    /// The highest bytes in use so far; `None` if unknown.
-    fn peak(&self) -> Option<Bytes> {
-        if on_host(&self.device) {
-            peak()
-        } else {
-            self.device_peak
-        }
     }
 }
 

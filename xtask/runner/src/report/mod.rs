@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use burn_memopt::memory::Bytes;
+use burn::tensor::Device;
+use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -139,6 +140,52 @@ pub fn table<const N: usize>(rows: &[[String; N]], num_left: usize) -> String {
         format!("{line}\n")
     };
     rows.iter().map(line).collect()
+}
+
+/// The memory of a run: now, and the highest so far.
+struct Memory {
+    device: Device,
+    /// Runs over the first windows of a file where readings cost time.
+    meter: Option<PeakMeter>,
+    device_peak: Option<Bytes>,
+}
+
+impl Memory {
+    fn new(device: &Device) -> Self {
+        Self {
+            device: device.clone(),
+            meter: None,
+            device_peak: None,
+        }
+    }
+
+    /// Begins to measure, where the device has pools; on the host, all is counted anyway.
+    fn start(&mut self) {
+        if self.device.memory_pool_usage().is_some() {
+            self.meter = Some(PeakMeter::start(&self.device));
+        }
+    }
+
+    /// Ends what [`start`](Self::start) began.
+    fn end(&mut self) {
+        if let Some(meter) = self.meter.take() {
+            self.device_peak = self.device_peak.max(meter.finish().highest());
+        }
+    }
+
+    /// Bytes in use now; `None` if unknown.
+    fn in_use(&self) -> Option<Bytes> {
+        live_on(&self.device)
+    }
+
+    /// The highest bytes in use so far; `None` if unknown.
+    fn peak(&self) -> Option<Bytes> {
+        if on_host(&self.device) {
+            peak()
+        } else {
+            self.device_peak
+        }
+    }
 }
 
 /// The last steps' times, for rates that follow the present.
