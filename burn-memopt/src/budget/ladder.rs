@@ -45,7 +45,7 @@ impl<S> Ladder<S> {
     ///
     /// # Panics
     /// If there are none.
-    pub fn with_peaks(rungs: Vec<(S, Bytes)>) -> Self {
+    pub(super) fn with_peaks(rungs: Vec<(S, Bytes)>) -> Self {
         assert!(
             !rungs.is_empty(),
             "there must be settings to choose from, got none"
@@ -93,6 +93,7 @@ impl<S> Ladder<S> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choice<S, K> {
     /// What was chosen.
+    #[serde(flatten)]
     pub settings: S,
     /// Highest live bytes.
     pub predicted_peak: Bytes,

@@ -24,7 +24,7 @@
 //! # What is left free
 //! | of | is left free | because |
 //! |---|---|---|
-//! | a budget, where predictions are checked by running | 1 % ([`usable`]) | runs differ |
+//! | a budget, where predictions are checked by running | 1 % | runs differ |
 //! | a budget, where they are not | 10 % ([`TOLERANCE`]) | fits are not exact |
 //! | what is free on a device | 20 % ([`SHARE_OF_FREE`]) | memory is fragmented, and others use it too |
 //!
@@ -78,12 +78,12 @@ pub const TOLERANCE: f64 = 0.1;
 
 /// The part of a budget that predictions may fill: all but one percent, since no two runs take exactly
 /// the same.
-pub fn usable(budget: Bytes) -> Bytes {
+pub(crate) fn usable(budget: Bytes) -> Bytes {
     budget - Bytes::new(budget.get() / 100)
 }
 
 /// The smallest budget of which `needed` is [`usable`].
-pub fn budget_for(needed: Bytes) -> Bytes {
+pub(crate) fn budget_for(needed: Bytes) -> Bytes {
     needed + Bytes::new(needed.get().div_ceil(99))
 }
 

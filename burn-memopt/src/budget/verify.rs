@@ -28,6 +28,7 @@ pub struct Round {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Verified {
     /// The settings, with the corrected prediction.
+    #[serde(flatten)]
     pub choice: Choice<StepSettings, StepSetting>,
     /// Highest live bytes when they ran.
     pub measured_peak: Bytes,

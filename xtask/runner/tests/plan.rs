@@ -85,7 +85,10 @@ fn a_small_budget_is_kept_by_settings_that_training_accepts() {
     assert_eq!(batch, 4);
 
     let command = report["command"].as_str().expect("a command");
-    let flags: Vec<_> = command.split_whitespace().skip(2).collect();
+    let flags: Vec<_> = command
+        .split_whitespace()
+        .skip_while(|word| *word != "train")
+        .collect();
     assert_eq!(flags[..2], ["train", "unet"], "{command}");
     let output = runner(&[&flags, &["--dry-run", "--json"][..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use burn_memopt::budget::{Reason, Round, StepSetting, StepSettings, Verified};
+use burn_memopt::budget::{StepSettings, Verified};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
@@ -25,11 +25,7 @@ pub(super) struct Report {
     gradients: Option<Bytes>,
     optimizer_state: Option<Bytes>,
     #[serde(flatten)]
-    settings: StepSettings,
-    predicted_peak: Bytes,
-    measured_peak: Bytes,
-    rounds: Vec<Round>,
-    reasons: Vec<Reason<StepSetting>>,
+    verified: Verified,
     command: String,
 }
 
@@ -42,11 +38,6 @@ impl Report {
         budget: Bytes,
         verified: Verified,
     ) -> Self {
-        let Verified {
-            choice,
-            measured_peak,
-            rounds,
-        } = verified;
         let trains = !work.inference;
         Self {
             model,
@@ -58,12 +49,8 @@ impl Report {
             parameters: bytes.parameters,
             gradients: trains.then_some(bytes.gradients),
             optimizer_state: trains.then(|| bytes.optimizer_state(OptimizerKind::AdamW)),
-            settings: choice.settings,
-            predicted_peak: choice.predicted_peak,
-            measured_peak,
-            rounds,
+            verified,
             command: String::new(),
-            reasons: choice.reasons,
         }
     }
 
@@ -75,26 +62,26 @@ impl Report {
         size: [usize; 2],
         policy: Policy,
     ) -> Self {
-        self.settings.policy = policy;
+        self.verified.choice.settings.policy = policy;
         let StepSettings {
             precision,
             micro_batch_size,
             accumulation_steps,
             tile,
             ..
-        } = self.settings;
+        } = self.verified.choice.settings;
         let mut flags = vec![format!("--precision {precision}")];
         if self.purpose == "training" {
             flags.extend([
                 format!("--grad-checkpoint {policy}"),
-                format!("--batch-size {}", micro_batch_size),
-                format!("--accumulation-steps {}", accumulation_steps),
+                format!("--batch-size {micro_batch_size}"),
+                format!("--accumulation-steps {accumulation_steps}"),
             ]);
             if self.model == "watermark" && size[0] == size[1] {
                 flags.push(format!("--image-size {}", size[0]));
             }
         } else {
-            flags.push(format!("--batch-size {}", micro_batch_size));
+            flags.push(format!("--batch-size {micro_batch_size}"));
             if tile != size {
                 flags.push(format!("--chunk-size {}", tile[0].max(tile[1])));
             }
@@ -124,20 +111,20 @@ impl fmt::Display for Report {
         if let (Some(gradients), Some(state)) = (self.gradients, self.optimizer_state) {
             write!(f, ", gradients {gradients}, optimizer state {state}")?;
         }
-        writeln!(f, "\n")?;
-        for reason in &self.reasons {
-            writeln!(f, "{reason}")?;
-        }
-        let runs = self.rounds.len();
+        let Verified {
+            choice,
+            measured_peak,
+            rounds,
+        } = &self.verified;
+        writeln!(f, "\n\n{choice}")?;
+        let runs = rounds.len();
         let plural = if runs == 1 { "" } else { "s" };
-        let off =
-            100.0 * (self.measured_peak.get() as f64 / self.predicted_peak.get() as f64 - 1.0);
-        writeln!(f, "{:<16} {}", "predicted peak", self.predicted_peak)?;
+        let off = 100.0 * (measured_peak.get() as f64 / choice.predicted_peak.get() as f64 - 1.0);
         writeln!(
             f,
             "{:<16} {:<18} {off:+.1} % from the prediction; {runs} choice{plural} run for two steps",
             "measured peak",
-            self.measured_peak.to_string(),
+            measured_peak.to_string(),
         )?;
         writeln!(f, "\n{}", self.command)
     }

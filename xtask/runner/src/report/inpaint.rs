@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Error, Result};
 use burn::tensor::Device;
-use burn_memopt::budget::{Choice, Reason};
+use burn_memopt::budget::{Choice, Reason, SHARE_OF_FREE};
 use burn_memopt::memory::{Bytes, PeakMeter, live_on};
 use burn_memopt_models::propainter::inpaint::{
     Fallback, InpaintProgress, Setting, Stage, StageTime, Workload,
@@ -74,9 +74,9 @@ impl Report {
             bytes, is_given, ..
         } = budget;
         let of = if is_given {
-            ""
+            String::new()
         } else {
-            ", 80 % of what is free"
+            format!(", {:.0} % of what is free", 100.0 * SHARE_OF_FREE)
         };
         self.note(&format!("{video}: within {bytes}{of}:\n{choice}"));
         self.console.emit(&Event::Budget {
