@@ -55,10 +55,10 @@ impl<'a> Room<'a> {
                 None => settings.memory_threshold,
             },
             budget,
-            num_windows: match (settings.exact, settings.auto_batch_size) {
-                (true, _) => 1,
-                (false, true) => settings.min_batch_size,
-                (false, false) => settings.batch_size,
+            num_windows: if settings.auto_batch_size {
+                settings.min_batch_size
+            } else {
+                settings.batch_size
             },
             measured: Measured::default(),
             cost: None,
