@@ -283,6 +283,36 @@ mod gpu {
             .assert_approx_eq::<f32>(&(x * 2.0).into_data(), Default::default());
     }
 
+    #[rstest]
+    fn batches_that_a_gpu_has_no_memory_for_are_divided(
+        #[values(Accumulator::Host, Accumulator::Device)] accumulator: Accumulator,
+    ) {
+        let Some(gpu) = blocks::gpu_device() else {
+            return;
+        };
+        let x = random([1, 1, 16, 64]);
+        let windows = SlidingWindow::new([16, 16])
+            .with_overlap([0.0; 2])
+            .with_device(&gpu.inner())
+            .with_accumulator(accumulator);
+        let mut runner = BatchRunner::new(BatchSizeConfig::default());
+        let mut sink = TensorSink::new();
+        windows
+            .stream_adaptive(&x, [&mut sink], &mut runner, go_on, |windows| {
+                let num_windows = windows.places.len();
+                let pixels = windows.pixels;
+                if num_windows < 3 {
+                    return Ok([pixels]);
+                }
+                // 64 GiB in one buffer.
+                let much = pixels.clone().repeat_dim(0, 1 << 24) + 1.0;
+                Ok([much.narrow(0, 0, num_windows) + pixels])
+            })
+            .unwrap();
+        assert_eq!(runner.report().failed_sizes, [4]);
+        assert_eq!(sink.into_tensor(&Device::flex()).into_data(), x.into_data());
+    }
+
     #[test]
     fn lack_of_memory_of_a_gpu_is_an_error_and_not_a_panic() {
         let Some(gpu) = blocks::gpu_device() else {

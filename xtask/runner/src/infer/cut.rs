@@ -10,8 +10,7 @@ use burn_memopt::chunked::{
 };
 
 use super::exact::Margin;
-use super::forward::Forward;
-use super::model::Trained;
+use super::model::{Forward, Trained};
 use super::room::Room;
 use crate::choices::{BlendChoice, ChunkSizeChoice};
 use crate::settings::{InferSettings, UsageError};

@@ -5,7 +5,6 @@
 
 mod cut;
 mod exact;
-mod forward;
 mod input;
 mod model;
 mod output;
@@ -29,9 +28,8 @@ use crate::report::infer::{FileStart, Report};
 use crate::settings::resolve_infer;
 use crate::train::precision;
 use cut::{Cut, Cutter};
-use forward::Forward;
 use input::{Input, PageGroup};
-use model::Trained;
+use model::{Forward, Trained};
 use output::Output;
 use records::{FinishedFiles, PartState, result_identity, run_identity};
 use target::{Target, Work};

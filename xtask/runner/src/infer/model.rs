@@ -1,4 +1,4 @@
-//! A trained model, as an artifact folder holds it.
+//! A trained model, as an artifact folder holds it, and the batches that it runs in.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
+use burn_memopt::batch::{BatchReport, BatchRunner, BatchSizeConfig, HostEstimate};
 use burn_memopt::chunked::{Windows, global_layers};
+use burn_memopt::memory::{Bytes, MemoryManager, PressureConfig, on_host};
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt_datasets::normalization::Normalization;
 use burn_memopt_models::unet::UNet;
@@ -16,16 +18,18 @@ use crate::choices::LossChoice;
 use crate::interrupt::program;
 use crate::run_dir::{RunDir, SavedState};
 use crate::settings::{
-    ModelSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError, WatermarkSettings,
-    open_run,
+    InferSettings, ModelSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError,
+    WatermarkSettings, open_run,
 };
 use crate::train::{MODEL_FILE, NORMALIZATION_FILE, Task, build_unet};
 
-/// A U-Net and what its numbers stand for.
+/// What windows may take that wait for the model in a batch.
+const WAITING: Bytes = Bytes::mib(64);
+
+/// A U-Net and what its numbers mean.
 pub struct Trained {
+    /// In the precision that it computes in.
     network: UNet,
-    /// The same in the precision that it computes in.
-    view: UNet,
     autocast: Autocast,
     task: Task,
     settings: UNetNetworkSettings,
@@ -59,8 +63,7 @@ impl Trained {
         })?;
         let autocast = Autocast::new(precision);
         Ok(Self {
-            view: autocast.view(&network),
-            network,
+            network: autocast.view(&network),
             autocast,
             task,
             settings,
@@ -75,13 +78,13 @@ impl Trained {
     /// # Shapes
     /// - images: `[batch_size, channels, height, width]`
     pub fn run(&self, images: Tensor<4>) -> Tensor<4> {
-        self.read(self.view.forward(self.autocast.cast(images)))
+        self.read(self.network.forward(self.autocast.cast(images)))
     }
 
     /// As [`run`](Self::run), of exact tiles by their places in the image.
     pub fn run_tiles(&self, mut tiles: Windows) -> Tensor<4> {
         tiles.pixels = self.autocast.cast(tiles.pixels);
-        self.read(self.view.forward_tiles(tiles))
+        self.read(self.network.forward_tiles(tiles))
     }
 
     /// What the network's output says, in f32.
@@ -107,6 +110,63 @@ impl Trained {
     /// Whether a layer is known whose result depends on the whole image.
     pub fn sees_everything(&self) -> bool {
         !global_layers(&self.network).is_empty()
+    }
+}
+
+/// A model and the size of its batches, which is learned from file to file.
+pub struct Forward<'a> {
+    /// What runs.
+    pub model: &'a Trained,
+    /// Finds batches that fit.
+    pub runner: BatchRunner,
+    settings: &'a InferSettings,
+}
+
+impl<'a> Forward<'a> {
+    /// Runs `model` in batches as `settings` say.
+    pub fn new(settings: &'a InferSettings, model: &'a Trained, device: &Device) -> Self {
+        Self {
+            model,
+            runner: runner(settings, device),
+            settings,
+        }
+    }
+
+    /// What became of the batches so far, of all files.
+    pub fn report(&self) -> BatchReport {
+        self.runner.report()
+    }
+
+    /// Windows of this height and width that are read for one batch, at most.
+    pub fn windows_at_once(&self, window: [usize; 2]) -> usize {
+        let settings = self.settings;
+        if !settings.auto_batch_size {
+            return settings.batch_size;
+        }
+        let bytes = self.model.channels * window[0] * window[1] * size_of::<f32>();
+        let most = (WAITING.get() as usize / bytes).max(settings.min_batch_size);
+        most.min(settings.max_batch_size)
+    }
+}
+
+/// Batches of one size, or of as many windows as memory allows.
+fn runner(settings: &InferSettings, device: &Device) -> BatchRunner {
+    let mut config = BatchSizeConfig::default();
+    if !settings.auto_batch_size {
+        let size = settings.batch_size;
+        (config.start, config.floor, config.ceiling) = (size, size, size);
+        return BatchRunner::new(config);
+    }
+    let (floor, ceiling) = (settings.min_batch_size, settings.max_batch_size);
+    (config.floor, config.ceiling) = (floor, ceiling);
+    config.start = config.start.clamp(floor, ceiling);
+    let threshold = settings.memory_threshold;
+    let manager = MemoryManager::new(device, PressureConfig::above(threshold));
+    let runner = BatchRunner::on(config, device).with_memory_manager(manager);
+    if on_host(device) {
+        runner.with_host_estimate(HostEstimate::default().with_share(threshold))
+    } else {
+        runner
     }
 }
 
