@@ -88,6 +88,11 @@ impl StepSettings {
             && spans(self) == spans(other)
     }
 
+    /// Whether both compute in half precision or neither, on tiles of one size.
+    fn is_like(&self, other: &Self) -> bool {
+        self.is_half() == other.is_half() && self.tile == other.tile
+    }
+
     fn is_half(&self) -> bool {
         self.precision != Precision::F32
     }
@@ -168,40 +173,12 @@ fn reasons(
     ladder: &Ladder<StepSettings>,
     chosen: &StepSettings,
 ) -> Vec<Reason<StepSetting>> {
-    let is_alike =
-        |other: &StepSettings| other.is_half() == chosen.is_half() && other.tile == chosen.tile;
     let precision = if chosen.is_half() {
         ladder.why_not("f32", |other| {
             !other.is_half() && (!request.is_training || other.tile == chosen.tile)
         })
     } else {
         "full precision stays within the budget".into()
-    };
-    let recomputation = if chosen.recomputes() {
-        let why_not = ladder.why_not("keeping all", |other| {
-            !other.recomputes()
-                && is_alike(other)
-                && other.micro_batch_size == chosen.micro_batch_size
-        });
-        let percent = 100.0 * chosen.recomputed;
-        format!("{percent:.0} % of the forward pass again; {why_not}")
-    } else {
-        "everything may be kept: no time is lost".into()
-    };
-    let micro_batch = if chosen.accumulation_steps == 1 {
-        "the whole batch at once fits".into()
-    } else {
-        let why_not = ladder.why_not("more at once", |other| {
-            other.micro_batch_size > chosen.micro_batch_size
-                && is_alike(other)
-                && other.recomputes() == chosen.recomputes()
-        });
-        let effect = match (request.is_training, request.has_batch_statistics) {
-            (true, true) => "batch statistics are per micro-batch; ",
-            (true, false) => "the step stays the same; ",
-            (false, _) => "",
-        };
-        format!("{effect}{why_not}")
     };
     let tile = if chosen.tile == request.size {
         "the whole image fits".into()
@@ -225,8 +202,16 @@ fn reasons(
             chosen.precision.to_string(),
             precision,
         ),
-        (StepSetting::GradCheckpoint, policy, recomputation),
-        (StepSetting::MicroBatch, parts, micro_batch),
+        (
+            StepSetting::GradCheckpoint,
+            policy,
+            why_recomputation(ladder, chosen),
+        ),
+        (
+            StepSetting::MicroBatch,
+            parts,
+            why_micro_batch(request, ladder, chosen),
+        ),
         (StepSetting::Tile, size, tile),
     ];
     reasons.retain(|(setting, ..)| match setting {
@@ -240,4 +225,40 @@ fn reasons(
         why,
     };
     reasons.into_iter().map(reason).collect()
+}
+
+fn why_recomputation(ladder: &Ladder<StepSettings>, chosen: &StepSettings) -> String {
+    if chosen.recomputes() {
+        let why_not = ladder.why_not("keeping all", |other| {
+            !other.recomputes()
+                && other.is_like(chosen)
+                && other.micro_batch_size == chosen.micro_batch_size
+        });
+        let percent = 100.0 * chosen.recomputed;
+        format!("{percent:.0} % of the forward pass again; {why_not}")
+    } else {
+        "everything may be kept: no time is lost".into()
+    }
+}
+
+fn why_micro_batch(
+    request: &Request,
+    ladder: &Ladder<StepSettings>,
+    chosen: &StepSettings,
+) -> String {
+    if chosen.accumulation_steps == 1 {
+        "the whole batch at once fits".into()
+    } else {
+        let why_not = ladder.why_not("more at once", |other| {
+            other.micro_batch_size > chosen.micro_batch_size
+                && other.is_like(chosen)
+                && other.recomputes() == chosen.recomputes()
+        });
+        let effect = match (request.is_training, request.has_batch_statistics) {
+            (true, true) => "batch statistics are per micro-batch; ",
+            (true, false) => "the step stays the same; ",
+            (false, _) => "",
+        };
+        format!("{effect}{why_not}")
+    }
 }
