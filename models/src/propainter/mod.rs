@@ -39,7 +39,7 @@ pub mod training;
 mod weights;
 
 pub use flow::{
-    Filled, FlowCompletion, FlowPrediction, Flows, ImagePropagation, PseudoConv3d, Sampling,
+    FlowCompletion, FlowPrediction, Flows, ImagePropagation, MaskedFrame, PseudoConv3d, Sampling,
     combine, consistency, masks_of_pairs, sampling_grid, warp,
 };
 pub use generator::{

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt_models::propainter::{
-    Discriminator, FeaturePropagation, Filled, GeneratorInput, Guides, Holes, ImagePropagation,
-    InpaintGenerator, InpaintGeneratorConfig, Sampling, SparseTransformer, View,
+    Discriminator, FeaturePropagation, GeneratorInput, Guides, Holes, ImagePropagation,
+    InpaintGenerator, InpaintGeneratorConfig, MaskedFrame, Sampling, SparseTransformer, View,
 };
 use rstest::rstest;
 
@@ -69,12 +69,10 @@ fn image_propagation(device: &Device, name: &str, sampling: Sampling, times: f64
         frames.map(|frame| frame.squeeze_dim(1)).collect()
     };
     let propagation = ImagePropagation { sampling };
-    let given = Filled {
-        images: frames(&known),
-        masks: frames(&masks),
-    };
-    let backward = propagation.backward(given, &flows);
-    let backward: Tensor<5> = Tensor::stack(backward.images, 1);
+    let given = frames(&known).into_iter().zip(frames(&masks));
+    let given = given.map(|(image, mask)| MaskedFrame { image, mask });
+    let backward = propagation.backward(given.collect(), &flows).into_iter();
+    let backward: Tensor<5> = Tensor::stack(backward.map(|frame| frame.image).collect(), 1);
     comparison.tensor(&format!("after_backward_pass_{name}"), backward);
     let (images, left) = propagation.forward(known, &flows, masks);
     comparison.tensor(&format!("prop_frames_{name}"), images);

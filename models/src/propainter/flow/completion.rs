@@ -232,18 +232,15 @@ impl FlowCompletion {
         Flows { forward, backward }
     }
 
-    /// Predicts the flows of both directions, and finds their edges, as
-    /// [`FlowCompletionLoss`](crate::propainter::training::FlowCompletionLoss) wants to see them.
+    /// Predicts the flows of both directions and their edges, which
+    /// [`FlowCompletionLoss`](crate::propainter::training::FlowCompletionLoss) takes.
     ///
     /// # Shapes
     /// As [`predict`](Self::predict).
     pub fn predict_with_edges(&self, flows: Flows, masks: &Tensor<5>) -> FlowPrediction {
-        let Flows { forward, backward } = self.predict(flows, masks);
-        let edges = [&forward, &backward].map(|flow| self.edges(flow.clone()));
-        FlowPrediction {
-            flows: Flows { forward, backward },
-            edges,
-        }
+        let flows = self.predict(flows, masks);
+        let edges = [&flows.forward, &flows.backward].map(|flow| self.edges(flow.clone()));
+        FlowPrediction { flows, edges }
     }
 
     /// Completes flows: what is predicted inside the holes, what is given outside.

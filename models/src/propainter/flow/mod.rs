@@ -13,7 +13,7 @@ use super::layers::frame;
 pub use completion::{FlowCompletion, FlowPrediction, PseudoConv3d, combine, masks_of_pairs};
 pub(super) use deform_align::DeformAlign;
 pub(super) use propagation::FlowPropagation;
-pub use warp::{Filled, ImagePropagation, Sampling, consistency, sampling_grid, warp};
+pub use warp::{ImagePropagation, MaskedFrame, Sampling, consistency, sampling_grid, warp};
 
 /// Flows between neighbouring frames at the size of what is propagated.
 #[derive(Clone, Debug)]

@@ -135,13 +135,13 @@ pub struct ImagePropagation {
     pub sampling: Sampling,
 }
 
-/// Frames with the hole that is left in each, one by one.
+/// A frame and the hole that is left in it.
 #[derive(Clone, Debug)]
-pub struct Filled {
+pub struct MaskedFrame {
     /// `[batch_size, 3, height, width]`.
-    pub images: Vec<Tensor<4>>,
+    pub image: Tensor<4>,
     /// 1 where a pixel is still unknown: `[batch_size, 1, height, width]`.
-    pub masks: Vec<Tensor<4>>,
+    pub mask: Tensor<4>,
 }
 
 impl ImagePropagation {
@@ -158,52 +158,55 @@ impl ImagePropagation {
         flows: &Flows,
         masks: Tensor<5>,
     ) -> (Tensor<5>, Tensor<5>) {
-        let filled = Filled {
-            images: frames(images),
-            masks: frames(masks),
-        };
-        let filled = self.backward(filled, flows);
-        let filled = self.pass(Direction::Forward, filled, flows);
-        (clip(filled.images), clip(filled.masks))
+        let given = frames(images).into_iter().zip(frames(masks));
+        let given = given.map(|(image, mask)| MaskedFrame { image, mask });
+        let filled = self.backward(given.collect(), flows);
+        let filled = self.pass(Direction::Forward, filled, flows).into_iter();
+        let (images, masks) = filled.map(|frame| (frame.image, frame.mask)).unzip();
+        (clip(images), clip(masks))
     }
 
     /// The first of the two passes, against the direction of time.
-    pub fn backward(&self, filled: Filled, flows: &Flows) -> Filled {
-        self.pass(Direction::Backward, filled, flows)
+    pub fn backward(&self, given: Vec<MaskedFrame>, flows: &Flows) -> Vec<MaskedFrame> {
+        self.pass(Direction::Backward, given, flows)
     }
 
-    fn pass(&self, direction: Direction, given: Filled, flows: &Flows) -> Filled {
-        type Before<'a> = Option<(usize, &'a (Tensor<4>, Tensor<4>))>;
-        let results = direction.run(given.images.len(), |at, before: Before<'_>| {
-            let current = (given.images[at].clone(), given.masks[at].clone());
+    fn pass(
+        &self,
+        direction: Direction,
+        given: Vec<MaskedFrame>,
+        flows: &Flows,
+    ) -> Vec<MaskedFrame> {
+        direction.run(given.len(), |at, before: Option<(usize, &MaskedFrame)>| {
+            let current = given[at].clone();
             match before {
                 None => current,
                 Some((from, carried)) => {
                     self.fill(current, carried.clone(), flows.between(at, from))
                 }
             }
-        });
-        let (images, masks) = results.into_iter().unzip();
-        Filled { images, masks }
+        })
     }
 
     /// Fills the hole of one frame from its neighbour.
     fn fill(
         &self,
-        (image, mask): (Tensor<4>, Tensor<4>),
-        (carried, carried_mask): (Tensor<4>, Tensor<4>),
+        current: MaskedFrame,
+        carried: MaskedFrame,
         [flow, opposite]: [Tensor<4>; 2],
-    ) -> (Tensor<4>, Tensor<4>) {
+    ) -> MaskedFrame {
+        let MaskedFrame { image, mask } = current;
         let dtype = image.dtype();
         let valid = consistency(flow.clone(), opposite);
-        let warped = warp(carried, flow.clone(), self.sampling);
-        let unknown = binary(warp(carried_mask, flow, Sampling::Bilinear));
+        let warped = warp(carried.image, flow.clone(), self.sampling);
+        let unknown = binary(warp(carried.mask, flow, Sampling::Bilinear));
         // Where the flow can be trusted and leads to a known pixel.
         let known = in_dtype(valid, dtype) * inverse(unknown);
         let fill = binary(mask.clone() * known.clone());
-        let left = binary(mask * inverse(known));
+        let mask = binary(mask * inverse(known));
         let kept = inverse(fill.clone());
-        (fill * warped + kept * image, left)
+        let image = fill * warped + kept * image;
+        MaskedFrame { image, mask }
     }
 }
 
