@@ -187,7 +187,8 @@ impl BudgetRequest {
 pub fn choose(request: &BudgetRequest) -> Result<Choice<Workload, Setting>, BudgetError> {
     let ladder = request.ladder();
     let (&chosen, predicted_peak) = ladder.within(request.budget).map_err(|error| {
-        let lowest = request.workload(*ladder.lowest().0);
+        // Of several that need as little, the one with the lowest value of every setting.
+        let lowest = request.workload(request.counts().map(|(len, _)| len - 1));
         let named = SETTINGS.map(|setting| format!("{setting} {}", value(setting, &lowest)));
         BudgetError {
             with: Some(named.join(", ")),
