@@ -16,7 +16,7 @@ use tempfile::TempDir;
 fn checkpoint(folder: &TempDir, golden: &str, name: &str) -> PathBuf {
     let root = match std::env::var_os("BURN_MEMOPT_GOLDEN") {
         Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tests/golden"),
     };
     let packed = File::open(root.join(format!("pth/{golden}.pth.gz"))).expect("a checkpoint");
     let path = folder.path().join(name);

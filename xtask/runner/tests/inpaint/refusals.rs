@@ -48,7 +48,7 @@ fn weights_of_another_model_are_refused_with_every_difference() {
     fs::create_dir(place.path("weights")).expect("a folder");
     let root = match std::env::var_os("BURN_MEMOPT_GOLDEN") {
         Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tests/golden"),
     };
     let packed = root.join("pth/recurrent_flow_completion.pth.gz");
     let packed = BufReader::new(File::open(packed).expect("a checkpoint"));
