@@ -108,7 +108,7 @@ impl Axis {
         let window = self.window();
         let starts = self.windows.iter().map(|window| window.keep.start);
         let mut places = starts.chain([self.before, self.len]);
-        if let Some(odd) = places.find(|place| place * out % window != 0) {
+        if let Some(odd) = places.find(|place| !(place * out).is_multiple_of(window)) {
             return Err(odd);
         }
         let scale = |place: usize| place * out / window;

@@ -95,7 +95,7 @@ pub(super) struct Rows {
 #[derive(Debug)]
 enum Sums {
     Band(Band),
-    Device(DeviceBand),
+    Device(Box<DeviceBand>),
 }
 
 impl Rows {
@@ -144,7 +144,7 @@ impl Rows {
                     on_device(coverage.weights().to_vec(), dims, &device)
                 });
                 let dims = [num_images, channels, height, width];
-                Sums::Device(DeviceBand::new(dims, weights, &device))
+                Sums::Device(Box::new(DeviceBand::new(dims, weights, &device)))
             }
         };
         Ok(Self {

@@ -73,6 +73,9 @@ struct Batch {
     pixels: Option<Tensor<4>>,
 }
 
+/// Places and results of windows that were run.
+type Done = (Vec<(usize, usize)>, Vec<Pixels>);
+
 impl Run<'_> {
     /// Runs on images in memory.
     ///
@@ -196,7 +199,7 @@ impl Run<'_> {
         batch: &mut Batch,
         runner: &mut Option<&mut BatchRunner>,
         model: &mut impl FnMut(Windows) -> Result<[Tensor<4>; N], BoxError>,
-    ) -> Result<(Vec<(usize, usize)>, Vec<Pixels>), ChunkedError> {
+    ) -> Result<Done, ChunkedError> {
         let (row, num_windows, is_adaptive) = (batch.row, batch.places.len(), runner.is_some());
         let first = self.place(row, batch.places[0]);
         let tile = [(0, row), (1, batch.places[0].1)];
