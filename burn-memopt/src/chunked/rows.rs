@@ -54,7 +54,7 @@ pub enum Accumulator {
 #[derive(Debug)]
 pub(super) enum Pixels {
     Host(TensorData),
-    Device(Tensor<4>),
+    Device(Box<Tensor<4>>),
 }
 
 impl Accumulator {
@@ -62,7 +62,7 @@ impl Accumulator {
     pub(super) fn fetch(&self, results: Tensor<4>) -> Result<Pixels, BoxError> {
         let results = results.cast(DType::F32);
         Ok(match self {
-            Self::Device => Pixels::Device(results),
+            Self::Device => Pixels::Device(Box::new(results)),
             Self::Host | Self::File(_) => Pixels::Host(results.try_into_data()?),
         })
     }

@@ -205,7 +205,7 @@ fn is_violent(status: ExitStatus) -> bool {
         .is_none_or(|code| !(0..=255).contains(&code) || KILLED.contains(&code))
 }
 
-/// The child's side of a [`Child`](super::Child): runs every batch that comes on stdin and writes
+/// The child's side of a [`Child`]: runs every batch that comes on stdin and writes
 /// its results to stdout, until stdin ends.
 ///
 /// An error or a panic of `run` is sent instead of the results; then `device` gives back what it does
