@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use burn_memopt::files;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +137,7 @@ impl Normalization {
         let path = path.as_ref();
         serde_json::to_vec_pretty(self)
             .map_err(Into::into)
-            .and_then(|json| fs::write(path, json))
+            .and_then(|json| files::write(path, |file| file.write_all(&json)))
             .map_err(|source| NormalizationError::Save {
                 path: path.into(),
                 source,
