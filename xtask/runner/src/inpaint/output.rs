@@ -34,7 +34,8 @@ impl Output {
     /// Opens the output of a video whose rate is `rate`; `None` if it is complete already.
     ///
     /// # Errors
-    /// If the output is there and the run is not resumed, if an unfinished one is there, or if an MP4 is asked for and `ffmpeg` cannot be started.
+    /// If the output is there and the run is not resumed, if an unfinished one is there, or if an MP4
+    /// is asked for and `ffmpeg` cannot be started.
     pub fn open(job: &Job, args: &InpaintArgs, rate: Option<FrameRate>) -> Result<Option<Self>> {
         let given = args.save_fps.as_deref().map(str::parse).transpose();
         let given = given.map_err(anyhow::Error::msg)?;
