@@ -73,6 +73,16 @@ impl File {
         error
     }
 
+    /// The first page is read, and a note says that the second is cut off.
+    fn has_one_good_page(&self) {
+        let stack = self.open().unwrap();
+        assert_eq!(stack.num_frames(), 1);
+        let [note] = stack.notes() else {
+            panic!("{:?}", stack.notes());
+        };
+        assert!(note.contains("page 1 is truncated"), "{note}");
+    }
+
     fn save(&self) -> (TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hostile.tif");
@@ -206,11 +216,7 @@ fn truncated_ifd() {
     file.gray(2, 3, 6, 1);
     let offset = file.gray(2, 3, 6, 1);
     file.bytes.truncate(offset as usize + 30);
-    let error = file.error();
-    assert!(
-        matches!(error, TiffStackError::Truncated { page: 1, .. }),
-        "{error}"
-    );
+    file.has_one_good_page();
 }
 
 #[test]
@@ -248,20 +254,14 @@ fn ifd_offset_past_the_end(#[case] offset: u32) {
         offset
     };
     file.set(file.link, offset);
-    let error = file.error();
-    assert!(
-        matches!(error, TiffStackError::Truncated { page: 1, .. }),
-        "{error}"
-    );
+    file.has_one_good_page();
 }
 
-#[rstest]
-#[case::pixels(5)]
-#[case::length(8)]
-fn strip_past_the_end(#[case] tag: usize) {
+#[test]
+fn strip_past_the_end() {
     let mut file = File::new();
     let mut tags = gray_tags(2, 3, 8, 6, 1);
-    tags[tag].3 = 1_000_000;
+    tags[5].3 = 1_000_000;
     file.page(&tags);
     let error = file.error();
     assert!(
@@ -378,11 +378,7 @@ fn truncated_page() {
     let pixels = file.bytes.len() as u32 + 2 + 9 * 12 + 4;
     file.page(&gray_tags(16, 16, pixels, 256, 1));
     file.bytes.extend([0; 255]);
-    let error = file.error();
-    assert!(
-        matches!(error, TiffStackError::Truncated { page: 1, .. }),
-        "{error}"
-    );
+    file.has_one_good_page();
     file.bytes.push(0);
     assert_eq!(file.open().unwrap().num_frames(), 2);
 }
@@ -401,10 +397,11 @@ fn file_cut_after_it_was_opened() {
 }
 
 #[rstest]
-#[case::two_bits(2, 2, "2-bit unsigned")]
-#[case::palette(4, 3, "is a palette image")]
+#[case::fifty_bits(2, 50, "50-bit unsigned")]
+#[case::colour(4, 2, "photometric interpretation 2")]
 #[case::three_samples(6, 3, "3 samples per pixel")]
-#[case::unknown_compression(3, 34_712, "uses compression 34712")]
+#[case::jpeg_2000(3, 34_712, "uses compression 34712 (JPEG 2000)")]
+#[case::unknown_compression(3, 12_345, "uses compression 12345")]
 fn unsupported_pages_say_what_they_are(#[case] tag: usize, #[case] value: u32, #[case] what: &str) {
     let mut file = File::new();
     let mut tags = gray_tags(2, 3, 8, 6, 1);

@@ -203,6 +203,11 @@ impl<'a> Directory<'a> {
         self.check_inside("a tag's values", field.values_at, len)
     }
 
+    /// The number of the tag's values.
+    pub(super) fn count(&self, tag: u16) -> Option<u64> {
+        self.field(tag).map(|field| field.count)
+    }
+
     /// The tag's first value.
     pub(super) fn number(&self, tag: u16) -> Result<Option<u64>, TiffStackError> {
         let Some(field) = self.field(tag) else {
@@ -349,6 +354,11 @@ impl<'a> Directory<'a> {
             offset: self.offset,
             what,
         }
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> TiffFile<'a> {
+        self.file
     }
 
     /// The file, for errors.

@@ -119,7 +119,7 @@ pub enum TiffStackError {
         stored: u64,
     },
     /// A page is a valid TIFF image of a kind that is not read here.
-    #[error("{path}: page {page} at byte {offset} {what}; save the stack as 8-, 16- or 32-bit gray pages", path = .path.display())]
+    #[error("{path}: page {page} at byte {offset} {what}; save the stack as 8-, 16- or 32-bit gray pages, uncompressed or with deflate", path = .path.display())]
     Unsupported {
         /// The file.
         path: PathBuf,
@@ -165,7 +165,7 @@ pub enum TiffStackError {
         page: usize,
     },
     /// A page is not where the regular spacing of the others says.
-    #[error("{path}: page {page} should lie at byte {offset} as the pages around it do, but does not; open the stack with `TiffStack::open_checked`", path = .path.display())]
+    #[error("{path}: the directory of page {page} is not at byte {offset}, where it was when the stack was opened; start again once no other program writes the file", path = .path.display())]
     Irregular {
         /// The file.
         path: PathBuf,

@@ -1,6 +1,11 @@
 //! What a directory says about its page: size, samples, and how they are stored.
 
-use super::{directory::Directory, error::TiffStackError, page::SampleType};
+use super::{
+    chunks::{Chunks, Compression},
+    directory::Directory,
+    error::TiffStackError,
+    page::SampleType,
+};
 
 /// The most bytes of pixels that one page may claim that has to be decoded: 2 GiB.
 const MAX_DECODED_BYTES: u64 = 2 << 30;
@@ -9,32 +14,31 @@ const MAX_DECODED_BYTES: u64 = 2 << 30;
 /// 2700 times; a page that claims more than this is not what it seems.
 const MAX_EXPANSION: u64 = 4096;
 
+const NEW_SUBFILE_TYPE: u16 = 254;
+const SUBFILE_TYPE: u16 = 255;
 const IMAGE_WIDTH: u16 = 256;
 const IMAGE_LENGTH: u16 = 257;
-const BITS_PER_SAMPLE: u16 = 258;
-const COMPRESSION: u16 = 259;
+pub(super) const BITS_PER_SAMPLE: u16 = 258;
 const PHOTOMETRIC: u16 = 262;
 const IMAGE_DESCRIPTION: u16 = 270;
+const ORIENTATION: u16 = 274;
 pub(super) const STRIP_OFFSETS: u16 = 273;
 const SAMPLES_PER_PIXEL: u16 = 277;
-const ROWS_PER_STRIP: u16 = 278;
-const STRIP_BYTE_COUNTS: u16 = 279;
-const PREDICTOR: u16 = 317;
-const TILE_WIDTH: u16 = 322;
-const TILE_LENGTH: u16 = 323;
-const TILE_OFFSETS: u16 = 324;
-const TILE_BYTE_COUNTS: u16 = 325;
 const SAMPLE_FORMAT: u16 = 339;
+/// One value for each plane of a MetaMorph stack.
+const METAMORPH_PLANES: u16 = 33_629;
 
-/// Every tag that the decoder reads.
+/// Bits of NewSubfileType.
+const REDUCED: u64 = 1;
+const MASK: u64 = 4;
+
+/// Every tag that the general decoder reads.
 const DECODER_TAGS: [u16; 19] = [
     256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339, 347, 530,
 ];
 
-const UNCOMPRESSED: u64 = 1;
-const DEFLATE: [u64; 2] = [8, 32946];
-/// LZW, JPEG, deflate (both numbers) and PackBits.
-const COMPRESSIONS: [u64; 5] = [5, 7, 8, 32946, 32773];
+/// Zero-filled bytes of sparse tiles that a page may claim without storing anything: 256 MiB.
+const MAX_SPARSE_BYTES: u64 = 256 << 20;
 
 /// A page as its directory describes it, checked against the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub(super) struct PageHeader {
     pub(super) width: usize,
     pub(super) sample: SampleType,
     pub(super) storage: Storage,
+    /// What a user should know about the page, though it is read.
+    pub(super) notes: Vec<&'static str>,
 }
 
 /// How a page's samples are stored.
@@ -50,20 +56,10 @@ pub(super) struct PageHeader {
 pub(super) enum Storage {
     /// As they are, in one piece that starts at this byte.
     Contiguous(u64),
-    /// Deflated strips, whose bytes are inside the file.
-    Deflate(DeflateStrips),
-    /// In another way that the general decoder reads.
-    Other,
-}
-
-/// Strips from top to bottom, each deflated by itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct DeflateStrips {
-    pub(super) rows_per_strip: usize,
-    /// Whether samples are stored as differences to their left neighbours.
-    pub(super) differences: bool,
-    /// Offset and length of each.
-    pub(super) strips: Vec<(u64, u64)>,
+    /// In strips or tiles that have to be decoded.
+    Chunks(Chunks),
+    /// As JPEG, which the general decoder reads. `inverted` if it inverts the samples.
+    Jpeg { inverted: bool },
 }
 
 impl PageHeader {
@@ -78,16 +74,25 @@ impl PageHeader {
         }
         let (height, width) = size(directory)?;
         let sample = sample_type(directory)?;
-        let chunks = chunks(directory)?;
-        let storage = storage(directory, &chunks, sample, height, width)?;
-        if !matches!(storage, Storage::Contiguous(_)) {
+        let chunks = Chunks::parse(directory, sample, height, width)?;
+        if chunks.in_one_piece(sample).is_none() {
             check_claim(directory, &chunks, sample, height, width)?;
         }
+        let photometric = directory.number(PHOTOMETRIC)?.unwrap_or(1);
+        let notes = notes(directory, photometric)?;
+        let storage = match (chunks.in_one_piece(sample), chunks.compression) {
+            (Some(start), _) => Storage::Contiguous(start),
+            (None, Compression::Jpeg) => Storage::Jpeg {
+                inverted: photometric == 0,
+            },
+            (None, _) => Storage::Chunks(chunks),
+        };
         Ok(Self {
             height,
             width,
             sample,
             storage,
+            notes,
         })
     }
 
@@ -97,8 +102,91 @@ impl PageHeader {
     }
 }
 
+/// Whether the page is a reduced copy of another or a transparency mask, and so no frame.
+pub(super) fn is_no_frame(directory: &Directory<'_>) -> Result<bool, TiffStackError> {
+    let is_marked = match directory.number(NEW_SUBFILE_TYPE)? {
+        Some(kind) => kind & (REDUCED | MASK) != 0,
+        None => directory.number(SUBFILE_TYPE)? == Some(2),
+    };
+    Ok(is_marked)
+}
+
+/// What a user should know about a page that is read.
+fn notes(directory: &Directory<'_>, photometric: u64) -> Result<Vec<&'static str>, TiffStackError> {
+    let mut notes = Vec::new();
+    if photometric == 0 {
+        notes.push("its pages are marked as white-is-zero; their values are used as they are stored, not inverted");
+    }
+    if directory.number(ORIENTATION)?.unwrap_or(1) > 1 {
+        notes.push(
+            "its pages have an orientation tag; they are used as they are stored, not turned",
+        );
+    }
+    Ok(notes)
+}
+
+/// The number of planes behind this one directory, and who says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Planes {
+    pub(super) num_planes: u64,
+    /// The kind of stack, for messages.
+    pub(super) kind: &'static str,
+    /// Whether the description may be older than the file, so that one plane is right too.
+    pub(super) may_be_stale: bool,
+}
+
+/// How many planes the directory says follow each other behind it, if it is the only one.
+pub(super) fn planes(directory: &Directory<'_>) -> Result<Option<Planes>, TiffStackError> {
+    let planes = |num_planes, kind, may_be_stale| Planes {
+        num_planes,
+        kind,
+        may_be_stale,
+    };
+    if let Some(num_planes) = directory.count(METAMORPH_PLANES) {
+        return Ok(Some(planes(num_planes, "a MetaMorph stack", false)));
+    }
+    if let Some(images) = images_of_imagej(directory)? {
+        return Ok(Some(planes(images, "an ImageJ stack", false)));
+    }
+    let Some(text) = directory.text(IMAGE_DESCRIPTION)? else {
+        return Ok(None);
+    };
+    let text = text.trim_end_matches('\0').trim();
+    let Ok(description) = serde_json::from_str::<ShapeDescription>(text) else {
+        return Ok(None);
+    };
+    // The last two numbers are height and width; a last 1 may count the samples of a pixel.
+    let (height, width) = size(directory)?;
+    let mut shape = &description.shape[..];
+    if let [rest @ .., 1] = shape
+        && rest.ends_with(&[height as u64, width as u64])
+    {
+        shape = rest;
+    }
+    let [outer @ .., rows, columns] = shape else {
+        return Ok(None);
+    };
+    if (*rows, *columns) != (height as u64, width as u64) {
+        return Ok(None);
+    }
+    let num_planes = outer
+        .iter()
+        .fold(1, |product: u64, &n| product.saturating_mul(n));
+    let kind = "a stack with a shape in its description";
+    Ok(Some(planes(num_planes, kind, !description.truncated)))
+}
+
+/// The description that tifffile writes.
+#[derive(serde::Deserialize)]
+struct ShapeDescription {
+    shape: Vec<u64>,
+    /// Whether the directories of all pages but the first were left out.
+    #[serde(default)]
+    truncated: bool,
+}
+
 /// How many images ImageJ says follow each other behind this one directory.
-pub(super) fn images_of_imagej(directory: &Directory<'_>) -> Result<Option<u64>, TiffStackError> {
+fn images_of_imagej(directory: &Directory<'_>) -> Result<Option<u64>, TiffStackError> {
     let text = directory.text(IMAGE_DESCRIPTION)?;
     let text = text.filter(|text| text.starts_with("ImageJ="));
     Ok(text.and_then(|text| {
@@ -135,112 +223,16 @@ fn sample_type(directory: &Directory<'_>) -> Result<SampleType, TiffStackError> 
         return Err(directory.unsupported(format!("has {samples} samples per pixel, not 1")));
     }
     match directory.number(PHOTOMETRIC)? {
-        Some(0 | 1) => {}
-        Some(3) => return Err(directory.unsupported("is a palette image".into())),
+        // Numbers of a palette are measured values too; a page that says nothing is black-is-zero.
+        None | Some(0 | 1 | 3) => {}
         Some(other) => {
             return Err(directory.unsupported(format!("has photometric interpretation {other}")));
         }
-        None => return Err(directory.corrupt("it names no photometric interpretation".into())),
     }
     let format = directory.number(SAMPLE_FORMAT)?.unwrap_or(1);
     let bits = directory.number(BITS_PER_SAMPLE)?.unwrap_or(1);
     let sample = SampleType::from_tags(format, bits).map_err(|what| directory.unsupported(what))?;
-    let compression = compression(directory)?;
-    if compression != UNCOMPRESSED && !COMPRESSIONS.contains(&compression) {
-        return Err(directory.unsupported(format!("uses compression {compression}")));
-    }
     Ok(sample)
-}
-
-fn compression(directory: &Directory<'_>) -> Result<u64, TiffStackError> {
-    Ok(directory.number(COMPRESSION)?.unwrap_or(UNCOMPRESSED))
-}
-
-/// The strips or tiles of a page; each is checked to lie inside the file.
-struct Chunks {
-    tiled: bool,
-    places: Vec<(u64, u64)>,
-}
-
-impl Chunks {
-    /// The offset of all strips, if they follow each other and each holds its rows exactly;
-    /// the last may be longer.
-    fn in_one_piece(&self, rows_per_strip: u64, height: u64, row_bytes: u64) -> Option<u64> {
-        let (start, _) = *self.places.first()?;
-        let mut expected = start;
-        let mut rows_left = height;
-        for (strip, &(offset, len)) in self.places.iter().enumerate() {
-            let rows = rows_left.min(rows_per_strip);
-            let bytes = rows.checked_mul(row_bytes)?;
-            let is_last = strip + 1 == self.places.len();
-            if rows == 0 || offset != expected || len < bytes || (len > bytes && !is_last) {
-                return None;
-            }
-            expected = offset.checked_add(bytes)?;
-            rows_left -= rows;
-        }
-        (rows_left == 0).then_some(start)
-    }
-}
-
-fn chunks(directory: &Directory<'_>) -> Result<Chunks, TiffStackError> {
-    let both = |offsets, counts| match (directory.values(offsets)?, directory.values(counts)?) {
-        (Some(offsets), Some(counts)) => Ok(Ok((offsets, counts))),
-        (None, None) => Ok(Err(true)),
-        _ => Ok(Err(false)),
-    };
-    let strips = both(STRIP_OFFSETS, STRIP_BYTE_COUNTS)?;
-    let tiles = both(TILE_OFFSETS, TILE_BYTE_COUNTS)?;
-    let (tiled, (offsets, counts)) = match (strips, tiles) {
-        (Ok(strips), Err(true)) => (false, strips),
-        (Err(true), Ok(tiles)) => (true, tiles),
-        _ => return Err(directory.corrupt("it names neither strips nor tiles completely".into())),
-    };
-    if offsets.len() != counts.len() {
-        let (offsets, counts) = (offsets.len(), counts.len());
-        return Err(directory.corrupt(format!("it has {offsets} offsets and {counts} lengths")));
-    }
-    let places: Vec<_> = offsets.into_iter().zip(counts).collect();
-    for &(offset, len) in &places {
-        directory.check_inside("a strip or tile of pixels", offset, len)?;
-    }
-    Ok(Chunks { tiled, places })
-}
-
-fn storage(
-    directory: &Directory<'_>,
-    chunks: &Chunks,
-    sample: SampleType,
-    height: usize,
-    width: usize,
-) -> Result<Storage, TiffStackError> {
-    let compression = compression(directory)?;
-    let predictor = directory.number(PREDICTOR)?.unwrap_or(1);
-    // The decoder inverts pages whose zero is white.
-    if chunks.tiled || directory.number(PHOTOMETRIC)? != Some(1) {
-        return Ok(Storage::Other);
-    }
-    let height = height as u64;
-    let rows_per_strip = directory.number(ROWS_PER_STRIP)?.unwrap_or(height);
-    let row_bytes = (width * sample.size()) as u64;
-    if compression == UNCOMPRESSED && predictor == 1 {
-        let start = chunks.in_one_piece(rows_per_strip, height, row_bytes);
-        return Ok(start.map_or(Storage::Other, Storage::Contiguous));
-    }
-    let is_float = matches!(sample, SampleType::F32 | SampleType::F64);
-    let strips_fit =
-        rows_per_strip > 0 && height.div_ceil(rows_per_strip) == chunks.places.len() as u64;
-    if DEFLATE.contains(&compression)
-        && (predictor == 1 || predictor == 2 && !is_float)
-        && strips_fit
-    {
-        return Ok(Storage::Deflate(DeflateStrips {
-            rows_per_strip: rows_per_strip.min(height) as usize,
-            differences: predictor == 2,
-            strips: chunks.places.clone(),
-        }));
-    }
-    Ok(Storage::Other)
 }
 
 /// Refuses pages whose stored bytes cannot hold what they claim.
@@ -253,24 +245,30 @@ fn check_claim(
 ) -> Result<(), TiffStackError> {
     // Strips may overlap, so the file's length bounds them too.
     let stored = chunks.places.iter().map(|&(_, len)| len);
+    let num_sparse = chunks
+        .places
+        .iter()
+        .filter(|place| **place == (0, 0))
+        .count() as u64;
     let stored = stored
         .fold(0, u64::saturating_add)
         .min(directory.file_len());
     let page = (height as u64).saturating_mul(width as u64);
     // Tiles are stored whole, even where they reach over the border.
-    let tile = match (
-        directory.number(TILE_LENGTH)?,
-        directory.number(TILE_WIDTH)?,
-    ) {
-        (Some(height), Some(width)) => height.saturating_mul(width),
-        _ => 0,
+    let chunk = (chunks.rows as u64).saturating_mul(chunks.columns as u64);
+    let size = sample.size() as u64;
+    let claimed = page.max(chunk).saturating_mul(size);
+    let sparse = num_sparse.saturating_mul(chunk).saturating_mul(size);
+    let to_hold = match chunks.compression {
+        Compression::None => chunks.total_len(),
+        _ => claimed,
     };
-    let claimed = page.max(tile).saturating_mul(sample.size() as u64);
-    let most = match compression(directory)? {
-        UNCOMPRESSED => stored,
+    let most = match chunks.compression {
+        Compression::None => stored,
         _ => stored.saturating_mul(MAX_EXPANSION),
     };
-    if claimed > most.min(MAX_DECODED_BYTES) {
+    let most = most.saturating_add(sparse.min(MAX_SPARSE_BYTES));
+    if to_hold > most || claimed > MAX_DECODED_BYTES {
         return Err(TiffStackError::Implausible {
             path: directory.path().into(),
             page: directory.page,

@@ -6,9 +6,11 @@
 use std::{collections::HashSet, ops::Range, path::Path};
 
 use super::{
+    chunks::PIXELS,
+    decode::PageDecoder,
     directory::{Directory, Format, TiffFile},
     error::TiffStackError,
-    header::{PageHeader, STRIP_OFFSETS, Storage, images_of_imagej},
+    header::{PageHeader, STRIP_OFFSETS, Storage, is_no_frame, planes},
     page::SampleType,
     regular::{Place, Regular, Template},
 };
@@ -25,6 +27,8 @@ pub(super) struct Layout {
     /// The pages after those, each of which was read.
     listed: Vec<Location>,
     last_directory: u64,
+    /// What a user should know about the file, though it is read.
+    pub(super) notes: Vec<String>,
 }
 
 /// Where a page's samples are to be had from.
@@ -69,18 +73,20 @@ impl Layout {
         if first == 0 {
             return Err(TiffStackError::NoPages { path: path.into() });
         }
-        let mut walk = Walk {
-            file: TiffFile {
-                path,
-                source,
-                format,
-            },
-            size: None,
-            seen: HashSet::new(),
-            pages: Vec::new(),
-            last_directory: 0,
+        let file = TiffFile {
+            path,
+            source,
+            format,
         };
-        let regular = walk.run(first, opening)?;
+        let mut walk = Walk::new(file, opening);
+        let mut regular = walk.run(first)?;
+        if walk.pages.is_empty() && !walk.other_images.is_empty() {
+            // Where every page is marked as no frame, the marks mean nothing.
+            walk = Walk::new(file, opening);
+            walk.all_are_frames = true;
+            regular = walk.run(first)?;
+        }
+        walk.note_other_images();
         let (height, width) = walk.size.expect("invariant: the first page was read");
         Ok(Self {
             format,
@@ -95,7 +101,25 @@ impl Layout {
                 None => walk.last_directory,
             },
             regular,
+            notes: walk.notes,
         })
+    }
+
+    /// Whether the directories of all pages are as those that were read suggest: `directory` gives
+    /// the bytes of a range of the file. Nothing is parsed, so this takes next to no time.
+    pub(super) fn chain_is_regular<'a>(
+        &self,
+        mut directory: impl FnMut(Range<u64>) -> Option<&'a [u8]>,
+    ) -> bool {
+        let Some(regular) = self.regular.as_ref().filter(|r| !r.has_single_directory()) else {
+            return true;
+        };
+        (0..regular.num_pages)
+            .filter(|&page| regular.is_guess(page))
+            .all(|page| {
+                let bytes = regular.directory(page).and_then(&mut directory);
+                bytes.is_some_and(|bytes| regular.fits(page, bytes))
+            })
     }
 
     pub(super) fn num_pages(&self) -> usize {
@@ -181,11 +205,16 @@ impl Layout {
                 });
             }
             let size = Some((self.height, self.width));
-            match read_page(file, page, next, size) {
-                Ok(read) => {
-                    self.listed.push(read.location);
+            let read = Directory::read(file, page, next).and_then(|directory| {
+                let is_frame = !is_no_frame(&directory)?;
+                let page = is_frame.then(|| check_page(&directory, size)).transpose()?;
+                Ok((page, directory.next()))
+            });
+            match read {
+                Ok((page, behind)) => {
+                    self.listed.extend(page.map(|page| page.location));
                     self.last_directory = next;
-                    (offset, next) = (next, read.next);
+                    (offset, next) = (next, behind);
                 }
                 Err(TiffStackError::Truncated { .. }) => break,
                 Err(error) => return Err(error),
@@ -205,17 +234,7 @@ struct ReadPage {
     location: Location,
     next: u64,
     directory_len: u64,
-}
-
-/// Reads and checks one directory.
-fn read_page(
-    file: TiffFile<'_>,
-    page: usize,
-    offset: u64,
-    expected: Option<(usize, usize)>,
-) -> Result<ReadPage, TiffStackError> {
-    let directory = Directory::read(file, page, offset)?;
-    check_page(&directory, expected)
+    notes: Vec<&'static str>,
 }
 
 /// What the index keeps of a page whose directory was read.
@@ -238,6 +257,14 @@ fn check_page(
             expected_width,
         });
     }
+    if let Storage::Chunks(chunks) = &header.storage
+        && let Some((start, len)) = chunks.cut
+    {
+        let decoded = PageDecoder::default().decode(directory.file(), directory.page, offset);
+        if decoded.is_err() {
+            directory.check_inside(PIXELS, start, len)?;
+        }
+    }
     let sample = header.sample;
     Ok(ReadPage {
         size: (height, width),
@@ -247,6 +274,7 @@ fn check_page(
         },
         next: directory.next(),
         directory_len: directory.len() as u64,
+        notes: header.notes,
     })
 }
 
@@ -265,7 +293,7 @@ fn check_guess(
         data: place.data,
         sample: regular.sample,
     };
-    if read.location != expected || read.next != regular.next(page) {
+    if is_no_frame(&directory)? || read.location != expected || read.next != regular.next(page) {
         return Err(TiffStackError::Irregular {
             path: file.path.into(),
             page,
@@ -278,34 +306,54 @@ fn check_guess(
 /// The walk along the chain of directories, cut short where the rest is known.
 struct Walk<'a> {
     file: TiffFile<'a>,
+    opening: Opening,
+    /// Whether pages count that are marked as no frames.
+    all_are_frames: bool,
     /// Height and width of the pages, once one was read.
     size: Option<(usize, usize)>,
     seen: HashSet<u64>,
     pages: Vec<Location>,
+    /// Directories of pages that are no frames.
+    other_images: Vec<u64>,
     last_directory: u64,
+    notes: Vec<String>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(file: TiffFile<'a>, opening: Opening) -> Self {
+        Self {
+            file,
+            opening,
+            all_are_frames: false,
+            size: None,
+            seen: HashSet::new(),
+            pages: Vec::new(),
+            other_images: Vec::new(),
+            last_directory: 0,
+            notes: Vec::new(),
+        }
+    }
+
     /// Visits directories until the rest is known.
-    fn run(&mut self, first: u64, opening: Opening) -> Result<Option<Regular>, TiffStackError> {
+    fn run(&mut self, first: u64) -> Result<Option<Regular>, TiffStackError> {
         let mut places = Vec::new();
         let mut next = first;
         while next != 0 {
             let (offset, page) = (next, self.pages.len());
             let read = match self.visit(offset) {
-                Err(TiffStackError::Truncated { .. })
-                    if opening == Opening::Growing && page > 0 =>
-                {
-                    break;
-                }
+                Err(error) if page > 0 && self.ends_at(&error) => break,
                 read => read?,
+            };
+            let Some(read) = read else {
+                next = self.next_of_other(offset)?;
+                continue;
             };
             next = read.next;
             if page == 0 && next == 0 {
-                return self.images_behind(offset, read.location);
+                return self.planes_behind(offset, read.location);
             }
             // Whatever the first page has of its own, the guess is about the other ones.
-            if opening == Opening::Checked || page > 2 {
+            if self.opening == Opening::Checked || page > 2 || !self.other_images.is_empty() {
                 continue;
             }
             if let Location::Contiguous { data, .. } = read.location {
@@ -322,8 +370,27 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    /// Checks the directory at `offset` and lists its page.
-    fn visit(&mut self, offset: u64) -> Result<ReadPage, TiffStackError> {
+    /// Whether the chain ends at a page that cannot be read, as the last of a file that was cut
+    /// off or not finished. The pages before it are good.
+    fn ends_at(&mut self, error: &TiffStackError) -> bool {
+        let is_cut = matches!(error, TiffStackError::Truncated { .. });
+        let is_corrupt = matches!(error, TiffStackError::CorruptDirectory { .. });
+        if self.opening == Opening::Growing {
+            return is_cut;
+        }
+        if is_cut || is_corrupt {
+            let (error, file) = (error.to_string(), format!("{}: ", self.file.path.display()));
+            self.notes.push(format!(
+                "its end is damaged, so the number of pages that are read is {}: {}",
+                self.pages.len(),
+                error.strip_prefix(&file).unwrap_or(&error),
+            ));
+        }
+        is_cut || is_corrupt
+    }
+
+    /// Checks the directory at `offset` and lists its page; `None` if that is no frame.
+    fn visit(&mut self, offset: u64) -> Result<Option<ReadPage>, TiffStackError> {
         let page = self.pages.len();
         if !self.seen.insert(offset) {
             return Err(TiffStackError::PageLoop {
@@ -332,11 +399,38 @@ impl Walk<'_> {
                 offset,
             });
         }
-        let read = read_page(self.file, page, offset, self.size)?;
+        let directory = Directory::read(self.file, page, offset)?;
+        if !self.all_are_frames && is_no_frame(&directory)? {
+            self.other_images.push(offset);
+            self.last_directory = offset;
+            return Ok(None);
+        }
+        let read = check_page(&directory, self.size)?;
+        for note in &read.notes {
+            if !self.notes.iter().any(|known| known == note) {
+                self.notes.push((*note).into());
+            }
+        }
         self.size = Some(read.size);
         self.pages.push(read.location);
         self.last_directory = offset;
-        Ok(read)
+        Ok(Some(read))
+    }
+
+    /// The directory behind that of an image that is no frame.
+    fn next_of_other(&self, offset: u64) -> Result<u64, TiffStackError> {
+        Ok(Directory::read(self.file, self.pages.len(), offset)?.next())
+    }
+
+    fn note_other_images(&mut self) {
+        let (num_others, num_pages) = (self.other_images.len(), self.pages.len());
+        if num_others > 0 {
+            self.notes.push(format!(
+                "{num_others} of its {} images are marked as reduced copies or transparency masks, \
+                 which are no frames, and left out",
+                num_others + num_pages,
+            ));
+        }
     }
 
     /// All pages, if they are regular as far as four of them show.
@@ -365,33 +459,50 @@ impl Walk<'_> {
         Some(regular.with_template(template))
     }
 
-    /// The images behind the only directory, if ImageJ says that there are several.
-    fn images_behind(
-        &self,
+    /// The planes behind the only directory, if it says that there are several.
+    fn planes_behind(
+        &mut self,
         offset: u64,
         first: Location,
     ) -> Result<Option<Regular>, TiffStackError> {
         let directory = Directory::read(self.file, 0, offset)?;
-        let Some(images @ 2..) = images_of_imagej(&directory)? else {
+        let Some(planes) = planes(&directory)?.filter(|planes| planes.num_planes > 1) else {
             return Ok(None);
         };
+        let (kind, num_planes) = (planes.kind, planes.num_planes);
+        let mut read_one = |reason: &str| {
+            self.notes.push(format!(
+                "it is {kind} of {num_planes} images, but only one is read: {reason}"
+            ));
+            Ok(None)
+        };
         let Location::Contiguous { data, sample } = first else {
+            if planes.may_be_stale {
+                return read_one("the others are not stored one behind the other");
+            }
             return Err(directory.unsupported(format!(
-                "is the only directory of an ImageJ stack of {images} images, which are not \
-                 stored one behind the other"
+                "is the only directory of {kind} of {num_planes} images, which are not stored one \
+                 behind the other"
             )));
         };
         let (height, width) = self.size.expect("invariant: the first page was read");
         let page_bytes = (height * width * sample.size()) as u64;
-        let len = page_bytes.saturating_mul(images);
-        directory.check_inside("the images behind its directory", data, len)?;
+        let len = page_bytes.saturating_mul(num_planes);
+        if let Err(error) = directory.check_inside("the images behind its directory", data, len) {
+            return match planes.may_be_stale {
+                true => read_one("the file ends before the others"),
+                false => Err(error),
+            };
+        }
         let place = Place {
             directory: offset,
             data,
         };
-        let images = images as usize;
         Ok(Some(Regular::single_directory(
-            place, page_bytes, images, sample,
+            place,
+            page_bytes,
+            num_planes as usize,
+            sample,
         )))
     }
 }

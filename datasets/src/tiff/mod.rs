@@ -16,7 +16,9 @@
 //!
 //! [`TiffStackWriter`] writes them.
 
+mod chunks;
 mod decode;
+mod decompress;
 mod directory;
 mod error;
 mod follow;
@@ -27,6 +29,7 @@ mod mmap;
 mod page;
 mod patch;
 mod regular;
+mod samples;
 mod sequence;
 mod stack;
 mod writer;

@@ -2,6 +2,7 @@
 
 use std::{fmt, ops::Range, sync::Arc};
 
+use burn::tensor::f16;
 use sealed::Sealed;
 
 use super::{frame::Frame, mmap::Mapping};
@@ -191,6 +192,12 @@ pub enum SampleType {
     U32,
     /// Signed, 32 bits.
     I32,
+    /// Unsigned, 64 bits.
+    U64,
+    /// Signed, 64 bits.
+    I64,
+    /// Floating-point, 16 bits.
+    F16,
     /// Floating-point, 32 bits.
     F32,
     /// Floating-point, 64 bits.
@@ -212,6 +219,9 @@ impl SampleType {
             Self::I16 => (2, 16),
             Self::U32 => (1, 32),
             Self::I32 => (2, 32),
+            Self::U64 => (1, 64),
+            Self::I64 => (2, 64),
+            Self::F16 => (3, 16),
             Self::F32 => (3, 32),
             Self::F64 => (3, 64),
         }
@@ -220,12 +230,16 @@ impl SampleType {
     /// The type of these tags, or in words what is not supported.
     pub(super) fn from_tags(format: u64, bits: u64) -> Result<Self, String> {
         Ok(match (format, bits) {
-            (1, 8) => Self::U8,
+            // Packed samples are unpacked into the next wider type.
+            (1, 1..=8) => Self::U8,
             (2, 8) => Self::I8,
-            (1, 16) => Self::U16,
+            (1, 9..=16) => Self::U16,
             (2, 16) => Self::I16,
-            (1, 32) => Self::U32,
+            (1, 17..=32) => Self::U32,
             (2, 32) => Self::I32,
+            (1, 64) => Self::U64,
+            (2, 64) => Self::I64,
+            (3, 16) => Self::F16,
             (3, 32) => Self::F32,
             (3, 64) => Self::F64,
             (1, _) => return Err(format!("has {bits}-bit unsigned samples")),
@@ -263,6 +277,9 @@ impl SampleType {
             Self::I16 => append!(i16, f32::from),
             Self::U32 => append!(u32, |sample| sample as f32),
             Self::I32 => append!(i32, |sample| sample as f32),
+            Self::U64 => append!(u64, |sample| sample as f32),
+            Self::I64 => append!(i64, |sample| sample as f32),
+            Self::F16 => append!(f16, f16::to_f32),
             Self::F32 => append!(f32, |sample| sample),
             Self::F64 => append!(f64, |sample| sample as f32),
         }
@@ -288,7 +305,7 @@ macro_rules! sample {
     )*};
 }
 
-sample!(u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, f32 => F32, f64 => F64);
+sample!(u8 => U8, i8 => I8, u16 => U16, i16 => I16, u32 => U32, i32 => I32, u64 => U64, i64 => I64, f16 => F16, f32 => F32, f64 => F64);
 
 #[cfg(test)]
 mod tests {

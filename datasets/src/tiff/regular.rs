@@ -181,11 +181,16 @@ impl Regular {
     /// Notes that the page is where it should be if `bytes` say so; what other bytes mean
     /// is to be found out by reading them.
     pub(super) fn recognise(&self, page: usize, bytes: &[u8]) {
-        let (data, next) = (self.place(page).data, self.next(page));
-        let template = self.template.as_ref();
-        if template.is_some_and(|template| template.fits(bytes, data, next)) {
+        if self.fits(page, bytes) {
             self.confirm(page);
         }
+    }
+
+    /// Whether `bytes` are the page's directory as it should be.
+    pub(super) fn fits(&self, page: usize, bytes: &[u8]) -> bool {
+        let (data, next) = (self.place(page).data, self.next(page));
+        let template = self.template.as_ref();
+        template.is_some_and(|template| template.fits(bytes, data, next))
     }
 
     /// Notes that the page is where it should be.

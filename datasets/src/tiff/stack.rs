@@ -18,15 +18,20 @@ use crate::shared_file::SharedFile;
 
 /// A multi-page gray TIFF of which only the page index is in memory.
 ///
-/// Reads classic TIFF and BigTIFF in both byte orders, ImageJ stacks (also those over 4 GiB, which
-/// have one directory for all images), strips and tiles, uncompressed, LZW, deflate, PackBits and
-/// JPEG; unsigned and signed integers of 8, 16 or 32 bits and floats of 32 or 64 bits. Reaching
-/// any frame takes the same time. Threads share one stack without waiting for each other.
+/// Reads classic TIFF and BigTIFF in both byte orders; stacks of ImageJ, `tifffile` and MetaMorph
+/// that have one directory for all images; strips and tiles, uncompressed, LZW, deflate, zstd,
+/// PackBits and JPEG; integers of 8, 16, 32 or 64 bits, packed unsigned ones of up to 32 bits, and
+/// floats of 16, 32 or 64 bits. Values are those stored: indices of a palette, and white-is-zero
+/// without inversion. Reduced copies and transparency masks are no frames. Reaching any frame
+/// takes the same time. Threads share one stack without waiting for each other.
 ///
-/// Opening costs the same for any number of pages where these are uncompressed and at regular
-/// distances, as ImageJ, `tifffile` and [`TiffStackWriter`](super::TiffStackWriter) write them:
-/// five directories are read, every other one when its page is first asked for. Of all other
-/// stacks every directory is read once, some hundred bytes a page. [`open_checked`] always does.
+/// Where pages are uncompressed and at regular distances, as ImageJ, `tifffile` and
+/// [`TiffStackWriter`](super::TiffStackWriter) write them, opening reads five directories and
+/// compares the others with them through the memory map. Of all other stacks every directory is
+/// read once, some hundred bytes a page. [`open_checked`] always does.
+///
+/// Where the end of a file is damaged, the pages before it are the stack, and
+/// [`notes`](Self::notes) says so.
 ///
 /// [`page`](FrameSource::page) gives samples as they are stored, without a copy where the file allows
 /// it; [`frame`](FrameSource::frame) gives `f32`. A process that reads pages of a memory map keeps at most
@@ -70,8 +75,8 @@ impl TiffStack {
     /// Opens the stack and finds its pages, but reads no pixel.
     ///
     /// # Errors
-    /// If the file is missing, is no TIFF, has no page, or if a directory that is read is
-    /// truncated, corrupt, of another size than the first, part of a loop, or
+    /// If the file is missing, is no TIFF, has no page, or if the first directory is truncated or
+    /// corrupt, or any that is read is of another size than the first, part of a loop, or
     /// of a kind that is not read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, TiffStackError> {
         Self::open_file(path.as_ref(), Opening::Quick)
@@ -114,7 +119,32 @@ impl TiffStack {
 
     fn new(path: &Path, source: SharedFile, opening: Opening) -> Result<Self, TiffStackError> {
         let layout = Layout::read(path, &source, opening)?;
-        Ok(Self::with_layout(path, source, Arc::new(layout)))
+        let mut stack = Self::with_layout(path, source, Arc::new(layout));
+        if !stack.chain_is_regular() {
+            // The chain counts, not the distances: every directory has to be read.
+            let layout = Layout::read(path, &stack.source, Opening::Checked)?;
+            stack = Self::with_layout(path, stack.source, Arc::new(layout));
+        }
+        for note in stack.notes() {
+            log::warn!("{}: {note}", path.display());
+        }
+        Ok(stack)
+    }
+
+    /// Whether the directories of all pages are where the first ones suggest, as far as that can
+    /// be seen through the map.
+    fn chain_is_regular(&self) -> bool {
+        let memory = self.source.in_memory();
+        self.layout.chain_is_regular(|range| {
+            let range = range.start as usize..range.end as usize;
+            match (&self.map, memory) {
+                (Some(map), _) if range.end <= map.len() => {
+                    map.hand_out(&range);
+                    Some(map.bytes(range))
+                }
+                (_, memory) => memory?.get(range),
+            }
+        })
     }
 
     /// Opens a file again whose pages are known.
@@ -136,6 +166,12 @@ impl TiffStack {
 
     pub(super) fn layout(&self) -> &Arc<Layout> {
         &self.layout
+    }
+
+    /// What a user should know about the file, though it is read: pages that are left out, or
+    /// values that another program would show in another way. Each is one line, without the path.
+    pub fn notes(&self) -> &[String] {
+        &self.layout.notes
     }
 
     /// The file that is read.

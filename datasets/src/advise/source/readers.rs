@@ -46,7 +46,7 @@ pub(super) fn stack(path: &Path, targets: Option<&Path>) -> Result<DataSource, S
         access,
         bytes: DatasetBytes::uniform(num_frames, item).with_stored(stored),
         items_seen: num_frames,
-        notes: Vec::new(),
+        notes: stack.notes().to_vec(),
     })
 }
 

@@ -38,6 +38,7 @@ impl Input {
         let pages = match FileKind::from_name(path) {
             FileKind::Tiff => {
                 let stack = TiffStack::open_checked(path)?;
+                crate::report::print_notes(&stack);
                 let decoded = RefCell::default();
                 // A page that has to be decoded is in memory from now on, when windows are chosen.
                 patch(&stack, &decoded, 0, 0..1, 0..1)?;

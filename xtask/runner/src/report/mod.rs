@@ -16,6 +16,13 @@ use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+/// Says on standard error what is to be known about a stack that is read.
+pub fn print_notes(stack: &burn_memopt_datasets::tiff::TiffStack) {
+    for note in stack.notes() {
+        eprintln!("{}: {note}", stack.path().display());
+    }
+}
+
 /// Steps that items per second and the time left are measured over.
 const WINDOW_STEPS: usize = 20;
 
