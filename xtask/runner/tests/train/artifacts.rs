@@ -107,7 +107,9 @@ fn a_run_ends_with_what_its_step_takes_in_other_ways() {
         let command = way["command"].as_str().expect("a command");
         // Which every run here is given anyway.
         let command = command.replace("--log-every 1", "");
-        let flags: Vec<_> = command.split_whitespace().skip(4).collect();
+        let mut words = command.split_whitespace();
+        words.find(|word| *word == "unet");
+        let flags: Vec<_> = words.collect();
         let dir = place.arg(way["name"].as_str().expect("a name"));
         let run = crate::runner::run(&[&flags[..], &["--artifact-dir", &dir]].concat()).succeeded();
         let taken = run.summary()["peak_bytes"].as_f64().expect("counted");
