@@ -12,7 +12,7 @@ use std::{
 pub enum FileKind {
     /// A TIFF stack or image.
     Tiff,
-    /// A PNG or JPEG image.
+    /// A PNG, JPEG, BMP, GIF or WebP image.
     Image,
     /// A video.
     Video,
@@ -51,7 +51,7 @@ impl FileKind {
             Self::Other
         } else if ends_with(&[".tif", ".tiff"]) {
             Self::Tiff
-        } else if ends_with(&[".png", ".jpg", ".jpeg"]) {
+        } else if ends_with(&[".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".gif", ".webp"]) {
             Self::Image
         } else if ends_with(&VIDEO_ENDINGS) {
             Self::Video
@@ -77,6 +77,54 @@ pub fn files_of(kind: FileKind, folder: &Path) -> Result<Vec<PathBuf>, FolderErr
     files.retain(|path| FileKind::from_name(path) == kind);
     files.sort();
     Ok(files)
+}
+
+/// Says which files of a folder of images are not read, by their names; `None` where there is none.
+/// Hidden files and folders are not counted.
+///
+/// # Errors
+/// If the folder cannot be listed.
+///
+/// # Example
+/// ```
+/// use burn_memopt_datasets::folder::unread_files;
+///
+/// let folder = tempfile::tempdir()?;
+/// std::fs::write(folder.path().join("a.png"), "")?;
+/// std::fs::write(folder.path().join("b.heic"), "")?;
+/// let note = unread_files(folder.path())?.unwrap();
+/// assert!(note.ends_with("1 file is not read: b.heic"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn unread_files(folder: &Path) -> Result<Option<String>, FolderError> {
+    /// More names than these are only counted.
+    const MAX_NAMES: usize = 5;
+    let mut names: Vec<_> = entries(folder)?
+        .into_iter()
+        .filter(|path| !matches!(FileKind::from_name(path), FileKind::Image | FileKind::Tiff))
+        .filter(|path| !path.is_dir())
+        .map(|path| {
+            path.file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .filter(|name| !name.starts_with('.'))
+        .collect();
+    names.sort();
+    let named = names
+        .iter()
+        .take(MAX_NAMES)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    let folder = folder.display();
+    Ok(match names.len() {
+        0 => None,
+        1 => Some(format!("{folder}: 1 file is not read: {named}")),
+        len if len <= MAX_NAMES => Some(format!("{folder}: {len} files are not read: {named}")),
+        len => Some(format!("{folder}: {len} files are not read: {named}, …")),
+    })
 }
 
 /// The paths in a folder, in no order.
@@ -141,6 +189,10 @@ mod tests {
             ("a.TIF", FileKind::Tiff),
             ("a.ome.tiff", FileKind::Tiff),
             ("a.JPEG", FileKind::Image),
+            ("a.jfif", FileKind::Image),
+            ("a.WebP", FileKind::Image),
+            ("a.bmp", FileKind::Image),
+            ("a.gif", FileKind::Image),
             ("a.mp4", FileKind::Video),
             ("a.jsonl.gz", FileKind::Jsonl),
             ("a.gz", FileKind::Other),

@@ -1,24 +1,37 @@
-//! PNG and JPEG files: found in folders, measured by their headers, decoded whole.
+//! Image files: found in folders, measured by their headers, decoded whole.
+//!
+//! PNG, JPEG, BMP, GIF, WebP and TIFF are read. Photographs are turned as their EXIF orientation says,
+//! as every viewer does.
+
+mod whole;
 
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs, io,
+    fs::{self, File},
+    io::{self, BufReader},
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, metadata::Orientation,
+};
+use unicode_normalization::UnicodeNormalization;
 
 use crate::folder::natural_cmp;
 
 /// Names of files that are taken for images.
-const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
+pub(crate) const EXTENSIONS: [&str; 9] = [
+    "png", "jpg", "jpeg", "jfif", "bmp", "gif", "webp", "tif", "tiff",
+];
 
 /// Bytes that one byte of a file can decode to.
 ///
 /// Deflate reaches 1,032 to one, and a palette of two colours makes 24 bits of one. In
 /// JPEG a block of 64 values takes one bit at the least, which is less.
 const MAX_EXPANSION: u64 = 1_032 * 24;
+/// Bytes of pixels that a WebP file of any length may hold: one colour takes no byte for each pixel.
+const MAX_WEBP: u64 = 64 << 20;
 
 /// Why an image, or the images of a folder, could not be read.
 #[derive(thiserror::Error, Debug)]
@@ -33,8 +46,8 @@ pub enum ImageFileError {
         #[source]
         source: io::Error,
     },
-    /// A folder holds no image.
-    #[error("the folder {path} holds no PNG or JPEG file", path = .path.display())]
+    /// A folder contains no image.
+    #[error("the folder {path} contains no image: PNG, JPEG, BMP, GIF, WebP and TIFF are read", path = .path.display())]
     EmptyFolder {
         /// The folder.
         path: PathBuf,
@@ -48,7 +61,7 @@ pub enum ImageFileError {
         second: PathBuf,
     },
     /// A file is missing, is no image, or is damaged.
-    #[error("cannot read the image {path}: replace it with a whole PNG or JPEG", path = .path.display())]
+    #[error("cannot read the image {path}: replace it with a whole PNG, JPEG, BMP, GIF, WebP or TIFF", path = .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -56,8 +69,14 @@ pub enum ImageFileError {
         #[source]
         source: ImageError,
     },
-    /// A JPEG file ends before its picture does.
-    #[error("the JPEG file {path} ends before its picture does: replace it with a whole one", path = .path.display())]
+    /// A file has several pictures, such as the pages of a TIFF stack or an animation.
+    #[error("{path} has more than one picture, of which only the first would be used: save each as a file of its own", path = .path.display())]
+    Several {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A JPEG or PNG file ends before its picture does.
+    #[error("the image {path} ends before its picture does: replace it with a whole one", path = .path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -115,40 +134,88 @@ pub(crate) fn is_image(path: &Path) -> bool {
     is_known && !stem(path).starts_with('.')
 }
 
-/// A file's name without extension.
+/// A file's name without extension. Accents are composed (`ü` is one character): some systems write
+/// the same name in two parts.
 pub(crate) fn stem(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default();
-    stem.to_string_lossy().into_owned()
+    stem.to_string_lossy().nfc().collect()
 }
 
-/// Height and width in pixels, from the file's header.
+/// Height and width in pixels as a viewer shows them, from the file's header.
 pub(crate) fn size(path: &Path) -> Result<(usize, usize), ImageFileError> {
-    let size = ImageReader::open(path)
+    let failed = |source| unreadable(path, source);
+    let mut decoder = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
-        .map_err(ImageError::IoError)
-        .and_then(ImageReader::into_dimensions);
-    let (width, height) = size.map_err(|source| unreadable(path, source))?;
-    Ok((height as usize, width as usize))
+        .map_err(|source| failed(source.into()))?
+        .into_decoder()
+        .map_err(failed)?;
+    let (width, height) = decoder.dimensions();
+    let is_turned = matches!(
+        decoder.orientation().map_err(failed)?,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    );
+    let (height, width) = (height as usize, width as usize);
+    Ok(if is_turned {
+        (width, height)
+    } else {
+        (height, width)
+    })
 }
 
-/// Decodes a whole PNG or JPEG file. Pixels are as they are stored: a camera's note that the picture
-/// is to be turned is not followed.
+/// [`size`], of a file that is not cut off. Decodes no pixel.
+pub(crate) fn check(path: &Path) -> Result<(usize, usize), ImageFileError> {
+    let size = size(path)?;
+    let is_whole = || -> io::Result<bool> {
+        let mut file = BufReader::new(File::open(path)?);
+        let len = file.get_ref().metadata()?.len();
+        match io::BufRead::fill_buf(&mut file)? {
+            [0xff, 0xd8, ..] => Ok(whole::jpeg_len(&fs::read(path)?).is_some()),
+            [0x89, b'P', ..] => whole::png_is_whole(&mut file, len),
+            _ => Ok(true),
+        }
+    };
+    match is_whole().map_err(|source| unreadable(path, source.into()))? {
+        true => Ok(size),
+        false => Err(ImageFileError::Truncated { path: path.into() }),
+    }
+}
+
+/// Decodes a whole image file, turned as its EXIF orientation says. Bytes behind a JPEG picture,
+/// such as the movie of a phone, are not read.
 ///
 /// # Errors
-/// If the file is missing, is no such image, or is damaged.
+/// If the file is missing, is no image, is damaged, or has several pictures.
 pub fn decode(path: &Path) -> Result<(DynamicImage, ImageFormat), ImageFileError> {
+    let bytes = fs::read(path).map_err(|source| unreadable(path, source.into()))?;
+    decode_bytes(path, &bytes)
+}
+
+/// [`decode`] of a file that has been read.
+pub(crate) fn decode_bytes(
+    path: &Path,
+    mut bytes: &[u8],
+) -> Result<(DynamicImage, ImageFormat), ImageFileError> {
     let failed = |source| unreadable(path, source);
-    let bytes = fs::read(path).map_err(|source| failed(source.into()))?;
-    let format = image::guess_format(&bytes).map_err(failed)?;
-    // The decoder fills what is missing of a JPEG picture with gray, and says nothing.
-    if format == ImageFormat::Jpeg && !is_whole_jpeg(&bytes) {
-        return Err(ImageFileError::Truncated { path: path.into() });
+    let format = image::guess_format(bytes).map_err(failed)?;
+    if format == ImageFormat::Jpeg {
+        // The decoder fills what is missing of a picture with gray, and says nothing.
+        let len = whole::jpeg_len(bytes);
+        let len = len.ok_or_else(|| ImageFileError::Truncated { path: path.into() })?;
+        bytes = &bytes[..len];
     }
-    let decoder = ImageReader::with_format(io::Cursor::new(&bytes), format)
+    let mut decoder = ImageReader::with_format(io::Cursor::new(bytes), format)
         .into_decoder()
         .map_err(failed)?;
     let (claimed, len) = (decoder.total_bytes(), bytes.len() as u64);
-    let allowed = len.saturating_mul(MAX_EXPANSION);
+    let least = if format == ImageFormat::WebP {
+        MAX_WEBP
+    } else {
+        0
+    };
+    let allowed = len.saturating_mul(MAX_EXPANSION).max(least);
     if claimed > allowed {
         return Err(ImageFileError::Claim {
             path: path.into(),
@@ -157,25 +224,16 @@ pub fn decode(path: &Path) -> Result<(DynamicImage, ImageFormat), ImageFileError
             allowed,
         });
     }
-    let image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    if whole::has_more(bytes, format).map_err(failed)? {
+        return Err(ImageFileError::Several { path: path.into() });
+    }
+    let orientation = decoder.orientation().map_err(failed)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
+    image.apply_orientation(orientation);
     Ok((image, format))
 }
 
-/// Whether the last scan of a JPEG file is followed by the end-of-image marker.
-///
-/// Inside a scan the byte that begins a marker is always followed by a zero, so the end
-/// cannot be mistaken. A thumbnail has its own end, but comes before the last scan.
-fn is_whole_jpeg(bytes: &[u8]) -> bool {
-    let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
-    const START_OF_SCAN: u8 = 0xda;
-    const END_OF_IMAGE: u8 = 0xd9;
-    match (last(START_OF_SCAN), last(END_OF_IMAGE)) {
-        (Some(scan), Some(end)) => end > scan,
-        _ => false,
-    }
-}
-
-fn unreadable(path: &Path, source: ImageError) -> ImageFileError {
+pub(crate) fn unreadable(path: &Path, source: ImageError) -> ImageFileError {
     ImageFileError::Unreadable {
         path: path.into(),
         source,

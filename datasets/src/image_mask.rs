@@ -1,17 +1,19 @@
 //! Folders of images, and their masks: of the same names, or one for all.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
-
-use burn::data::dataset::{Dataset, DatasetError};
-use image::{DynamicImage, ImageFormat};
 
 use crate::{
     image_file::{self, ImageFileError, planes},
     lazy::LazyDataset,
+    mask_values::MaskValues,
 };
+use burn::data::dataset::{Dataset, DatasetError};
+
+pub use crate::mask_values::MaskRule;
 
 /// Why images and masks could not be paired or read.
 #[derive(thiserror::Error, Debug)]
@@ -39,6 +41,14 @@ pub enum ImageMaskError {
         stem: String,
         /// The folder of the images.
         folder: PathBuf,
+    },
+    /// Two masks belong to one image.
+    #[error("{first} and {second} are masks of the same image: rename or remove one", first = .first.display(), second = .second.display())]
+    TwoMasks {
+        /// One of them.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
     },
     /// An image and its mask have different sizes.
     #[error("{image} is {image_height}×{image_width} pixels (height × width), its mask {mask} is {mask_height}×{mask_width}: scale one to the other", image = .image.display(), mask = .mask.display())]
@@ -78,20 +88,24 @@ pub struct ImageMask {
 /// `cats/7.jpg` belongs to `masks/7.png`; or one mask belongs to all images. Items are in
 /// natural order: `frame2` before `frame10`. Only the file names are in memory.
 ///
-/// A mask is 1 where its gray value is above half of its largest one, so masks
-/// of 0 and 1 work as masks of 0 and 255 do; in JPEG masks, which are never exact, it is 1
-/// from 128 on.
+/// What is object is decided over all masks together, when the first is decoded. Two values are a
+/// mask, whatever they are, and so are two values with noise; more are classes or instances,
+/// of which every value but zero is object. A palette of colours counts by its indices. Where
+/// the colour is the same everywhere, the alpha channel is the mask. In JPEG masks, which are never
+/// exact, the object is from 128 on.
 #[derive(Debug, Clone)]
 pub struct ImageMaskFolder {
     pairs: Vec<Pair>,
+    /// What is object, once all masks have been looked at.
+    rule: OnceLock<MaskRule>,
 }
 
 impl ImageMaskFolder {
-    /// Lists the PNG and JPEG files of the folder `images` and gives each its mask;
+    /// Lists the image files of the folder `images` and gives each its mask;
     /// decodes none.
     ///
     /// If `masks` is a folder, each image has the mask of its name; if it is a file, that is
-    /// the mask of all images.
+    /// the mask of all images. `7_mask.png` also belongs to `7.jpg`, and so do the other usual suffixes.
     ///
     /// # Errors
     /// If a folder cannot be listed or holds no image, if an image has no mask
@@ -102,21 +116,39 @@ impl ImageMaskFolder {
             true => with_one_mask(images, masks)?,
             false => by_stem(images, masks)?,
         };
-        Ok(Self { pairs })
+        Ok(Self {
+            pairs,
+            rule: OnceLock::new(),
+        })
     }
 
-    /// Reads the headers of all files and checks that each mask has its image's
-    /// size, so that a long run does not fail in the middle.
+    /// Reads the headers of all files, and checks that none is cut off and that each mask has its
+    /// image's size, so that a long run does not fail in the middle.
     ///
     /// # Errors
-    /// If a header cannot be read, or sizes differ.
+    /// If a header cannot be read, a file is cut off, or sizes differ.
     pub fn verify(&self) -> Result<(), ImageMaskError> {
         self.pairs.iter().try_for_each(|pair| {
             pair.check_sizes(
-                image_file::size(&pair.image)?,
-                image_file::size(&pair.mask)?,
+                image_file::check(&pair.image)?,
+                image_file::check(&pair.mask)?,
             )
         })
+    }
+
+    /// Decodes all masks, unless that was done before, and says what is object in them.
+    ///
+    /// # Errors
+    /// If a mask cannot be read.
+    pub fn mask_rule(&self) -> Result<MaskRule, ImageMaskError> {
+        if let Some(rule) = self.rule.get() {
+            return Ok(*rule);
+        }
+        let mut masks: Vec<_> = self.pairs.iter().map(|pair| pair.mask.clone()).collect();
+        // One mask may belong to all images.
+        masks.dedup();
+        let rule = MaskRule::measure(&masks)?;
+        Ok(*self.rule.get_or_init(|| rule))
     }
 
     /// The name of item `index`, without extension.
@@ -149,15 +181,15 @@ impl ImageMaskFolder {
         crate::check_index("item", index, self.pairs.len());
         let pair = &self.pairs[index];
         let (image, _) = image_file::decode(&pair.image)?;
-        let (mask, format) = image_file::decode(&pair.mask)?;
-        let size = |image: &DynamicImage| (image.height() as usize, image.width() as usize);
-        pair.check_sizes(size(&image), size(&mask))?;
+        let mask = MaskValues::read(&pair.mask)?;
+        let (height, width) = (image.height() as usize, image.width() as usize);
+        pair.check_sizes((height, width), (mask.height, mask.width))?;
         Ok(ImageMask {
             stem: pair.stem.clone(),
-            height: image.height() as usize,
-            width: image.width() as usize,
+            height,
+            width,
             image: planes(&image),
-            mask: binary(&mask, format),
+            mask: self.mask_rule()?.apply(&mask),
         })
     }
 }
@@ -181,17 +213,6 @@ impl LazyDataset<ImageMask> for ImageMaskFolder {
         let planes = pixels.saturating_mul(4 * size_of::<f32>() as u64);
         planes.saturating_add(size_of::<ImageMask>() as u64)
     }
-}
-
-fn binary(mask: &DynamicImage, format: ImageFormat) -> Vec<f32> {
-    let gray = mask.to_luma8().into_raw();
-    let half = match format {
-        ImageFormat::Jpeg => 127,
-        _ => gray.iter().max().map_or(0, |largest| largest / 2),
-    };
-    gray.iter()
-        .map(|&value| if value > half { 1.0 } else { 0.0 })
-        .collect()
 }
 
 /// Two files that belong together.
@@ -223,14 +244,41 @@ impl Pair {
     }
 }
 
+/// What may follow an image's name in the name of its mask.
+const SUFFIXES: [&str; 9] = [
+    "_mask",
+    "-mask",
+    "_masks",
+    "_seg",
+    "_segmentation",
+    "_label",
+    "_labels",
+    "_gt",
+    "_matte",
+];
+
 /// Pairs every image with the mask of its name, in natural order.
 fn by_stem(images: &Path, masks: &Path) -> Result<Vec<Pair>, ImageMaskError> {
-    let masks_listed = image_file::list(masks)?.into_iter();
-    let mut mask_of: BTreeMap<String, PathBuf> = masks_listed
-        .map(|mask| (image_file::stem(&mask), mask))
-        .collect();
+    let listed = image_file::list(images)?;
+    let stems: BTreeSet<_> = listed.iter().map(|image| image_file::stem(image)).collect();
+    let mut mask_of: BTreeMap<String, PathBuf> = BTreeMap::new();
+    for mask in image_file::list(masks)? {
+        let stem = image_file::stem(&mask);
+        let mut shorter = SUFFIXES
+            .iter()
+            .filter_map(|suffix| stem.strip_suffix(suffix));
+        let known = shorter.find(|shorter| stems.contains(*shorter));
+        let stem = match known {
+            Some(shorter) if !stems.contains(&stem) => shorter.to_owned(),
+            _ => stem,
+        };
+        if let Some(first) = mask_of.insert(stem, mask.clone()) {
+            let second = mask;
+            return Err(ImageMaskError::TwoMasks { first, second });
+        }
+    }
     let mut pairs = Vec::new();
-    for image in image_file::list(images)? {
+    for image in listed {
         let stem = image_file::stem(&image);
         let Some(mask) = mask_of.remove(&stem) else {
             return Err(ImageMaskError::MissingMask {

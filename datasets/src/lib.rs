@@ -84,6 +84,7 @@ pub mod lazy;
 pub mod loader;
 #[cfg(feature = "tiff")]
 pub mod localizations;
+mod mask_values;
 #[cfg(feature = "video")]
 pub mod masks;
 #[cfg(feature = "tiff")]

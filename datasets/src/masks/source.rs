@@ -1,13 +1,16 @@
 //! The masks that come with a video.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use burn::data::dataset::DatasetError;
-use image::ImageFormat;
 
 use super::HoleMask;
 use crate::{
     image_file::{self, ImageFileError},
+    mask_values::{MaskRule, MaskValues},
     stream::{Records, StreamingDataset},
     video::{FrameError, FrameFolder, VideoError, VideoFile, VideoRecord, VideoSource},
 };
@@ -26,7 +29,7 @@ pub enum MaskError {
     #[error(transparent)]
     Video(#[from] VideoError),
     /// There are not as many masks as frames.
-    #[error("{path} holds {num_masks} masks, but the video has {num_frames} frames: give one mask a frame, or the file of a single mask for all", path = .path.display())]
+    #[error("{path} holds {num_masks} masks, but the video has {num_frames} frames: give one mask for each frame, or one image file as the mask of all frames", path = .path.display())]
     CountDiffers {
         /// Where the masks are.
         path: PathBuf,
@@ -54,18 +57,21 @@ pub enum MaskError {
 /// The masks of a video: one a frame, or one for all. Read from front to back, a mask in
 /// memory only while someone holds it.
 ///
-/// A pixel is missing where the mask is not black. In JPEG files and videos, whose black is
-/// never exact, it is missing where a channel is 128 or more.
+/// Which values are missing pixels is decided over all masks of a folder, as in an
+/// [`ImageMaskFolder`](crate::image_mask::ImageMaskFolder). In JPEG files and videos, whose black is
+/// never exact, a pixel is missing where a channel is 128 or more.
 #[derive(Debug, Clone)]
 pub enum MaskSource {
-    /// A folder of PNG or JPEG files, in natural order, or a video file.
+    /// A folder of image files, in natural order, or a video file.
     PerFrame {
         /// The folder or file.
         path: PathBuf,
         /// What is in it.
         masks: VideoSource,
+        /// What a folder's masks mark, once they have been looked at.
+        rule: OnceLock<MaskRule>,
     },
-    /// One PNG or JPEG file for all frames.
+    /// One image file for all frames.
     ForAll {
         /// The file.
         path: PathBuf,
@@ -86,17 +92,25 @@ impl MaskSource {
             return Ok(Self::PerFrame {
                 path: path.into(),
                 masks: VideoSource::Folder(FrameFolder::open(path)?),
+                rule: OnceLock::new(),
             });
         }
-        if !image_file::is_image(path) {
-            return Ok(Self::PerFrame {
-                path: path.into(),
-                masks: VideoSource::File(VideoFile::open(path)?),
-            });
+        if image_file::is_image(path) {
+            match MaskRule::measure(&[path.into()]) {
+                // An animation is a video of masks.
+                Err(ImageFileError::Several { .. }) => {}
+                rule => {
+                    return Ok(Self::ForAll {
+                        path: path.into(),
+                        hole_mask: read(path, &rule?)?,
+                    });
+                }
+            }
         }
-        Ok(Self::ForAll {
+        Ok(Self::PerFrame {
             path: path.into(),
-            hole_mask: read(path)?,
+            masks: VideoSource::File(VideoFile::open(path)?),
+            rule: OnceLock::new(),
         })
     }
 
@@ -117,14 +131,14 @@ impl MaskSource {
     }
 
     /// Checks that the masks fit a video, so that a long run does not fail in the middle.
-    /// Reads the headers of a folder's files; a video of masks is decoded once, to count.
+    /// Decodes a folder's masks, to decide what they mark; a video of masks is decoded once, to count.
     ///
     /// # Errors
     /// If there is another number of masks than frames, or one has another size; the error
     /// names both.
     pub fn check(&self, num_frames: u64, height: usize, width: usize) -> Result<(), MaskError> {
         let (path, num_masks) = match self {
-            Self::PerFrame { path, masks } => (path, masks.count_frames()?),
+            Self::PerFrame { path, masks, .. } => (path, masks.count_frames()?),
             Self::ForAll { path, .. } => (path, num_frames),
         };
         if num_masks != num_frames {
@@ -146,11 +160,24 @@ impl MaskSource {
         match self {
             Self::PerFrame {
                 masks: VideoSource::Folder(folder),
+                rule,
                 ..
-            } => Ok(folder.verify()?),
+            } => {
+                folder.verify()?;
+                folder_rule(folder, rule).map(drop)
+            }
             _ => Ok(()),
         }
     }
+}
+
+/// What the masks of a folder mark. Decodes all of them the first time.
+fn folder_rule(folder: &FrameFolder, rule: &OnceLock<MaskRule>) -> Result<MaskRule, MaskError> {
+    if let Some(rule) = rule.get() {
+        return Ok(*rule);
+    }
+    let measured = MaskRule::measure(folder.paths())?;
+    Ok(*rule.get_or_init(|| measured))
 }
 
 impl StreamingDataset<HoleMask> for MaskSource {
@@ -172,14 +199,17 @@ impl StreamingDataset<HoleMask> for MaskSource {
     fn load(&self, record: VideoRecord) -> Result<HoleMask, DatasetError> {
         match (self, record) {
             (Self::ForAll { hole_mask, .. }, _) => Ok(hole_mask.clone()),
-            // Read here, since the file's format says which values count.
+            // Read here, where the stored values decide, not the colours.
             (
                 Self::PerFrame {
                     masks: VideoSource::Folder(folder),
+                    rule,
                     ..
                 },
                 VideoRecord::Index(index),
-            ) => read(folder.path(index)).map_err(DatasetError::new),
+            ) => folder_rule(folder, rule)
+                .and_then(|rule| read(folder.path(index), &rule))
+                .map_err(DatasetError::new),
             (Self::PerFrame { masks, .. }, record) => {
                 let frame = masks.load(record)?;
                 let (height, width) = (frame.height, frame.width);
@@ -205,14 +235,10 @@ impl StreamingDataset<HoleMask> for MaskSource {
 /// The least value of a missing pixel where values are not exact.
 const LEAST_IN_LOSSY: u8 = 128;
 
-fn read(path: &Path) -> Result<HoleMask, MaskError> {
-    let (image, format) = image_file::decode(path)?;
-    let least = match format {
-        ImageFormat::Jpeg => LEAST_IN_LOSSY,
-        _ => 1,
-    };
-    let (height, width) = (image.height() as usize, image.width() as usize);
-    Ok(binary(height, width, &image.into_rgb8(), least))
+fn read(path: &Path, rule: &MaskRule) -> Result<HoleMask, MaskError> {
+    let mask = MaskValues::read(path)?;
+    let holes = rule.apply_with_edges(&mask);
+    Ok(HoleMask::new(mask.height, mask.width, holes))
 }
 
 /// `[height, width, 3]` colours -> `[height, width]` of 0 and 1.

@@ -141,6 +141,23 @@ impl ClipFolder {
         })
     }
 
+    /// Reads the headers of all frames and checks that none is cut off, so that a long run does not
+    /// fail in the middle.
+    ///
+    /// # Errors
+    /// If a header cannot be read, or a file is cut off.
+    pub fn verify(&self) -> Result<(), FrameError> {
+        let mut frames = self.videos.iter().flat_map(|video| &video.frames);
+        frames.try_for_each(|frame| Ok(image_file::check(frame).map(drop)?))
+    }
+
+    /// The folders of the videos.
+    pub fn folders(&self) -> impl Iterator<Item = &Path> {
+        self.videos
+            .iter()
+            .filter_map(|video| video.frames.first()?.parent())
+    }
+
     /// Number of videos.
     pub fn num_videos(&self) -> usize {
         self.videos.len()

@@ -42,7 +42,7 @@ pub struct FrameFolder {
 }
 
 impl FrameFolder {
-    /// Lists the PNG and JPEG files of a folder and reads the header of the first.
+    /// Lists the image files of a folder and reads the header of the first.
     ///
     /// # Errors
     /// If the folder cannot be listed or holds no image, if two files share a name without
@@ -57,14 +57,14 @@ impl FrameFolder {
         })
     }
 
-    /// Reads the headers of all files and checks that they have one size, so that a long
-    /// run does not fail in the middle.
+    /// Reads the headers of all files and checks that they have one size and none is cut off, so that
+    /// a long run does not fail in the middle.
     ///
     /// # Errors
     /// If a header cannot be read, or a frame has another size than the first.
     pub fn verify(&self) -> Result<(), FrameError> {
         (0..self.files.len()).try_for_each(|index| {
-            let (height, width) = image_file::size(&self.files[index])?;
+            let (height, width) = image_file::check(&self.files[index])?;
             self.check_size(index, height, width)
         })
     }
@@ -85,6 +85,11 @@ impl FrameFolder {
     /// If there is no frame `index`.
     pub fn path(&self, index: usize) -> &Path {
         &self.files[index]
+    }
+
+    /// The files, in natural order.
+    pub(crate) fn paths(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Decodes frame `index`.

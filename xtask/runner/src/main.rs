@@ -26,6 +26,7 @@ mod report;
 mod run_dir;
 mod settings;
 mod train;
+mod unread;
 mod weights;
 
 /// The flags of the program.

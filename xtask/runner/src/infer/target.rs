@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::settings::UsageError;
+use crate::unread::note_unread;
 use burn_memopt_datasets::folder::{FileKind, files_of};
 
 /// A file and where its result goes.
@@ -55,10 +56,11 @@ impl Work {
         files.sort();
         if files.is_empty() {
             bail!(
-                "{} holds no TIFF, PNG or JPEG file; give a folder that does",
+                "{} holds no TIFF, PNG or JPEG file, and no BMP, GIF or WebP; give a folder that does",
                 input.display()
             );
         }
+        note_unread(input)?;
         let mut targets: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
         for file in files {
             let result = output.join(result_name(&file));
@@ -78,8 +80,8 @@ impl Work {
 
     fn single(input: &Path, output: &Path) -> Result<Self> {
         if !matches!(FileKind::from_name(input), FileKind::Tiff | FileKind::Image) {
-            let rule =
-                "--input must be a folder or a file that ends in .tif, .tiff, .png, .jpg or .jpeg";
+            let rule = "--input must be a folder or a file that ends in .tif, .tiff, .png, .jpg, \
+                        .jpeg, .jfif, .bmp, .gif or .webp";
             refuse(rule, input)?;
         }
         let output = if output.is_dir() {

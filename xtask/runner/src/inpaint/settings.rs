@@ -22,6 +22,7 @@ use super::output::Output;
 use crate::choices::{InpaintMode, InpaintPreset};
 use crate::cli::InpaintArgs;
 use crate::settings::UsageError;
+use crate::unread::note_unread;
 
 /// File of the settings in the folder of an unfinished run.
 const FILE: &str = "settings.json";
@@ -145,6 +146,7 @@ impl VideoTask {
         let args = run.args;
         if let VideoSource::Folder(folder) = &video {
             folder.verify()?;
+            note_unread(&job.video)?;
         }
         let num_frames = video.count_frames()?;
         if num_frames == 0 {
@@ -156,6 +158,7 @@ impl VideoTask {
         let masks = match &mask {
             None => None,
             Some(path) => {
+                note_unread(path)?;
                 let masks = MaskSource::open(path)?;
                 masks.check(num_frames, size[0], size[1])?;
                 check_not_empty(&masks, num_frames as usize)

@@ -17,6 +17,7 @@ use burn_memopt_datasets::normalization::Normalization;
 
 use crate::settings::{RunSettings, UsageError};
 use crate::train::num_training;
+use crate::unread::note_unread;
 
 /// The two parts of the data.
 pub struct Data {
@@ -48,6 +49,9 @@ impl Data {
     pub fn images(images: &Path, masks: &Path, run: &RunSettings) -> Result<Self> {
         let folder = ImageMaskFolder::open(images, masks)?;
         folder.verify()?;
+        note_unread(images)?;
+        note_unread(masks)?;
+        eprintln!("{}", folder.mask_rule()?);
         if run.batch_size > 1 {
             check_one_size(&folder)?;
         }

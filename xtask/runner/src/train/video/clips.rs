@@ -19,6 +19,7 @@ use burn_memopt_models::propainter::Flows;
 
 use crate::settings::{ClipSettings, RunSettings};
 use crate::train::num_training;
+use crate::unread::note_unread;
 
 /// Clips that are evaluated at most.
 const NUM_EVALUATED: usize = 8;
@@ -49,6 +50,8 @@ impl Clips {
             .with_num_reference(num_reference)
             .with_seed(run.seed);
         let clips = ClipFolder::open(root, config)?;
+        clips.verify()?;
+        clips.folders().try_for_each(note_unread)?;
         let num_videos = clips.num_videos();
         let kept = num_training(num_videos, run.holdout, &root.display().to_string())?;
         let is_held_out = kept < num_videos;

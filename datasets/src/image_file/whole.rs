@@ -1,0 +1,118 @@
+//! Whether the bytes of a file are a whole picture, and the only one.
+
+use std::io::{self, BufRead, Seek};
+
+use image::{
+    AnimationDecoder, ImageFormat, ImageResult,
+    codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
+};
+
+/// Bytes of a JPEG picture up to its end-of-image marker; `None` where the file ends before. Phones
+/// put a movie or another picture behind it.
+pub(super) fn jpeg_len(bytes: &[u8]) -> Option<usize> {
+    // After the start-of-image marker.
+    let mut at = 2;
+    loop {
+        // A marker is 0xff, any number of times, and a code. What is between two segments is the
+        // compressed scan, in which 0xff is always followed by zero or a restart marker.
+        at += memchr(0xff, bytes.get(at..)?)?;
+        at += bytes[at..].iter().position(|&byte| byte != 0xff)?;
+        let code = bytes[at];
+        at += 1;
+        match code {
+            0xd9 => return Some(at),
+            0x00 | 0x01 | 0xd0..=0xd8 => {}
+            _ => {
+                let len = bytes.get(at..at + 2)?;
+                at += usize::from(u16::from_be_bytes([len[0], len[1]])).max(2);
+            }
+        }
+    }
+}
+
+fn memchr(byte: u8, bytes: &[u8]) -> Option<usize> {
+    bytes.iter().position(|&other| other == byte)
+}
+
+/// Whether a PNG file has its last chunk. Reads the heads of the chunks and skips their contents.
+pub(super) fn png_is_whole(file: &mut (impl BufRead + Seek), len: u64) -> io::Result<bool> {
+    // After the signature.
+    let mut at = 8;
+    while at + 12 <= len {
+        file.seek(io::SeekFrom::Start(at))?;
+        let mut head = [0; 8];
+        file.read_exact(&mut head)?;
+        // Length, kind, contents, checksum.
+        let contents = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        at += 12 + u64::from(contents);
+        if &head[4..] == b"IEND" {
+            return Ok(at <= len);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether there is another picture behind the first.
+pub(super) fn has_more(bytes: &[u8], format: ImageFormat) -> ImageResult<bool> {
+    let cursor = io::Cursor::new(bytes);
+    Ok(match format {
+        ImageFormat::Gif => {
+            let frames = GifDecoder::new(cursor)?.into_frames();
+            frames.take(2).filter(Result::is_ok).count() > 1
+        }
+        ImageFormat::Png => PngDecoder::new(cursor)?.is_apng()?,
+        ImageFormat::WebP => WebPDecoder::new(cursor)?.has_animation(),
+        ImageFormat::Tiff => next_directory(bytes).is_some_and(|offset| offset > 0),
+        _ => false,
+    })
+}
+
+/// Where a TIFF file's second directory is; zero where it has none.
+fn next_directory(bytes: &[u8]) -> Option<u64> {
+    let is_little = bytes.starts_with(b"II");
+    let number = |at: u64, len: usize| -> Option<u64> {
+        let at = usize::try_from(at).ok()?;
+        let digits = bytes.get(at..at.checked_add(len)?)?.iter();
+        let append = |number: u64, digit: &u8| number << 8 | u64::from(*digit);
+        Some(match is_little {
+            true => digits.rev().fold(0, append),
+            false => digits.fold(0, append),
+        })
+    };
+    // A directory is the number of its entries, the entries, and the offset of the next one. BigTIFF
+    // has wider numbers, and the offset of the first directory 4 bytes later.
+    let (first, count_len, entry_len, offset_len) = match number(2, 2)? {
+        43 => (number(8, 8)?, 8, 20, 8),
+        _ => (number(4, 4)?, 2, 12, 4),
+    };
+    let entries = number(first, count_len)?.checked_mul(entry_len)?;
+    let next = first.checked_add(count_len as u64)?.checked_add(entries)?;
+    number(next, offset_len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_jpeg_picture_ends_at_its_own_marker() {
+        let head = [0xff, 0xd8, 0xff, 0xe1, 0, 4, 0xff, 0xd9, 0xff, 0xda, 0, 2];
+        let scan = [1, 0xff, 0, 0xff, 0xd0, 2];
+        let whole = [&head[..], &scan, &[0xff, 0xff, 0xd9]].concat();
+        assert_eq!(jpeg_len(&whole), Some(whole.len()));
+        let movie = [&whole[..], b"moov", &[0xff, 0xda, 9, 9]].concat();
+        assert_eq!(jpeg_len(&movie), Some(whole.len()));
+        for len in 0..whole.len() {
+            assert_eq!(jpeg_len(&whole[..len]), None, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn the_second_directory_of_a_tiff_file_is_found_in_either_byte_order() {
+        let little = *b"II\x2a\0\x08\0\0\0\x01\0............\x63\0\0\0";
+        assert_eq!(next_directory(&little), Some(0x63));
+        let big = *b"MM\0\x2a\0\0\0\x08\0\x01............\0\0\0\0";
+        assert_eq!(next_directory(&big), Some(0));
+        assert_eq!(next_directory(&big[..20]), None);
+    }
+}
