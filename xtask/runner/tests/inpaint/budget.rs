@@ -75,7 +75,10 @@ fn flags_stay_and_a_run_that_goes_on_keeps_what_was_chosen() {
     place.clip("a", 5, 64, 64);
     let path = place.path("a-frames/00004.png");
     let whole = fs::read(&path).expect("a frame");
-    fs::write(&path, &whole[..whole.len() / 2]).expect("the frame is cut");
+    // Its header is right, so that only decoding finds the damage.
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 0xff;
+    fs::write(&path, damaged).expect("the frame is damaged");
     let flags = [
         "--budget",
         "380MiB",

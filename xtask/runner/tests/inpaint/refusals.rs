@@ -74,7 +74,10 @@ fn an_unreadable_frame_in_the_middle_is_named_and_the_run_goes_on_once_it_is_men
     let clip = place.clip("a", 6, 64, 64);
     let path = place.path("a-frames/00004.png");
     let whole = fs::read(&path).expect("a frame");
-    fs::write(&path, &whole[..whole.len() / 2]).expect("the frame is cut");
+    // Its header is right, so that only decoding finds the damage.
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 0xff;
+    fs::write(&path, damaged).expect("the frame is damaged");
     let run = place
         .complete("a", "out", &[])
         .failed(1, &["frame 4", "00004.png", "--resume"]);
