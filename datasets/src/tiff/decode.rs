@@ -157,6 +157,11 @@ impl Scratch {
         if chunks.bits == size * 8 {
             samples::restore(&mut self.chunk, row_len, size, chunks.predictor, swapped);
         }
+        // Samples of whole bytes are in the file's byte order; packed ones are not.
+        if chunks.bits == 24 && !file.format.big_endian {
+            let reverse = |sample: &mut [u8]| sample.reverse();
+            self.chunk.chunks_exact_mut(3).for_each(reverse);
+        }
         // Of chunks at the border, only the part inside the page counts.
         let rows = rows.min(header.height - top);
         let columns = chunks.columns.min(header.width - left);

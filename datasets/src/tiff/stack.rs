@@ -20,7 +20,7 @@ use crate::shared_file::SharedFile;
 ///
 /// Reads classic TIFF and BigTIFF in both byte orders; stacks of ImageJ, `tifffile` and MetaMorph
 /// that have one directory for all images; strips and tiles, uncompressed, LZW, deflate, zstd,
-/// PackBits and JPEG; integers of 8, 16, 32 or 64 bits, packed unsigned ones of up to 32 bits, and
+/// PackBits and JPEG; integers of 8, 16, 32 or 64 bits, packed unsigned ones of up to 16 bits, and
 /// floats of 16, 32 or 64 bits. Values are those stored: indices of a palette, and white-is-zero
 /// without inversion. Reduced copies and transparency masks are no frames. Reaching any frame
 /// takes the same time. Threads share one stack without waiting for each other.
