@@ -32,6 +32,7 @@ mod regular;
 mod samples;
 mod sequence;
 mod stack;
+mod walk;
 mod writer;
 
 pub use error::TiffStackError;
