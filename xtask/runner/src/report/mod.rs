@@ -7,20 +7,33 @@ pub mod train;
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
+use burn_memopt_datasets::counting::CountDataset;
+use burn_memopt_datasets::localizations::read_csv_for_stack;
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 /// Says on standard error what is to be known about a stack that is read.
-pub fn print_notes(stack: &burn_memopt_datasets::tiff::TiffStack) {
+pub fn print_notes(stack: &TiffStack) {
     for note in stack.notes() {
         eprintln!("{}: {note}", stack.path().display());
     }
+}
+
+/// Opens a stack with its table, and says what is to be known about the stack before the table is
+/// read: a damaged stack may have fewer frames than the table names.
+pub fn open_counted(stack: &Path, table: &Path) -> Result<CountDataset> {
+    let stack = TiffStack::open(stack)?;
+    print_notes(&stack);
+    let table = read_csv_for_stack(table, stack.num_frames())?;
+    Ok(CountDataset::new(stack, table)?)
 }
 
 /// Steps that items per second and the time left are measured over.

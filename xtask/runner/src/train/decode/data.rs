@@ -34,8 +34,7 @@ pub struct Data {
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
     pub fn open(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
-        let emitters = CountDataset::open(stack, table)?;
-        crate::report::print_notes(emitters.stack());
+        let emitters = crate::report::open_counted(stack, table)?;
         let num_frames = emitters.len();
         let cut = num_training(num_frames, holdout, &stack.display().to_string())?;
         let counts = Normalization::measure(emitters.stack(), 0..cut)?;

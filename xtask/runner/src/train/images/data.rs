@@ -30,8 +30,7 @@ pub struct Data {
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
     pub fn frames(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
-        let frames = CountDataset::open(stack, table)?;
-        crate::report::print_notes(frames.stack());
+        let frames = crate::report::open_counted(stack, table)?;
         let num_frames = frames.len();
         let num_training = num_training(num_frames, holdout, &stack.display().to_string())?;
         let (training, held_out) = if num_training == num_frames {
