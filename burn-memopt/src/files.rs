@@ -62,7 +62,9 @@ pub fn write_with_path<E: From<io::Error>>(
 /// Like [`write_with_path`], for a folder: `write` is given an empty folder to fill, which then takes
 /// the place of `target`.
 ///
-/// One process at a time may write a target. What an earlier one left unfinished is removed.
+/// One process at a time may write a target. What an earlier one left unfinished is removed. A folder
+/// that is replaced takes two renames: a process that is killed between them leaves the earlier
+/// one as `replaced-NAME` and nothing at `target`.
 ///
 /// # Errors
 /// If `write` or the disk fails; an earlier folder is left as it was.

@@ -63,6 +63,11 @@ impl FileKind {
     }
 }
 
+/// Whether a path has the name of a visible image; a TIFF file may be one.
+pub(crate) fn is_image(path: &Path) -> bool {
+    matches!(FileKind::from_name(path), FileKind::Image | FileKind::Tiff)
+}
+
 /// Names of the containers that people keep clips in; ffmpeg reads more.
 const VIDEO_ENDINGS: [&str; 11] = [
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv",
@@ -101,8 +106,7 @@ pub fn unread_files(folder: &Path) -> Result<Option<String>, FolderError> {
     const MAX_NAMES: usize = 5;
     let mut names: Vec<_> = entries(folder)?
         .into_iter()
-        .filter(|path| !matches!(FileKind::from_name(path), FileKind::Image | FileKind::Tiff))
-        .filter(|path| !path.is_dir())
+        .filter(|path| !is_image(path) && !path.is_dir())
         .map(|path| {
             path.file_name()
                 .unwrap_or_default()

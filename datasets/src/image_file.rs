@@ -7,7 +7,6 @@ mod whole;
 
 use std::{
     collections::BTreeMap,
-    ffi::OsStr,
     fs::{self, File},
     io::{self, BufReader},
     path::{Path, PathBuf},
@@ -18,12 +17,7 @@ use image::{
 };
 use unicode_normalization::UnicodeNormalization;
 
-use crate::folder::natural_cmp;
-
-/// Names of files that are taken for images.
-pub(crate) const EXTENSIONS: [&str; 9] = [
-    "png", "jpg", "jpeg", "jfif", "bmp", "gif", "webp", "tif", "tiff",
-];
+use crate::folder::{FolderError, entries, is_image, natural_cmp};
 
 /// Bytes that one byte of a file can decode to.
 ///
@@ -97,16 +91,10 @@ pub enum ImageFileError {
 
 /// The images of a folder in natural order, at least one.
 pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, ImageFileError> {
-    let failed = |source| ImageFileError::Folder {
-        path: folder.into(),
-        source,
-    };
+    let paths = entries(folder)
+        .map_err(|FolderError { path, source }| ImageFileError::Folder { path, source })?;
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if !is_image(&path) {
-            continue;
-        }
+    for path in paths.into_iter().filter(|path| is_image(path)) {
         if let Some(first) = files.insert(stem(&path), path.clone()) {
             return Err(ImageFileError::SameStem {
                 first,
@@ -122,16 +110,6 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<PathBuf>, ImageFileError> {
     let mut files: Vec<_> = files.into_iter().collect();
     files.sort_by(|(left, _), (right, _)| natural_cmp(left, right));
     Ok(files.into_iter().map(|(_, path)| path).collect())
-}
-
-/// Whether a path has the name of a visible image.
-pub(crate) fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(OsStr::to_str);
-    let is_known = extension.is_some_and(|extension| {
-        let mut known = EXTENSIONS.iter();
-        known.any(|name| extension.eq_ignore_ascii_case(name))
-    });
-    is_known && !stem(path).starts_with('.')
 }
 
 /// A file's name without extension. Accents are composed (`ü` is one character): some systems write

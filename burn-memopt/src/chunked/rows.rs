@@ -11,6 +11,7 @@ use super::buffer::FloatFile;
 use super::grid::Axis;
 use super::run::Run;
 use super::{BoxError, ChunkedError, RowSink};
+use crate::memory::to_host;
 
 /// Numbers that a sink gets at once, so that they fit into a processor's cache; at least a row.
 const NUM_WRITTEN: usize = 1 << 16;
@@ -63,7 +64,7 @@ impl Accumulator {
         let results = results.cast(DType::F32);
         Ok(match self {
             Self::Device => Pixels::Device(Box::new(results)),
-            Self::Host | Self::File(_) => Pixels::Host(results.try_into_data()?),
+            Self::Host | Self::File(_) => Pixels::Host(to_host(results)?),
         })
     }
 }

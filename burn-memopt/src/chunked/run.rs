@@ -10,6 +10,7 @@ use super::rows::{Accumulator, Pixels, Rows};
 use super::source::read_window;
 use super::{Blend, BoxError, ChunkedError, ImageSource, Padding, RowSink, TensorSink};
 use crate::batch::BatchRunner;
+use crate::memory::to_host;
 
 /// Windows of one size that a model is to run on.
 #[derive(Debug, Clone)]
@@ -262,7 +263,7 @@ impl Run<'_> {
         if is_adaptive && *accumulator == Accumulator::Device {
             // Lack of memory shows only where a result is read: one number is enough.
             let number = results.clone().slice([0..1, 0..1, 0..1, 0..1]);
-            number.try_into_data()?;
+            to_host(number)?;
         }
         accumulator.fetch(results)
     }

@@ -6,6 +6,7 @@ use image::{
     AnimationDecoder, ImageFormat, ImageResult,
     codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
 };
+use memchr::memchr;
 
 /// Bytes of a JPEG picture up to its end-of-image marker; `None` where the file ends before. Phones
 /// put a movie or another picture behind it.
@@ -28,10 +29,6 @@ pub(super) fn jpeg_len(bytes: &[u8]) -> Option<usize> {
             }
         }
     }
-}
-
-fn memchr(byte: u8, bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|&other| other == byte)
 }
 
 /// Whether a PNG file has its last chunk. Reads the heads of the chunks and skips their contents.

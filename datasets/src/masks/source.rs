@@ -9,7 +9,8 @@ use burn::data::dataset::DatasetError;
 
 use super::HoleMask;
 use crate::{
-    image_file::{self, ImageFileError},
+    folder::is_image,
+    image_file::ImageFileError,
     mask_values::{MaskRule, MaskValues},
     stream::{Records, StreamingDataset},
     video::{FrameError, FrameFolder, VideoError, VideoFile, VideoRecord, VideoSource},
@@ -95,7 +96,7 @@ impl MaskSource {
                 rule: OnceLock::new(),
             });
         }
-        if image_file::is_image(path) {
+        if is_image(path) {
             match MaskRule::measure(&[path.into()]) {
                 // An animation is a video of masks.
                 Err(ImageFileError::Several { .. }) => {}

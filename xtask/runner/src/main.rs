@@ -26,7 +26,6 @@ mod report;
 mod run_dir;
 mod settings;
 mod train;
-mod unread;
 mod weights;
 
 /// The flags of the program.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::report::note_unread;
 use crate::settings::UsageError;
-use crate::unread::note_unread;
 use burn_memopt_datasets::folder::{FileKind, files_of};
 
 /// A file and where its result goes.

@@ -21,8 +21,8 @@ use super::job::Job;
 use super::output::Output;
 use crate::choices::{InpaintMode, InpaintPreset};
 use crate::cli::InpaintArgs;
+use crate::report::note_unread;
 use crate::settings::UsageError;
-use crate::unread::note_unread;
 
 /// File of the settings in the folder of an unfinished run.
 const FILE: &str = "settings.json";

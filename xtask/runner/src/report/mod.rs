@@ -14,9 +14,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
-use burn_memopt_datasets::counting::CountDataset;
-use burn_memopt_datasets::localizations::read_csv_for_stack;
-use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
+use burn_memopt_datasets::folder::unread_files;
+use burn_memopt_datasets::tiff::TiffStack;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -27,13 +26,17 @@ pub fn print_notes(stack: &TiffStack) {
     }
 }
 
-/// Opens a stack with its table, and says what is to be known about the stack before the table is
-/// read: a damaged stack may have fewer frames than the table names.
-pub fn open_counted(stack: &Path, table: &Path) -> Result<CountDataset> {
-    let stack = TiffStack::open(stack)?;
-    print_notes(&stack);
-    let table = read_csv_for_stack(table, stack.num_frames())?;
-    Ok(CountDataset::new(stack, table)?)
+/// Says which files of `folder` are not read, if it is a folder and has some.
+///
+/// # Errors
+/// If it cannot be listed.
+pub fn note_unread(folder: &Path) -> Result<()> {
+    if folder.is_dir()
+        && let Some(note) = unread_files(folder)?
+    {
+        eprintln!("note: {note}");
+    }
+    Ok(())
 }
 
 /// Steps that items per second and the time left are measured over.

@@ -19,12 +19,15 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use burn_memopt::precision::Precision;
+use burn_memopt_datasets::counting::CountDataset;
+use burn_memopt_datasets::localizations::read_csv_for_stack;
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie, MovieFiles};
+use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 
 use crate::cli::{TrainFlags, TrainModel};
 use crate::interrupt::Interrupt;
-use crate::report::Console;
 use crate::report::train::Progress;
+use crate::report::{Console, print_notes};
 use crate::settings::{RunSettings, UsageError};
 pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
@@ -155,6 +158,15 @@ fn num_training(num_items: usize, holdout: f64, place: &str) -> Result<usize> {
     }
     let held_out = (num_items as f64 * holdout).round() as usize;
     Ok(num_items - held_out.clamp(1, num_items - 1))
+}
+
+/// Opens a stack with its table, and says what is to be known about the stack before the table is
+/// read: a damaged stack may have fewer frames than the table names.
+fn open_counted(stack: &Path, table: &Path) -> Result<CountDataset> {
+    let stack = TiffStack::open(stack)?;
+    print_notes(&stack);
+    let table = read_csv_for_stack(table, stack.num_frames())?;
+    Ok(CountDataset::new(stack, table)?)
 }
 
 /// The generated movie in `folder`; it is generated if it is not there yet.

@@ -7,8 +7,8 @@ use burn_memopt::budget::Technique;
 use burn_memopt::chunked::BoxError;
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::gradients::Clipping;
-use burn_memopt::memory::PeakMeter;
 use burn_memopt::memory::estimate::{CalibrateError, PeakFit, Workload, calibrate};
+use burn_memopt::memory::{PeakMeter, to_host};
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, StepOutcome};
 use burn_memopt_models::GradCheckpoint;
@@ -98,7 +98,7 @@ impl<J: Rehearsal> Stage<J> {
             let images = J::input(self.job.made_up(workload, &device));
             let output = autocast.run(&network, images, |network, images| network.forward(images));
             meter.sample();
-            output.try_into_data()?;
+            to_host(output)?;
             Ok(())
         }
     }

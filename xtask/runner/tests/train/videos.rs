@@ -115,8 +115,9 @@ fn recomputing_changes_no_loss_and_needs_less(#[case] model: &'static str) {
             "2",
             "--holdout",
             "0",
+            // Fewer frames take less than the step of the generator's optimizer.
             "--num-local",
-            "4",
+            "6",
             "--grad-checkpoint",
             policy,
         ];
@@ -126,10 +127,8 @@ fn recomputing_changes_no_loss_and_needs_less(#[case] model: &'static str) {
     assert_eq!(recomputed.losses(), plain.losses());
     assert_eq!(recomputed.summary()["metrics"], serde_json::json!({}));
     let peak = |run: &Run| run.summary()["peak_bytes"].as_u64();
-    // The generator's run has its peak outside of what is recomputed, in the optical flow.
-    let slack = if model == "propainter" { 4096 } else { 0 };
     assert!(
-        peak(&recomputed) < peak(&plain).map(|peak| peak + slack),
+        peak(&recomputed) < peak(&plain),
         "{:?} {:?}",
         peak(&recomputed),
         peak(&plain)

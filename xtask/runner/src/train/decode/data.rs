@@ -19,7 +19,7 @@ use burn_memopt_models::decode::{Emitter, EmitterTargets, FrameBatcher, OutputSc
 
 use super::NEIGHBOURS;
 use super::units::Units;
-use crate::train::num_training;
+use crate::train::{num_training, open_counted};
 
 /// The two parts of a stack, and the units of its network.
 pub struct Data {
@@ -34,7 +34,7 @@ pub struct Data {
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
     pub fn open(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
-        let emitters = crate::report::open_counted(stack, table)?;
+        let emitters = open_counted(stack, table)?;
         let num_frames = emitters.len();
         let cut = num_training(num_frames, holdout, &stack.display().to_string())?;
         let counts = Normalization::measure(emitters.stack(), 0..cut)?;

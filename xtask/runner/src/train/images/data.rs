@@ -15,9 +15,9 @@ use burn_memopt_datasets::lazy::LazyDataset;
 use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
 use burn_memopt_datasets::normalization::Normalization;
 
+use crate::report::note_unread;
 use crate::settings::{RunSettings, UsageError};
-use crate::train::num_training;
-use crate::unread::note_unread;
+use crate::train::{num_training, open_counted};
 
 /// The two parts of the data.
 pub struct Data {
@@ -30,7 +30,7 @@ pub struct Data {
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
     pub fn frames(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
-        let frames = crate::report::open_counted(stack, table)?;
+        let frames = open_counted(stack, table)?;
         let num_frames = frames.len();
         let num_training = num_training(num_frames, holdout, &stack.display().to_string())?;
         let (training, held_out) = if num_training == num_frames {

@@ -17,9 +17,9 @@ use burn_memopt_datasets::synthetic::clip::{
 use burn_memopt_datasets::video::{Clip, ClipConfig, ClipFolder, FrameFormat, VideoFrame};
 use burn_memopt_models::propainter::Flows;
 
+use crate::report::note_unread;
 use crate::settings::{ClipSettings, RunSettings};
 use crate::train::num_training;
-use crate::unread::note_unread;
 
 /// Clips that are evaluated at most.
 const NUM_EVALUATED: usize = 8;
