@@ -69,6 +69,24 @@ pub enum ImageFileError {
         /// The file.
         path: PathBuf,
     },
+    /// The values of a mask are no numbers of classes.
+    #[error("the mask {path} does not say which class a pixel is, as {why}: save masks as PNG or TIFF with the number of the class in each pixel, or with a palette", path = .path.display())]
+    NoClasses {
+        /// The mask.
+        path: PathBuf,
+        /// What is against it.
+        why: &'static str,
+    },
+    /// The masks of a folder have other values than classes are asked for.
+    #[error("the masks in {path} have {values}; these are not the numbers of {num_classes} classes, 0 to {last}: ask for as many classes as there are values, or leave the classes out to take every value but 0 as object", path = .path.display(), last = .num_classes - 1)]
+    OtherClasses {
+        /// The folder.
+        path: PathBuf,
+        /// Classes asked for.
+        num_classes: usize,
+        /// The values, as text.
+        values: String,
+    },
     /// A JPEG or PNG file ends before its picture does.
     #[error("the image {path} ends before its picture does: replace it with a whole one", path = .path.display())]
     Truncated {
@@ -128,19 +146,24 @@ pub(crate) fn size(path: &Path) -> Result<(usize, usize), ImageFileError> {
         .into_decoder()
         .map_err(failed)?;
     let (width, height) = decoder.dimensions();
-    let is_turned = matches!(
-        decoder.orientation().map_err(failed)?,
-        Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH
-    );
+    let orientation = decoder.orientation().map_err(failed)?;
     let (height, width) = (height as usize, width as usize);
-    Ok(if is_turned {
+    Ok(if swaps_sides(orientation) {
         (width, height)
     } else {
         (height, width)
     })
+}
+
+/// Whether width becomes height.
+pub(crate) fn swaps_sides(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    )
 }
 
 /// [`size`], of a file that is not cut off. Decodes no pixel.

@@ -13,7 +13,7 @@ use crate::{
 };
 use burn::data::dataset::{Dataset, DatasetError};
 
-pub use crate::mask_values::MaskRule;
+pub use crate::mask_values::{ClassRule, MaskRule, ObjectRule};
 
 /// Why images and masks could not be paired or read.
 #[derive(thiserror::Error, Debug)]
@@ -79,7 +79,8 @@ pub struct ImageMask {
     pub width: usize,
     /// Red, then green, then blue, each row by row, from 0 to 1: `[3, height, width]`.
     pub image: Vec<f32>,
-    /// 1 on the object and 0 elsewhere: `[height, width]`.
+    /// 1 on the object and 0 elsewhere, or with several classes the number of each pixel's class, from
+    /// 0, and -1 where it has none: `[height, width]`.
     pub mask: Vec<f32>,
 }
 
@@ -93,9 +94,12 @@ pub struct ImageMask {
 /// of which every value but zero is object. A palette of colours counts by its indices. Where
 /// the colour is the same everywhere, the alpha channel is the mask. In JPEG masks, which are never
 /// exact, the object is from 128 on.
+///
+/// [`with_classes`](Self::with_classes) keeps classes apart.
 #[derive(Debug, Clone)]
 pub struct ImageMaskFolder {
     pairs: Vec<Pair>,
+    num_classes: Option<usize>,
     /// What is object, once all masks have been looked at.
     rule: OnceLock<MaskRule>,
 }
@@ -105,7 +109,8 @@ impl ImageMaskFolder {
     /// decodes none.
     ///
     /// If `masks` is a folder, each image has the mask of its name; if it is a file, that is
-    /// the mask of all images. `7_mask.png` also belongs to `7.jpg`, and so do the other usual suffixes.
+    /// the mask of all images. `7_mask.png` also belongs to `7.jpg`, and so does any other suffix that
+    /// the masks have in common.
     ///
     /// # Errors
     /// If a folder cannot be listed or holds no image, if an image has no mask
@@ -118,8 +123,28 @@ impl ImageMaskFolder {
         };
         Ok(Self {
             pairs,
+            num_classes: None,
             rule: OnceLock::new(),
         })
+    }
+
+    /// Takes the values of masks as classes, background included, where they are object and
+    /// background by default.
+    ///
+    /// Values below `num_classes` are the numbers of classes, and 255 may mark pixels of no class;
+    /// otherwise there must be as many values as classes, which are numbered in their order. A
+    /// palette counts by its indices.
+    ///
+    /// # Panics
+    /// If there are fewer than 2 classes.
+    pub fn with_classes(mut self, num_classes: usize) -> Self {
+        assert!(
+            num_classes >= 2,
+            "masks must have at least 2 classes, background included, got {num_classes}"
+        );
+        self.num_classes = Some(num_classes);
+        self.rule = OnceLock::new();
+        self
     }
 
     /// Reads the headers of all files, and checks that none is cut off and that each mask has its
@@ -131,24 +156,24 @@ impl ImageMaskFolder {
         self.pairs.iter().try_for_each(|pair| {
             pair.check_sizes(
                 image_file::check(&pair.image)?,
-                image_file::check(&pair.mask)?,
+                MaskValues::check(&pair.mask)?,
             )
         })
     }
 
-    /// Decodes all masks, unless that was done before, and says what is object in them.
+    /// Decodes all masks, unless that was done before, and says what their values mean.
     ///
     /// # Errors
-    /// If a mask cannot be read.
-    pub fn mask_rule(&self) -> Result<MaskRule, ImageMaskError> {
+    /// If a mask cannot be read, or has no classes where these are asked for.
+    pub fn mask_rule(&self) -> Result<&MaskRule, ImageMaskError> {
         if let Some(rule) = self.rule.get() {
-            return Ok(*rule);
+            return Ok(rule);
         }
         let mut masks: Vec<_> = self.pairs.iter().map(|pair| pair.mask.clone()).collect();
         // One mask may belong to all images.
         masks.dedup();
-        let rule = MaskRule::measure(&masks)?;
-        Ok(*self.rule.get_or_init(|| rule))
+        let rule = MaskRule::measure(&masks, self.num_classes)?;
+        Ok(self.rule.get_or_init(|| rule))
     }
 
     /// The name of item `index`, without extension.
@@ -181,15 +206,15 @@ impl ImageMaskFolder {
         crate::check_index("item", index, self.pairs.len());
         let pair = &self.pairs[index];
         let (image, _) = image_file::decode(&pair.image)?;
-        let mask = MaskValues::read(&pair.mask)?;
+        let (mask_height, mask_width, mask) = self.mask_rule()?.read(&pair.mask)?;
         let (height, width) = (image.height() as usize, image.width() as usize);
-        pair.check_sizes((height, width), (mask.height, mask.width))?;
+        pair.check_sizes((height, width), (mask_height, mask_width))?;
         Ok(ImageMask {
             stem: pair.stem.clone(),
             height,
             width,
             image: planes(&image),
-            mask: self.mask_rule()?.apply(&mask),
+            mask,
         })
     }
 }
@@ -244,31 +269,22 @@ impl Pair {
     }
 }
 
-/// What may follow an image's name in the name of its mask.
-const SUFFIXES: [&str; 9] = [
-    "_mask",
-    "-mask",
-    "_masks",
-    "_seg",
-    "_segmentation",
-    "_label",
-    "_labels",
-    "_gt",
-    "_matte",
-];
-
 /// Pairs every image with the mask of its name, in natural order.
 fn by_stem(images: &Path, masks: &Path) -> Result<Vec<Pair>, ImageMaskError> {
     let listed = image_file::list(images)?;
     let stems: BTreeSet<_> = listed.iter().map(|image| image_file::stem(image)).collect();
+    let masks_by_stem: Vec<_> = image_file::list(masks)?
+        .into_iter()
+        .map(|mask| (image_file::stem(&mask), mask))
+        .collect();
+    let suffix = suffix(&stems, masks_by_stem.iter().map(|(stem, _)| stem));
+    let suffix = suffix.map(str::to_owned);
     let mut mask_of: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for mask in image_file::list(masks)? {
-        let stem = image_file::stem(&mask);
-        let mut shorter = SUFFIXES
-            .iter()
-            .filter_map(|suffix| stem.strip_suffix(suffix));
-        let known = shorter.find(|shorter| stems.contains(*shorter));
-        let stem = match known {
+    for (stem, mask) in masks_by_stem {
+        let shorter = suffix
+            .as_ref()
+            .and_then(|suffix| stem.strip_suffix(suffix.as_str()));
+        let stem = match shorter {
             Some(shorter) if !stems.contains(&stem) => shorter.to_owned(),
             _ => stem,
         };
@@ -297,6 +313,23 @@ fn by_stem(images: &Path, masks: &Path) -> Result<Vec<Pair>, ImageMaskError> {
             folder: images.into(),
         }),
     }
+}
+
+/// What follows the image's name in the names of masks, such as `_mask`: as in the first mask that is
+/// not called as an image is.
+fn suffix<'a>(
+    stems: &BTreeSet<String>,
+    masks: impl Iterator<Item = &'a String>,
+) -> Option<&'a str> {
+    let mut others = masks.filter(|mask| !stems.contains(*mask));
+    others.find_map(|mask| {
+        // The longest name counts: the mask `a_1_mask` belongs to `a_1`, not to `a`.
+        let mut ends = mask.char_indices().rev();
+        let (end, _) = ends.find(|(end, _)| stems.contains(&mask[..*end]))?;
+        mask[end..]
+            .starts_with(['_', '-', '.', ' '])
+            .then_some(&mask[end..])
+    })
 }
 
 /// Pairs every image with the same mask, in natural order.

@@ -1,11 +1,15 @@
-//! Which pixels of masks are object, decided over all files of a folder at their full depth.
+//! Which pixels of masks are object, or of which class, decided over all files of a folder at their
+//! full depth.
 
+mod classes;
+#[cfg(feature = "tiff")]
+mod measured;
 mod stored;
 
 use std::{
     fmt,
     num::NonZero,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -14,12 +18,71 @@ use std::{
 };
 
 use crate::{image_file::ImageFileError, lock};
-pub(crate) use stored::MaskValues;
+pub use classes::ClassRule;
+pub(crate) use stored::{MaskValues, Palette};
+
+/// What the values of the masks of a folder mean. Displayed as a sentence.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum MaskRule {
+    /// Object and background.
+    Object(ObjectRule),
+    /// Several classes.
+    Classes(ClassRule),
+}
+
+impl MaskRule {
+    /// Decodes all masks and decides: object and background, or so many classes.
+    pub(crate) fn measure(
+        masks: &[PathBuf],
+        num_classes: Option<usize>,
+    ) -> Result<Self, ImageFileError> {
+        Ok(match num_classes {
+            None => Self::Object(ObjectRule::measure(masks)?),
+            Some(num) => Self::Classes(ClassRule::measure(masks, num)?),
+        })
+    }
+
+    /// Decodes a mask: 1 on the object and 0 elsewhere, or the number of each pixel's class and -1
+    /// where it has none, `[height, width]`.
+    pub(crate) fn read(&self, path: &Path) -> Result<(usize, usize, Vec<f32>), ImageFileError> {
+        let (mask, values) = match self {
+            Self::Object(rule) => {
+                let mask = MaskValues::read(path, Palette::Object)?;
+                let values = rule.at_least(rule.least, &mask);
+                (mask, values)
+            }
+            Self::Classes(rule) => {
+                let mask = MaskValues::read(path, Palette::Classes)?;
+                let values = rule.apply(&mask);
+                (mask, values)
+            }
+        };
+        Ok((mask.height, mask.width, values))
+    }
+
+    /// The share of all pixels that is not background, from 0 to 1.
+    pub fn object_share(&self) -> f64 {
+        match self {
+            Self::Object(rule) => rule.object_share(),
+            Self::Classes(rule) => rule.shares().iter().skip(1).sum(),
+        }
+    }
+}
+
+impl fmt::Display for MaskRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(rule) => rule.fmt(f),
+            Self::Classes(rule) => rule.fmt(f),
+        }
+    }
+}
 
 /// Which values of the masks of a folder are object. Displayed as a sentence, with a warning where no
 /// pixel or every pixel is object.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct MaskRule {
+pub struct ObjectRule {
     /// Whether the object is in the alpha channel alone.
     by_alpha: bool,
     /// The least value of an object in files that keep values exactly.
@@ -32,48 +95,19 @@ pub struct MaskRule {
 /// The least value of an object where the format does not keep values exactly.
 const LEAST_IN_LOSSY: u16 = 128;
 
-impl MaskRule {
+impl ObjectRule {
     /// The share of all pixels that is object, from 0 to 1.
     pub fn object_share(&self) -> f64 {
         self.object_share
     }
 
-    /// Decodes all masks, on all processors, and decides what is object in them.
+    /// Decodes all masks and decides what is object in them.
     pub(crate) fn measure(masks: &[PathBuf]) -> Result<Self, ImageFileError> {
-        let next = AtomicUsize::new(0);
-        let sum = Mutex::new(Ok(Sums::default()));
-        let work = || {
-            let mut mine = Sums::default();
-            while let Some(path) = masks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                match MaskValues::read(path) {
-                    Ok(values) => mine.add(&values),
-                    Err(error) => {
-                        *lock(&sum) = Err(error);
-                        return;
-                    }
-                }
-            }
-            if let Ok(sum) = lock(&sum).as_mut() {
-                sum.merge(&mine);
-            }
-        };
-        let threads = thread::available_parallelism().map_or(1, NonZero::get);
-        thread::scope(|scope| {
-            for _ in 0..threads.min(masks.len()) {
-                scope.spawn(work);
-            }
-        });
-        sum.into_inner()
-            .unwrap_or_else(|broken| broken.into_inner())
-            .map(|sums| sums.rule())
+        let read = |path: &PathBuf| MaskValues::read(path, Palette::Object);
+        Ok(Sums::measure(masks, read)?.object_rule())
     }
 
-    /// 1 on the object and 0 elsewhere: `[height, width]`.
-    pub(crate) fn apply<T: From<bool>>(&self, mask: &MaskValues) -> Vec<T> {
-        self.at_least(self.least, mask)
-    }
-
-    /// As [`apply`](Self::apply), with the edges of the object.
+    /// 1 on the object with its edges and 0 elsewhere: `[height, width]`.
     pub(crate) fn apply_with_edges(&self, mask: &MaskValues) -> Vec<u8> {
         self.at_least(self.least_edge, mask)
     }
@@ -91,7 +125,7 @@ impl MaskRule {
     }
 }
 
-impl fmt::Display for MaskRule {
+impl fmt::Display for ObjectRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -196,6 +230,38 @@ impl Counts {
 }
 
 impl Sums {
+    /// Decodes all masks, on all processors.
+    fn measure(
+        masks: &[PathBuf],
+        read: impl Fn(&PathBuf) -> Result<MaskValues, ImageFileError> + Sync,
+    ) -> Result<Self, ImageFileError> {
+        let next = AtomicUsize::new(0);
+        let sum = Mutex::new(Ok(Self::default()));
+        let work = || {
+            let mut mine = Self::default();
+            while let Some(path) = masks.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match read(path) {
+                    Ok(values) => mine.add(&values),
+                    Err(error) => {
+                        *lock(&sum) = Err(error);
+                        return;
+                    }
+                }
+            }
+            if let Ok(sum) = lock(&sum).as_mut() {
+                sum.merge(&mine);
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, NonZero::get);
+        thread::scope(|scope| {
+            for _ in 0..threads.min(masks.len()) {
+                scope.spawn(work);
+            }
+        });
+        sum.into_inner()
+            .unwrap_or_else(|broken| broken.into_inner())
+    }
+
     fn add(&mut self, mask: &MaskValues) {
         let len = mask.colours.len();
         let counts = if mask.is_lossy {
@@ -219,7 +285,7 @@ impl Sums {
         self.opacity = widest(self.opacity, other.opacity);
     }
 
-    fn rule(&self) -> MaskRule {
+    fn object_rule(&self) -> ObjectRule {
         let varies = |range: Option<(u16, u16)>| range.is_some_and(|(least, most)| least < most);
         let by_alpha = varies(self.opacity) && !varies(self.colours);
         let counts = if by_alpha {
@@ -234,7 +300,7 @@ impl Sums {
             object += self.lossy.num_from(LEAST_IN_LOSSY);
             all += self.lossy.num_from(0);
         }
-        MaskRule {
+        ObjectRule {
             by_alpha,
             least,
             least_edge,

@@ -23,7 +23,7 @@ pub mod values;
 pub use infer::{InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
 pub use models::{
-    ClipSettings, DecodeSettings, FlowCompletionSettings, PROCEDURAL, ProPainterSettings,
+    ClipSettings, DecodeSettings, FlowCompletionSettings, PROCEDURAL, ProPainterSettings, UNetData,
     UNetNetworkSettings, UNetSettings, WatermarkSettings,
 };
 pub use plan::{EstimatesFlags, ImageSize, PlanArgs, PlanFlags, PlanModel, WorkFlags};

@@ -11,7 +11,7 @@ use super::HoleMask;
 use crate::{
     folder::is_image,
     image_file::ImageFileError,
-    mask_values::{MaskRule, MaskValues},
+    mask_values::{MaskValues, ObjectRule, Palette},
     stream::{Records, StreamingDataset},
     video::{FrameError, FrameFolder, VideoError, VideoFile, VideoRecord, VideoSource},
 };
@@ -70,7 +70,7 @@ pub enum MaskSource {
         /// What is in it.
         masks: VideoSource,
         /// What a folder's masks mark, once they have been looked at.
-        rule: OnceLock<MaskRule>,
+        rule: OnceLock<ObjectRule>,
     },
     /// One image file for all frames.
     ForAll {
@@ -78,6 +78,8 @@ pub enum MaskSource {
         path: PathBuf,
         /// The mask, 1 where pixels are missing.
         hole_mask: HoleMask,
+        /// What it marks.
+        rule: ObjectRule,
     },
 }
 
@@ -97,13 +99,15 @@ impl MaskSource {
             });
         }
         if is_image(path) {
-            match MaskRule::measure(&[path.into()]) {
+            match ObjectRule::measure(&[path.into()]) {
                 // An animation is a video of masks.
                 Err(ImageFileError::Several { .. }) => {}
                 rule => {
+                    let rule = rule?;
                     return Ok(Self::ForAll {
                         path: path.into(),
-                        hole_mask: read(path, &rule?)?,
+                        hole_mask: read(path, &rule)?,
+                        rule,
                     });
                 }
             }
@@ -128,6 +132,22 @@ impl MaskSource {
         match self {
             Self::PerFrame { masks, .. } => masks.width(),
             Self::ForAll { hole_mask, .. } => hole_mask.width(),
+        }
+    }
+
+    /// What the masks mark, `None` for a video of masks. Decodes all masks of a folder the first time.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn rule(&self) -> Result<Option<ObjectRule>, MaskError> {
+        match self {
+            Self::PerFrame {
+                masks: VideoSource::Folder(folder),
+                rule,
+                ..
+            } => folder_rule(folder, rule).map(Some),
+            Self::PerFrame { .. } => Ok(None),
+            Self::ForAll { rule, .. } => Ok(Some(*rule)),
         }
     }
 
@@ -158,26 +178,23 @@ impl MaskSource {
                 width,
             });
         }
-        match self {
-            Self::PerFrame {
-                masks: VideoSource::Folder(folder),
-                rule,
-                ..
-            } => {
-                folder.verify()?;
-                folder_rule(folder, rule).map(drop)
-            }
-            _ => Ok(()),
+        if let Self::PerFrame {
+            masks: VideoSource::Folder(folder),
+            ..
+        } = self
+        {
+            folder.verify()?;
         }
+        self.rule().map(drop)
     }
 }
 
 /// What the masks of a folder mark. Decodes all of them the first time.
-fn folder_rule(folder: &FrameFolder, rule: &OnceLock<MaskRule>) -> Result<MaskRule, MaskError> {
+fn folder_rule(folder: &FrameFolder, rule: &OnceLock<ObjectRule>) -> Result<ObjectRule, MaskError> {
     if let Some(rule) = rule.get() {
         return Ok(*rule);
     }
-    let measured = MaskRule::measure(folder.paths())?;
+    let measured = ObjectRule::measure(folder.paths())?;
     Ok(*rule.get_or_init(|| measured))
 }
 
@@ -236,8 +253,8 @@ impl StreamingDataset<HoleMask> for MaskSource {
 /// The least value of a missing pixel where values are not exact.
 const LEAST_IN_LOSSY: u8 = 128;
 
-fn read(path: &Path, rule: &MaskRule) -> Result<HoleMask, MaskError> {
-    let mask = MaskValues::read(path)?;
+fn read(path: &Path, rule: &ObjectRule) -> Result<HoleMask, MaskError> {
+    let mask = MaskValues::read(path, Palette::Object)?;
     let holes = rule.apply_with_edges(&mask);
     Ok(HoleMask::new(mask.height, mask.width, holes))
 }

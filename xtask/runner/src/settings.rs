@@ -18,7 +18,7 @@ use xtask::cli::values::{Given, Words, from_words, names, word, words};
 
 pub use xtask::cli::{
     ClipSettings, DecodeSettings, FlowCompletionSettings, InferSettings, ModelSettings,
-    ProPainterSettings, RunSettings, Settings, UNetNetworkSettings, UNetSettings,
+    ProPainterSettings, RunSettings, Settings, UNetData, UNetNetworkSettings, UNetSettings,
     WatermarkSettings,
 };
 

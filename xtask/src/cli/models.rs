@@ -46,10 +46,19 @@ pub struct UNetData {
     /// Folder of masks, one for each image, of the same name and size.
     #[arg(long, value_name = "DIR", help_heading = "Data", requires = "images")]
     pub masks: Option<PathBuf>,
-    /// Loss. The default is count for stacks and bce-dice for images with masks.
+    /// Classes in the masks, background included, of which 255 may mark pixels of none. By default,
+    /// every value but 0 is object.
+    #[arg(long, value_name = "N", help_heading = "Data", requires = "masks")]
+    #[arg(value_parser = at_least(2_usize))]
+    pub classes: Option<usize>,
+    /// Loss. The default is count for stacks, bce-dice for images with masks, and cross-entropy for
+    /// classes.
     #[arg(long, value_enum, value_name = "LOSS", help_heading = "Training")]
     #[arg(default_value = "count")]
-    #[arg(default_value_if("images", ArgPredicate::IsPresent, Some("bce-dice")))]
+    #[arg(default_value_ifs([
+        ("classes", ArgPredicate::IsPresent, Some("cross-entropy")),
+        ("images", ArgPredicate::IsPresent, Some("bce-dice")),
+    ]))]
     pub loss: LossChoice,
 }
 
@@ -61,6 +70,7 @@ impl ModelSettings for UNetSettings {
         "targets",
         "images",
         "masks",
+        "classes",
         "loss",
         "base_channels",
         "depth",

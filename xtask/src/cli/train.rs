@@ -290,6 +290,9 @@ pub struct RunOptions {
     /// Print every resolved setting and the expected memory, then stop.
     #[arg(long, help_heading = "Run")]
     pub dry_run: bool,
+    /// Read all of the data before training, so that no run ends at a damaged file.
+    #[arg(long, help_heading = "Run")]
+    pub verify: bool,
     /// Further cargo features to compile, as in autotune,cuda-cpp.
     #[arg(long, value_name = "LIST", help_heading = "Run", value_delimiter = ',')]
     pub features: Vec<String>,

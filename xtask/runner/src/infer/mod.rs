@@ -207,12 +207,13 @@ impl Session<'_> {
         let at_once = self.windows_at_once(size, state.window);
         let cut = self.cutter.cut(size, state.window, at_once)?;
         let cut = cut.with_sums_next_to(&target.output);
-        let output = match Output::open(target, state.clone(), size) {
+        let shape = [self.forward.model.out_channels(), size[0], size[1]];
+        let output = match Output::open(target, state.clone(), shape) {
             Err(TiffStackError::RowsMissing { .. }) => {
                 self.report
                     .note(&format!("the unfinished {name} is damaged; starting over"));
                 state.rows_done = 0;
-                Output::open(target, state, size)
+                Output::open(target, state, shape)
             }
             opened => opened,
         };

@@ -18,8 +18,8 @@ use crate::choices::LossChoice;
 use crate::interrupt::program;
 use crate::run_dir::{RunDir, SavedState};
 use crate::settings::{
-    InferSettings, ModelSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError,
-    WatermarkSettings, open_run,
+    InferSettings, ModelSettings, Settings, UNetData, UNetNetworkSettings, UNetSettings,
+    UsageError, WatermarkSettings, open_run,
 };
 use crate::train::{MODEL_FILE, NORMALIZATION_FILE, Task, build_unet};
 
@@ -47,9 +47,8 @@ impl Trained {
     /// # Errors
     /// If the folder holds no run of a U-Net, nothing was saved yet, or a file is damaged.
     pub fn load(root: &Path, precision: Precision, device: &Device) -> Result<Self> {
-        let (dir, settings, loss) = read_settings(root)?;
+        let (dir, settings, task) = read_settings(root)?;
         let state = last_save(&dir)?;
-        let task = Task::new(loss);
         let normalization = match task.counts() {
             true => Some(read_normalization(root)?),
             false => None,
@@ -73,10 +72,11 @@ impl Trained {
         })
     }
 
-    /// Densities or probabilities, `[batch_size, 1, height, width]` in f32.
+    /// Densities or probabilities, in f32.
     ///
     /// # Shapes
     /// - images: `[batch_size, channels, height, width]`
+    /// - result: `[batch_size, 1 or classes, height, width]`
     pub fn run(&self, images: Tensor<4>) -> Tensor<4> {
         self.read(self.network.forward(self.autocast.cast(images)))
     }
@@ -90,6 +90,11 @@ impl Trained {
     /// What the network's output says, in f32.
     fn read(&self, output: Tensor<4>) -> Tensor<4> {
         self.task.read(output.cast(FloatDType::F32))
+    }
+
+    /// Planes of its result: one, or one a class.
+    pub fn out_channels(&self) -> usize {
+        self.task.classes().unwrap_or(1)
     }
 
     /// The network.
@@ -170,17 +175,19 @@ fn runner(settings: &InferSettings, device: &Device) -> BatchRunner {
     }
 }
 
-/// The run in a folder, the shape of its network, and its loss.
-fn read_settings(root: &Path) -> Result<(RunDir, UNetNetworkSettings, LossChoice)> {
+/// The run in a folder, the shape of its network, and what it learned.
+fn read_settings(root: &Path) -> Result<(RunDir, UNetNetworkSettings, Task)> {
     let model = RunDir::model_in(root)?;
-    let (dir, mut network, loss) = match model.as_str() {
+    let (dir, mut network, task) = match model.as_str() {
         UNetSettings::MODEL => {
             let (dir, settings): (_, Settings<UNetSettings>) = open_run(root)?;
-            (dir, settings.model.network, settings.model.data.loss)
+            let UNetData { loss, classes, .. } = settings.model.data;
+            (dir, settings.model.network, Task::new(loss, classes))
         }
         WatermarkSettings::MODEL => {
             let (dir, settings): (_, Settings<WatermarkSettings>) = open_run(root)?;
-            (dir, settings.model.network, LossChoice::BceDice)
+            let task = Task::new(LossChoice::BceDice, None);
+            (dir, settings.model.network, task)
         }
         _ => bail!(UsageError(format!(
             "{} holds a run of the model {model}, which is no U-Net; give one of train unet or train \
@@ -190,7 +197,7 @@ fn read_settings(root: &Path) -> Result<(RunDir, UNetNetworkSettings, LossChoice
     };
     // What the network started from is of no interest any more.
     network.weights = None;
-    Ok((dir, network, loss))
+    Ok((dir, network, task))
 }
 
 fn last_save(dir: &RunDir) -> Result<SavedState> {

@@ -13,6 +13,7 @@ use image::{ImageBuffer, ImageFormat, Luma};
 
 use super::records::PartState;
 use super::target::Target;
+use crate::train::most_probable;
 
 /// How often rows are brought to the disk for certain. What is computed in between is lost if the
 /// process is ended.
@@ -31,6 +32,8 @@ pub struct Output {
     height: u64,
     /// Row, of all pages, that the pages which run now start with.
     first_row: u64,
+    /// Planes of the model's result: of several, the number of the largest is written.
+    channels: usize,
     /// The rows of each of several pages that run together, until all are there: rows of all of them
     /// come at once, and the file has them page by page.
     pages: Vec<Vec<f32>>,
@@ -45,7 +48,7 @@ impl Output {
     pub fn open(
         target: &Target,
         state: PartState,
-        size: [usize; 2],
+        [channels, height, width]: [usize; 3],
     ) -> Result<Self, TiffStackError> {
         let part = PartState::part_of(&target.output);
         let whole = if target.is_tiff() {
@@ -53,7 +56,6 @@ impl Output {
         } else {
             &part
         };
-        let [height, width] = size;
         let rows = state.rows_done;
         let writer = TiffStackWriter::resume::<f32>(whole, &part, height, width, rows)?;
         Ok(Self {
@@ -63,6 +65,7 @@ impl Output {
             state,
             height: height as u64,
             first_row: 0,
+            channels,
             pages: Vec::new(),
             synced: Instant::now(),
         })
@@ -100,7 +103,8 @@ impl Output {
         self.writer.finish()?;
         let mut num_clipped = 0;
         if !self.target.is_tiff() {
-            num_clipped = write_png(&self.part, &self.target.output)?;
+            let has_classes = self.channels > 1;
+            num_clipped = write_png(&self.part, &self.target.output, has_classes)?;
             fs::remove_file(&self.part)
                 .with_context(|| format!("cannot remove {}", self.part.display()))?;
         }
@@ -119,11 +123,12 @@ impl RowSink for Output {
 
     fn write(&mut self, rows: Range<usize>, pixels: &[f32]) -> Result<(), BoxError> {
         if self.pages.is_empty() {
-            self.writer.write_rows(pixels)?;
+            self.writer
+                .write_rows(&most_probable(pixels, self.channels))?;
         } else {
             let of_pages = pixels.chunks(pixels.len() / self.pages.len());
             for (page, pixels) in self.pages.iter_mut().zip(of_pages) {
-                page.extend_from_slice(pixels);
+                page.extend_from_slice(&most_probable(pixels, self.channels));
             }
             if (rows.end as u64) < self.height {
                 return Ok(());
@@ -139,8 +144,8 @@ impl RowSink for Output {
     }
 }
 
-/// Makes a PNG file of the only page of a stack.
-fn write_png(stack: &Path, target: &Path) -> Result<u64> {
+/// Makes a PNG file of the only page of a stack, of shares of 65,535 or of the numbers of classes.
+fn write_png(stack: &Path, target: &Path, has_classes: bool) -> Result<u64> {
     let stack = TiffStack::open(stack)?;
     let page = stack.page(0)?;
     let [height, width] = [stack.height(), stack.width()];
@@ -148,6 +153,10 @@ fn write_png(stack: &Path, target: &Path) -> Result<u64> {
     let mut pixels = Vec::with_capacity(height * width);
     for row in 0..height {
         for value in page.patch(row..row + 1, 0..width) {
+            if has_classes {
+                pixels.push(value as u16);
+                continue;
+            }
             num_clipped += u64::from(!(0.0..=1.0).contains(&value));
             pixels.push((value.clamp(0.0, 1.0) * PNG_ONE).round() as u16);
         }

@@ -161,6 +161,9 @@ impl VideoTask {
                 note_unread(path)?;
                 let masks = MaskSource::open(path)?;
                 masks.check(num_frames, size[0], size[1])?;
+                if let Some(rule) = masks.rule()? {
+                    eprintln!("{}: {rule}", path.display());
+                }
                 check_not_empty(&masks, num_frames as usize)
                     .with_context(|| path.display().to_string())?;
                 Some(masks)

@@ -1,9 +1,11 @@
 //! What a model brings to a training run, and what makes its optimizer steps at which learning rate.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::path::Path;
 
 use anyhow::Result;
+use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
@@ -63,6 +65,9 @@ pub trait Job: Sized {
         Ok(())
     }
 
+    /// The parts of the data, that to learn from first.
+    fn parts(data: &Self::Data) -> Vec<&dyn Dataset<Self::Item>>;
+
     /// Builds the network for `data`, or for the data that is going to be generated. Where its cut
     /// takes a plan, `cut` is used if it is a plan for that, and else becomes it.
     fn network(
@@ -97,6 +102,15 @@ pub trait Job: Sized {
         run: &RunDir,
         device: &Device,
     ) -> Result<Metrics>;
+}
+
+/// What is learned from, and what is held out, if anything is.
+pub fn parts<'a, I, D: Dataset<I>>(
+    training: &'a D,
+    held_out: &'a Option<D>,
+) -> Vec<&'a dyn Dataset<I>> {
+    let all = iter::once(training).chain(held_out);
+    all.map(|part| part as _).collect()
 }
 
 /// What makes optimizer steps out of micro-batches: one optimizer, or one for each of several

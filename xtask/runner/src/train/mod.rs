@@ -14,6 +14,7 @@ mod saved;
 mod session;
 mod video;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +32,9 @@ use crate::report::{Console, print_notes};
 use crate::settings::{RunSettings, UsageError};
 pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
-pub(crate) use images::{NORMALIZATION_FILE, Task, UNetJob, WatermarkJob, build as build_unet};
+pub(crate) use images::{
+    NORMALIZATION_FILE, Task, UNetJob, WatermarkJob, build as build_unet, most_probable,
+};
 use job::Job;
 pub(crate) use network::precision;
 use plan::{Estimate, Plan};
@@ -64,6 +67,11 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let precision = precision(run.precision, &device)?;
     let job = J::new(settings.clone())?;
     let data = job.open()?;
+    if flags.options.verify
+        && let Some(data) = &data
+    {
+        verify::<J>(data)?;
+    }
     // Whatever can be refused is refused before anything is written.
     let mut cut = match &plan.resumed {
         Some((run, _)) => CutPlan::open(run)?,
@@ -109,6 +117,31 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
         interrupt,
     }
     .train(network, steps, !flags.options.json)
+}
+
+/// Reads all items of the data.
+///
+/// # Errors
+/// If items cannot be read: names the first of them.
+fn verify<J: Job>(data: &J::Data) -> Result<()> {
+    /// More errors than these are only counted.
+    const MAX_NAMED: usize = 5;
+    let parts = J::parts(data);
+    let items = parts
+        .iter()
+        .flat_map(|part| (0..part.len()).map(move |index| part.get(index)));
+    // Several clips may have the same damaged frame.
+    let errors: BTreeSet<String> = items
+        .filter_map(|item| Some(format!("{:#}", anyhow::Error::new(item.err()?))))
+        .collect();
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let mut named: Vec<_> = errors.iter().take(MAX_NAMED).cloned().collect();
+    if errors.len() > MAX_NAMED {
+        named.push(format!("and {} more", errors.len() - MAX_NAMED));
+    }
+    bail!("the data cannot be read:\n{}", named.join("\n"))
 }
 
 /// The optimizer steps of the whole run, of which at least one is left to do.

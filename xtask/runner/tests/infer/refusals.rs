@@ -6,7 +6,7 @@ use image::{DynamicImage, RgbImage};
 use rstest::rstest;
 
 use crate::runner::Workplace;
-use crate::{counting, infer, write_stack};
+use crate::{counting, infer, read_stack, write_stack};
 
 /// A model, a stack, an image, and what is no input.
 fn prepare() -> Workplace {
@@ -15,7 +15,7 @@ fn prepare() -> Workplace {
     let image = DynamicImage::from(RgbImage::new(20, 20));
     image.save(place.path("color.png")).expect("an image");
     let whole = fs::read(place.path("in.tif")).expect("a stack");
-    fs::write(place.path("cut.tif"), &whole[..whole.len() - 60]).expect("a file");
+    fs::write(place.path("cut.tif"), &whole[..whole.len() / 3]).expect("a file");
     fs::write(place.path("noise.png"), "no image").expect("a file");
     fs::write(place.path("notes.txt"), "no image").expect("a file");
     fs::create_dir(place.path("empty")).expect("a folder");
@@ -32,7 +32,7 @@ fn inputs_and_outputs_that_cannot_be_are_named() {
             1,
             &["nowhere.tif", "check that it exists"],
         ),
-        ("cut.tif", "out.tif", 1, &["cut.tif", "page 1", "truncated"]),
+        ("cut.tif", "out.tif", 1, &["cut.tif", "truncated"]),
         ("noise.png", "out.png", 1, &["noise.png", "replace it"]),
         (
             "color.png",
@@ -68,6 +68,17 @@ fn inputs_and_outputs_that_cannot_be_are_named() {
     for output in ["out", "out.tif", "out.png", "out.bmp"] {
         assert!(!place.path(output).exists(), "{output} was written");
     }
+}
+
+#[test]
+fn a_damaged_end_leaves_the_good_pages() {
+    let place = prepare();
+    let whole = fs::read(place.path("in.tif")).expect("a stack");
+    fs::write(place.path("in.tif"), &whole[..whole.len() - 60]).expect("a file");
+    let run = infer(&place, "model", "in.tif", "out.tif", &[]).succeeded();
+    let note = "the number of pages that are read is 1: page 1 is truncated";
+    assert!(run.stderr.contains(note), "{}", run.stderr);
+    assert_eq!(read_stack(&place.path("out.tif")).len(), 20 * 20);
 }
 
 #[test]

@@ -216,6 +216,79 @@ fn masks_are_learned_from_folders() {
 }
 
 #[test]
+fn classes_are_learned_and_evaluated() {
+    let place = Workplace::new();
+    for folder in ["images", "masks"] {
+        fs::create_dir_all(place.path(folder)).expect("a folder");
+    }
+    for index in 0..10u32 {
+        // Two bands of other colours, and a column that belongs to no class.
+        let class = |x: u32| match (x + index) % 16 {
+            0..4 => 1,
+            7..11 => 2,
+            15 => 255,
+            _ => 0,
+        };
+        let name = format!("{index}.png");
+        let colour = |x, _| match class(x) {
+            1 => Rgb([220, 30, 10]),
+            2 => Rgb([10, 40, 230]),
+            _ => Rgb([20; 3]),
+        };
+        RgbImage::from_fn(16, 16, colour)
+            .save(place.path("images").join(&name))
+            .expect("an image");
+        GrayImage::from_fn(16, 16, |x, _| Luma([class(x)]))
+            .save(place.path("masks").join(&name))
+            .expect("a mask");
+    }
+    let (images, masks) = (place.arg("images"), place.arg("masks"));
+    let data = ["--images", &images, "--masks", &masks, "--classes", "3"];
+    let flags = "--steps 100 --lr 0.01 --base-channels 8 --verify";
+    let args = [&data[..], &flags.split(' ').collect::<Vec<_>>()].concat();
+    let run = place.train("run", &args).succeeded();
+    let iou = run.summary()["metrics"]["mean_iou"].as_f64();
+    assert!(iou.expect("a number") > 0.9, "{iou:?}");
+    assert!(run.stderr.contains("belong to no class"), "{}", run.stderr);
+
+    let output = place.arg("found");
+    let args = [
+        "infer",
+        "unet",
+        "--model",
+        &place.arg("run"),
+        "--input",
+        &images,
+        "--output",
+        &output,
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_burn-memopt"));
+    let status = command
+        .args(args)
+        .env("BURN_DEVICE", "flex")
+        .status()
+        .expect("the runner");
+    assert!(status.success());
+    let [found, mask] = ["found", "masks"].map(|folder| {
+        let image = image::open(place.path(folder).join("9.png")).expect("an image");
+        image.into_luma16().into_raw()
+    });
+    // The mask has 8 bits, of which each became 257 of 65,535.
+    let counted = mask
+        .iter()
+        .zip(&found)
+        .filter(|(mask, _)| **mask != u16::MAX);
+    let right = counted
+        .clone()
+        .filter(|(mask, found)| **mask / 257 == **found)
+        .count();
+    assert!(
+        right * 100 > counted.count() * 95,
+        "{right} pixels are right"
+    );
+}
+
+#[test]
 fn without_tracking_there_is_no_record_and_with_a_file_it_goes_there() {
     let place = Workplace::new();
     place

@@ -3,7 +3,7 @@
 use std::fs;
 
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
-use image::{GrayImage, RgbImage};
+use image::{GrayImage, Rgb, RgbImage};
 
 use crate::runner::{Run, Workplace, files_in, run};
 
@@ -63,6 +63,52 @@ fn a_mask_of_another_size_is_named_with_both_sizes() {
     let run = place.train("refused", &["--images", &images, "--masks", &masks]);
     run.failed(1, &["16×16", "8×8", "2.png"]);
     assert!(!place.path("refused").exists());
+}
+
+#[test]
+fn verifying_names_every_damaged_file_before_the_run() {
+    let place = Workplace::new();
+    for folder in ["images", "masks"] {
+        fs::create_dir_all(place.path(folder)).expect("a folder");
+    }
+    let noise = |x: u32, y: u32| Rgb([(x * 37 + y * 91) as u8, (x * y) as u8, x as u8]);
+    for name in ["1.png", "2.png", "3.png"] {
+        let image = place.path("images").join(name);
+        RgbImage::from_fn(16, 16, noise)
+            .save(&image)
+            .expect("an image");
+        GrayImage::new(16, 16)
+            .save(place.path("masks").join(name))
+            .expect("a mask");
+        if name != "1.png" {
+            let mut bytes = fs::read(&image).expect("the image");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0xff;
+            fs::write(&image, bytes).expect("the image is damaged");
+        }
+    }
+    let (images, masks) = (place.arg("images"), place.arg("masks"));
+    let args = ["--images", &images, "--masks", &masks, "--verify"];
+    place.train("refused", &args).failed(1, &["2.png", "3.png"]);
+    assert!(!place.path("refused").exists());
+}
+
+#[test]
+fn classes_are_learned_by_cross_entropy_alone() {
+    let place = Workplace::new();
+    let args = [
+        "--images",
+        "a",
+        "--masks",
+        "b",
+        "--classes",
+        "3",
+        "--loss",
+        "bce-dice",
+    ];
+    place
+        .train("refused", &args)
+        .failed(2, &["cross-entropy", "--classes"]);
 }
 
 #[test]

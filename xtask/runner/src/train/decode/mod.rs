@@ -6,6 +6,7 @@ mod units;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::estimate::Workload;
@@ -18,7 +19,7 @@ use burn_memopt_models::decode::{
 };
 use burn_memopt_models::loss::MixtureLossConfig;
 
-use super::job::{Job, Metrics};
+use super::job::{Job, Metrics, parts};
 use super::movie_in;
 use super::network::{cut, first_weights};
 use super::rehearsal::Rehearsal;
@@ -76,6 +77,10 @@ impl Job for DecodeJob {
             &files.localizations,
             self.settings.run.holdout,
         )
+    }
+
+    fn parts(data: &Data) -> Vec<&dyn Dataset<Sample>> {
+        parts(&data.training, &data.held_out)
     }
 
     fn network(

@@ -44,9 +44,17 @@ impl Data {
         Ok(Self { training, held_out })
     }
 
-    /// Opens a folder of images and one of masks.
-    pub fn images(images: &Path, masks: &Path, run: &RunSettings) -> Result<Self> {
-        let folder = ImageMaskFolder::open(images, masks)?;
+    /// Opens a folder of images and one of masks, with so many classes or an object.
+    pub fn images(
+        images: &Path,
+        masks: &Path,
+        classes: Option<usize>,
+        run: &RunSettings,
+    ) -> Result<Self> {
+        let mut folder = ImageMaskFolder::open(images, masks)?;
+        if let Some(classes) = classes {
+            folder = folder.with_classes(classes);
+        }
         folder.verify()?;
         note_unread(images)?;
         note_unread(masks)?;
@@ -127,7 +135,7 @@ pub struct Sample {
     pub width: usize,
     /// Channel by channel, row by row: `channels * height * width` values.
     pub image: Vec<f32>,
-    /// Density or mask, row by row: `height * width` values.
+    /// Density, mask or numbers of classes, row by row: `height * width` values.
     pub target: Vec<f32>,
 }
 

@@ -8,7 +8,7 @@ use burn_memopt_models::unet::UNet;
 use image::{Rgb, RgbImage};
 
 use super::data::{Batch, Data, Sample, Samples};
-use super::task::Task;
+use super::task::{Task, most_probable};
 use crate::run_dir::RunDir;
 use crate::train::job::Metrics;
 
@@ -27,7 +27,7 @@ const GAP: usize = 4;
 struct Prediction {
     /// The sample.
     sample: Sample,
-    /// Density or probability, as large as the sample's target.
+    /// Density, probability or class, as large as the sample's target.
     output: Vec<f32>,
 }
 
@@ -47,13 +47,15 @@ fn predict(
         let items: Result<Vec<_>, _> = indices.iter().map(|&index| samples.get(index)).collect();
         let items = items?;
         let output = network.forward(Batch::new(&items, &device).images);
-        let values = task.read(output).try_into_data()?;
+        let output = task.read(output);
+        let channels = output.dims()[1];
+        let values = output.try_into_data()?;
         let values: Vec<f32> = values.iter::<f32>().collect();
         let len = values.len() / items.len();
         for (sample, output) in items.into_iter().zip(values.chunks_exact(len)) {
             see(Prediction {
                 sample,
-                output: output.to_vec(),
+                output: most_probable(output, channels).into_owned(),
             });
         }
     }
@@ -81,7 +83,8 @@ pub fn evaluate(
 ///
 /// Counting: `count_correlation`, Pearson's, between the emitters predicted and those
 /// in the table over the frames, where it is defined, and `count_error`, the mean
-/// absolute difference. Masks: `iou`, intersection over union of all pixels.
+/// absolute difference. Masks: `iou`, intersection over union of all pixels; of classes
+/// `mean_iou`, its mean over the classes that occur.
 fn metrics(
     network: &UNet,
     task: Task,
@@ -91,12 +94,19 @@ fn metrics(
 ) -> Result<Metrics> {
     let all: Vec<usize> = (0..samples.len()).collect();
     let mut counts = Vec::new();
-    let mut overlap = Overlap::default();
+    let mut overlap = Overlap::new(task.classes().unwrap_or(2));
     let see = |Prediction { sample, output }: Prediction| {
         if task.counts() {
             counts.push((sum(&output), sum(&sample.target).round()));
         } else {
-            overlap.add(&output, &sample.target);
+            for (&found, &truth) in output.iter().zip(&sample.target) {
+                if task.classes().is_some() {
+                    overlap.add(found as usize, class(truth));
+                } else {
+                    let class = |value| usize::from(value > MASK_THRESHOLD);
+                    overlap.add(class(found), Some(class(truth)));
+                }
+            }
         }
     };
     predict(network, task, samples, &all, batch_size, device, see)?;
@@ -109,7 +119,11 @@ fn metrics(
         let error = errors.sum::<f64>() / counts.len() as f64;
         metrics.insert("count_error".into(), error);
     } else {
-        metrics.insert("iou".into(), overlap.iou());
+        let (name, value) = match task.classes() {
+            None => ("iou", overlap.iou(1)),
+            Some(_) => ("mean_iou", overlap.mean_iou()),
+        };
+        metrics.insert(name.into(), value);
     }
     Ok(metrics)
 }
@@ -135,29 +149,51 @@ fn correlation(pairs: &[(f64, f64)]) -> Option<f64> {
     (xx > 0.0 && yy > 0.0).then(|| xy / (xx * yy).sqrt())
 }
 
-/// Pixels in both masks, and in at least one.
-#[derive(Default)]
+/// The class of a pixel, if it has one.
+fn class(target: f32) -> Option<usize> {
+    (target >= 0.0).then_some(target as usize)
+}
+
+/// Of each class, the pixels in both masks, and in at least one.
 struct Overlap {
-    both: u64,
-    either: u64,
+    both: Vec<u64>,
+    either: Vec<u64>,
 }
 
 impl Overlap {
-    fn add(&mut self, output: &[f32], target: &[f32]) {
-        for (&output, &target) in output.iter().zip(target) {
-            let (found, truth) = (output > MASK_THRESHOLD, target > MASK_THRESHOLD);
-            self.both += u64::from(found && truth);
-            self.either += u64::from(found || truth);
+    fn new(num_classes: usize) -> Self {
+        Self {
+            both: vec![0; num_classes],
+            either: vec![0; num_classes],
+        }
+    }
+
+    fn add(&mut self, found: usize, truth: Option<usize>) {
+        let Some(truth) = truth else {
+            return;
+        };
+        self.either[truth] += 1;
+        if found == truth {
+            self.both[truth] += 1;
+        } else {
+            self.either[found] += 1;
         }
     }
 
     /// Two empty masks are the same.
-    fn iou(&self) -> f64 {
-        if self.either == 0 {
-            1.0
-        } else {
-            self.both as f64 / self.either as f64
+    fn iou(&self, class: usize) -> f64 {
+        match self.either[class] {
+            0 => 1.0,
+            either => self.both[class] as f64 / either as f64,
         }
+    }
+
+    /// Over the classes that occur.
+    fn mean_iou(&self) -> f64 {
+        let occurs = |class: &usize| self.either[*class] > 0;
+        let classes: Vec<usize> = (0..self.either.len()).filter(occurs).collect();
+        let sum: f64 = classes.iter().map(|&class| self.iou(class)).sum();
+        sum / classes.len().max(1) as f64
     }
 }
 
@@ -271,11 +307,14 @@ mod tests {
 
     #[test]
     fn overlap_counts_pixels_of_all_images_together() {
-        let mut overlap = Overlap::default();
-        overlap.add(&[0.9, 0.8, 0.1], &[1.0, 0.0, 0.0]);
-        overlap.add(&[0.2, 0.7], &[1.0, 1.0]);
-        assert_eq!(overlap.iou(), 0.5);
-        assert_eq!(Overlap::default().iou(), 1.0);
+        let mut overlap = Overlap::new(3);
+        for (found, truth) in [(1, Some(1)), (1, Some(0)), (0, Some(1)), (1, Some(1))] {
+            overlap.add(found, truth);
+        }
+        overlap.add(2, None);
+        assert_eq!(overlap.iou(1), 0.5);
+        assert_eq!(overlap.mean_iou(), 0.25);
+        assert_eq!(Overlap::new(2).iou(1), 1.0);
     }
 
     #[test]

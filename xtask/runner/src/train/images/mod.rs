@@ -7,6 +7,7 @@ mod task;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::estimate::Workload;
 use burn_memopt::train::MicroBatchTrainer;
@@ -15,7 +16,7 @@ use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
 use burn_memopt_models::unet::UNet;
 
-use super::job::{Job, Metrics};
+use super::job::{Job, Metrics, parts};
 use super::movie_in;
 use super::network::cut;
 use super::rehearsal::Rehearsal;
@@ -23,11 +24,11 @@ use super::saved::CutPlan;
 use crate::choices::LossChoice;
 use crate::run_dir::RunDir;
 use crate::settings::{
-    ModelSettings, RunSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError,
+    ModelSettings, RunSettings, Settings, UNetData, UNetNetworkSettings, UNetSettings, UsageError,
     WatermarkSettings,
 };
 use data::{Batch, Data, Sample};
-pub use task::{Task, build};
+pub use task::{Task, build, most_probable};
 
 /// The file of a run that says how its frames were normalised.
 pub const NORMALIZATION_FILE: &str = "normalization.json";
@@ -49,8 +50,8 @@ pub type WatermarkJob = ImageJob<WatermarkSettings>;
 pub trait ImageSource: ModelSettings {
     fn network(&self) -> &UNetNetworkSettings;
 
-    /// The loss, which must fit the kind of data.
-    fn loss(&self) -> Result<LossChoice>;
+    /// What the network learns; the loss must fit the kind of data.
+    fn task(&self) -> Result<Task>;
 
     /// Channels, height and width of a generated image.
     fn generated_shape(&self) -> [usize; 3];
@@ -67,9 +68,14 @@ impl ImageSource for UNetSettings {
         &self.network
     }
 
-    fn loss(&self) -> Result<LossChoice> {
-        let loss = self.data.loss;
+    fn task(&self) -> Result<Task> {
+        let UNetData { loss, classes, .. } = self.data;
         let has_masks = self.data.images.is_some();
+        if classes.is_some() && loss != LossChoice::CrossEntropy {
+            bail!(UsageError(format!(
+                "the loss of --classes must be cross-entropy, got --loss {loss}"
+            )));
+        }
         if has_masks == (loss == LossChoice::Count) {
             let (kind, fitting) = if has_masks {
                 ("images with masks", "bce-dice or cross-entropy")
@@ -80,7 +86,7 @@ impl ImageSource for UNetSettings {
                 "the loss of {kind} must be {fitting}, got --loss {loss}"
             )));
         }
-        Ok(loss)
+        Ok(Task::new(loss, classes))
     }
 
     fn generated_shape(&self) -> [usize; 3] {
@@ -91,7 +97,9 @@ impl ImageSource for UNetSettings {
         let data = &self.data;
         match (&data.data, &data.targets, &data.images, &data.masks) {
             (Some(stack), Some(table), ..) => Data::frames(stack, table, run.holdout).map(Some),
-            (.., Some(images), Some(masks)) => Data::images(images, masks, run).map(Some),
+            (.., Some(images), Some(masks)) => {
+                Data::images(images, masks, data.classes, run).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -113,8 +121,8 @@ impl ImageSource for WatermarkSettings {
         &self.network
     }
 
-    fn loss(&self) -> Result<LossChoice> {
-        Ok(LossChoice::BceDice)
+    fn task(&self) -> Result<Task> {
+        Ok(Task::new(LossChoice::BceDice, None))
     }
 
     fn generated_shape(&self) -> [usize; 3] {
@@ -123,7 +131,7 @@ impl ImageSource for WatermarkSettings {
 
     fn open(&self, run: &RunSettings) -> Result<Option<Data>> {
         match (&self.data.images, &self.data.masks) {
-            (Some(images), Some(masks)) => Data::images(images, masks, run).map(Some),
+            (Some(images), Some(masks)) => Data::images(images, masks, None, run).map(Some),
             // Photographs that cannot be used are refused before anything is written.
             _ => watermarks(self, run).map(|_| None),
         }
@@ -134,7 +142,7 @@ impl ImageSource for WatermarkSettings {
         if !images.is_dir() || !masks.is_dir() {
             watermarks(self, run)?.write(folder)?;
         }
-        Data::images(&images, &masks, run)
+        Data::images(&images, &masks, None, run)
     }
 }
 
@@ -192,7 +200,7 @@ impl<S: ImageSource> Job for ImageJob<S> {
     type Batch = Batch;
 
     fn new(settings: Settings<S>) -> Result<Self> {
-        let task = Task::new(settings.model.loss()?);
+        let task = settings.model.task()?;
         Ok(Self { settings, task })
     }
 
@@ -209,6 +217,10 @@ impl<S: ImageSource> Job for ImageJob<S> {
             return Ok(());
         };
         run.replace_file(NORMALIZATION_FILE, |path| Ok(normalization.save(path)?))
+    }
+
+    fn parts(data: &Data) -> Vec<&dyn Dataset<Sample>> {
+        parts(&data.training, &data.held_out)
     }
 
     fn network(&self, data: Option<&Data>, saved: &mut CutPlan, device: &Device) -> Result<UNet> {

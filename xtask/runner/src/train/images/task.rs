@@ -1,5 +1,7 @@
 //! What a U-Net is for: its loss, how its output is read, and how it is built.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
@@ -22,11 +24,18 @@ const DENSITY_SCALE: f64 = 100.0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Task {
     loss: LossChoice,
+    /// Classes of the masks, where these have more than an object.
+    classes: Option<usize>,
 }
 
 impl Task {
-    pub fn new(loss: LossChoice) -> Self {
-        Self { loss }
+    pub fn new(loss: LossChoice, classes: Option<usize>) -> Self {
+        Self { loss, classes }
+    }
+
+    /// Classes of the masks, where these have more than an object.
+    pub fn classes(self) -> Option<usize> {
+        self.classes
     }
 
     /// Whether emitters are counted; else masks are drawn.
@@ -38,7 +47,7 @@ impl Task {
     ///
     /// # Shapes
     /// - output: `[batch_size, out_channels, height, width]`
-    /// - targets: `[batch_size, 1, height, width]`
+    /// - targets: `[batch_size, 1, height, width]`; of classes -1 where a pixel has none
     pub fn loss(self, output: Tensor<4>, targets: Tensor<4>) -> MicroLoss {
         let batch_size = targets.dims()[0];
         match self.loss {
@@ -53,22 +62,26 @@ impl Task {
                 MicroLoss::mean(loss, batch_size as f64)
             }
             LossChoice::CrossEntropy => {
-                let labels = targets.squeeze_dim::<3>(1).int();
-                let loss = CrossEntropyLoss.forward_sum(output, labels, None);
+                let labels = targets.squeeze_dim::<3>(1);
+                let has_class = labels.clone().greater_equal_scalar(0.0).float();
+                let labels = labels.clamp_min(0.0).int();
+                let mask = self.classes.map(|_| has_class);
+                let loss = CrossEntropyLoss.forward_sum(output, labels, mask);
                 MicroLoss::sum(loss.sum, loss.weight)
             }
         }
     }
 
-    /// The density map or the probability of the mask in a network's output.
+    /// The density map, the probability of the mask, or that of each class in a network's output.
     ///
     /// # Shapes
     /// - output: `[batch_size, out_channels, height, width]`
-    /// - result: `[batch_size, 1, height, width]`
+    /// - result: `[batch_size, 1 or classes, height, width]`
     pub fn read(self, output: Tensor<4>) -> Tensor<4> {
         match self.loss {
             LossChoice::Count => output.div_scalar(DENSITY_SCALE),
             LossChoice::BceDice => sigmoid(output),
+            LossChoice::CrossEntropy if self.classes.is_some() => softmax(output, 1),
             LossChoice::CrossEntropy => softmax(output, 1).narrow(1, 1, 1),
         }
     }
@@ -77,9 +90,33 @@ impl Task {
     pub fn out_channels(self) -> usize {
         match self.loss {
             LossChoice::Count | LossChoice::BceDice => 1,
-            LossChoice::CrossEntropy => 2,
+            LossChoice::CrossEntropy => self.classes.unwrap_or(2),
         }
     }
+}
+
+/// The most probable class of each pixel; a single plane stays as it is.
+///
+/// # Shapes
+/// - planes: `[channels, pixels]`
+/// - result: `[pixels]`
+pub fn most_probable(planes: &[f32], channels: usize) -> Cow<'_, [f32]> {
+    if channels == 1 {
+        return planes.into();
+    }
+    let pixels = planes.len() / channels;
+    let at = |class: usize, pixel: usize| planes[class * pixels + pixel];
+    let best = |pixel: usize| {
+        // The first of several that are as probable.
+        (1..channels).fold(0, |best, class| {
+            if at(class, pixel) > at(best, pixel) {
+                class
+            } else {
+                best
+            }
+        })
+    };
+    (0..pixels).map(|pixel| best(pixel) as f32).collect()
 }
 
 /// Builds the network from `channels[0]` to `channels[1]` channels, with random or given weights.

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use anyhow::bail;
+use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn_memopt::train::MicroBatchTrainer;
@@ -41,6 +42,10 @@ impl Job for Small {
 
     fn generate(&self, folder: &Path) -> Result<Data> {
         self.job.generate(folder)
+    }
+
+    fn parts(data: &Data) -> Vec<&dyn Dataset<Sample>> {
+        UNetJob::parts(data)
     }
 
     fn network(&self, data: Option<&Data>, cut: &mut CutPlan, device: &Device) -> Result<UNet> {

@@ -19,6 +19,7 @@ use burn_memopt_models::propainter::Flows;
 
 use crate::report::note_unread;
 use crate::settings::{ClipSettings, RunSettings};
+use crate::train::job::parts;
 use crate::train::num_training;
 
 /// Clips that are evaluated at most.
@@ -38,6 +39,11 @@ pub struct Clips {
 }
 
 impl Clips {
+    /// What is learned from, and what is held out.
+    pub fn parts(&self) -> Vec<&dyn Dataset<Clip>> {
+        parts(&self.training, &self.held_out)
+    }
+
     /// Opens a folder of videos for clips with `num_reference` frames from elsewhere.
     pub fn open(
         root: &Path,

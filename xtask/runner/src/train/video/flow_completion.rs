@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
@@ -65,6 +66,10 @@ impl Job for FlowCompletionJob {
     fn generate(&self, folder: &Path) -> Result<Clips> {
         let Settings { model, run } = &self.settings;
         Clips::generate(folder, &model.clips, 0, run)
+    }
+
+    fn parts(data: &Clips) -> Vec<&dyn Dataset<Clip>> {
+        data.parts()
     }
 
     fn network(

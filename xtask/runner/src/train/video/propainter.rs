@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
@@ -82,6 +83,10 @@ impl Job for ProPainterJob {
     fn generate(&self, folder: &Path) -> Result<Clips> {
         let Settings { model, run } = &self.settings;
         Clips::generate(folder, &model.clips, model.generator.num_reference, run)
+    }
+
+    fn parts(data: &Clips) -> Vec<&dyn Dataset<Clip>> {
+        data.parts()
     }
 
     fn network(&self, _: Option<&Clips>, _: &mut CutPlan, device: &Device) -> Result<Rivals> {
