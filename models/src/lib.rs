@@ -15,6 +15,7 @@
 mod chain;
 pub mod decode;
 pub mod loss;
+mod norm;
 pub mod propainter;
 pub mod unet;
 mod upsample;

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Tensor};
 
 use super::config::{Activation, convolution};
 use crate::chain::Keep;
+use crate::norm::group_norm;
 
 /// Layers in the order in which they run, numbered as in a PyTorch `Sequential`.
 #[derive(Module, Debug)]
@@ -59,7 +60,7 @@ impl Layers {
     /// Runs all layers. Keeps the image size.
     pub(super) fn forward(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
         self.layers.iter().fold(x, |x, layer| match layer {
-            Layer::Norm(norm) => norm.forward(x),
+            Layer::Norm(norm) => group_norm(norm, x),
             Layer::Conv(conv) => conv.forward(x),
             Layer::Activation(activation) => activation.forward(keep, x),
         })

@@ -11,6 +11,7 @@ use burn_memopt::precision::batch_norm;
 
 use super::config::{NormKind, Upsample};
 use crate::chain::{Block, Keep};
+use crate::norm::group_norm;
 use crate::upsample::{Corners, Part, double_bilinear, double_parts};
 
 /// The normalization layer of a [`DoubleConv`].
@@ -50,7 +51,7 @@ impl Norm {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         match self {
             Self::Batch(norm) => batch_norm(norm, input),
-            Self::Group(norm) => norm.forward(input),
+            Self::Group(norm) => group_norm(norm, input),
         }
     }
 

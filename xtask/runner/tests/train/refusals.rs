@@ -3,7 +3,9 @@
 use std::fs;
 
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
-use image::{GrayImage, Rgb, RgbImage};
+use burn_memopt_datasets::tiff::TiffStackWriter;
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use rstest::rstest;
 
 use crate::runner::{Run, Workplace, files_in, run};
 
@@ -68,29 +70,104 @@ fn a_mask_of_another_size_is_named_with_both_sizes() {
 #[test]
 fn verifying_names_every_damaged_file_before_the_run() {
     let place = Workplace::new();
+    let data = write_pairs(&place, &[16; 4]);
+    for name in ["2.png", "3.png"] {
+        let image = place.path("images").join(name);
+        let mut bytes = fs::read(&image).expect("the image");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0xff;
+        fs::write(&image, bytes).expect("the image is damaged");
+    }
+    let args = [&data.each_ref().map(String::as_str)[..], &["--verify"]].concat();
+    place.train("refused", &args).failed(1, &["2.png", "3.png"]);
+    assert!(!place.path("refused").exists());
+}
+
+/// Writes images and masks of these sides and returns the flags that name them.
+fn write_pairs(place: &Workplace, sides: &[u32]) -> [String; 4] {
     for folder in ["images", "masks"] {
         fs::create_dir_all(place.path(folder)).expect("a folder");
     }
-    let noise = |x: u32, y: u32| Rgb([(x * 37 + y * 91) as u8, (x * y) as u8, x as u8]);
-    for name in ["1.png", "2.png", "3.png"] {
-        let image = place.path("images").join(name);
-        RgbImage::from_fn(16, 16, noise)
-            .save(&image)
+    for (index, &side) in sides.iter().enumerate() {
+        let name = format!("{index}.png");
+        let noise = |x: u32, y: u32| Rgb([(x * 37 + y * 91 + side) as u8; 3]);
+        let image = RgbImage::from_fn(side, side, noise);
+        image
+            .save(place.path("images").join(&name))
             .expect("an image");
-        GrayImage::new(16, 16)
-            .save(place.path("masks").join(name))
-            .expect("a mask");
-        if name != "1.png" {
-            let mut bytes = fs::read(&image).expect("the image");
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 0xff;
-            fs::write(&image, bytes).expect("the image is damaged");
-        }
+        let mask = GrayImage::from_pixel(side, side, Luma([255]));
+        mask.save(place.path("masks").join(&name)).expect("a mask");
     }
     let (images, masks) = (place.arg("images"), place.arg("masks"));
-    let args = ["--images", &images, "--masks", &masks, "--verify"];
-    place.train("refused", &args).failed(1, &["2.png", "3.png"]);
-    assert!(!place.path("refused").exists());
+    ["--images".into(), images, "--masks".into(), masks]
+}
+
+#[rstest]
+fn images_of_few_pixels_are_learned_from(
+    #[values(2, 3, 4)] side: u32,
+    #[values("group", "batch")] norm: &str,
+    #[values("1", "4")] channels: &str,
+) {
+    let place = Workplace::new();
+    let data = write_pairs(&place, &[side; 4]);
+    let flags = [
+        "--norm",
+        norm,
+        "--base-channels",
+        channels,
+        "--batch-size",
+        "1",
+        "--steps",
+        "2",
+    ];
+    let args = [&data.each_ref().map(String::as_str)[..], &flags].concat();
+    place.train("run", &args).succeeded();
+}
+
+#[test]
+fn the_smallest_image_decides_whether_a_network_fits() {
+    for sides in [[16, 16, 1, 16], [1, 16, 16, 16], [3, 2, 16, 1]] {
+        let place = Workplace::new();
+        let data = write_pairs(&place, &sides);
+        let args = [
+            &data.each_ref().map(String::as_str)[..],
+            &["--batch-size", "1"],
+        ]
+        .concat();
+        let words = ["at least 2 pixels a side", "1×1", "leave out or enlarge"];
+        place.train("refused", &args).failed(2, &words);
+        assert!(!place.path("refused").exists());
+    }
+}
+
+#[rstest]
+#[case::one_value_a_group("4", 2)]
+#[case::no_groups("0", 0)]
+fn frames_of_one_pixel_are_refused_where_groups_have_one_value(
+    #[case] groups: &str,
+    #[case] code: i32,
+) {
+    let place = Workplace::of("decode");
+    let stack = place.path("stack.tif");
+    let mut writer = TiffStackWriter::create(&stack, 1, 1).expect("a stack");
+    (0..6u8).for_each(|pixel| writer.write_frame(&[pixel]).expect("a frame"));
+    writer.finish().expect("the stack");
+    fs::write(place.path("table.csv"), "frame,x,y\n0,0.5,0.5\n4,0.2,0.5\n").expect("a table");
+    let (stack, table) = (place.arg("stack.tif"), place.arg("table.csv"));
+    let data = [
+        "--data",
+        &stack,
+        "--targets",
+        &table,
+        "--norm-groups",
+        groups,
+    ];
+    let args = [&data[..], &["--base-channels", "4", "--steps", "2"]].concat();
+    let run = place.train("run", &args);
+    match code {
+        0 => drop(run.succeeded()),
+        _ => drop(run.failed(code, &["1×1 pixels", "--norm-groups 4", "one value"])),
+    }
 }
 
 #[test]

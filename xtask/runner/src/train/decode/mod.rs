@@ -5,7 +5,7 @@ mod units;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -25,7 +25,7 @@ use super::network::{cut, first_weights};
 use super::rehearsal::Rehearsal;
 use super::saved::CutPlan;
 use crate::run_dir::RunDir;
-use crate::settings::{DecodeSettings, Settings};
+use crate::settings::{DecodeSettings, Settings, UsageError};
 use data::{Batch, Collate, Data, Sample, Samples};
 use units::Units;
 
@@ -96,6 +96,7 @@ impl Job for DecodeJob {
         let multiple = network.net.size_multiple();
         let size = data.map_or(GENERATED_SIZE, Data::size);
         let [height, width] = size.map(|side| side.next_multiple_of(multiple));
+        self.check_norm(size, [height, width] == [multiple; 2])?;
         let frames = network.net.num_frames();
         let sample = Tensor::zeros([run.batch_size, frames, height, width], device);
         cut(network, run, sample, saved)
@@ -154,6 +155,22 @@ impl Job for DecodeJob {
 
 impl DecodeJob {
     /// The network with its first weights, not yet cut.
+    /// Refuses groups of one value, which a normalization sets to 0: where frames are halved to a
+    /// single pixel of no more channels than groups.
+    fn check_norm(&self, [height, width]: [usize; 2], is_one_pixel: bool) -> Result<()> {
+        let network = &self.settings.model.network;
+        let channels = network.base_channels << (network.depth - 1);
+        if is_one_pixel && channels <= network.norm_groups {
+            bail!(UsageError(format!(
+                "frames of {height}×{width} pixels are halved to a single one, where the groups of \
+                 --norm-groups {} have one value each; choose fewer groups, 0 for none, or more \
+                 --base-channels than {}",
+                network.norm_groups, network.norm_groups
+            )));
+        }
+        Ok(())
+    }
+
     fn build(&self, disabled: Vec<Attribute>, device: &Device) -> Result<SigmaMUNet> {
         let Settings { model, run } = &self.settings;
         let groups = Some(model.network.norm_groups).filter(|&groups| groups > 0);

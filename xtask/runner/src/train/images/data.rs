@@ -14,6 +14,7 @@ use burn_memopt_datasets::image_mask::ImageMaskFolder;
 use burn_memopt_datasets::lazy::LazyDataset;
 use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
 use burn_memopt_datasets::normalization::Normalization;
+use burn_memopt_datasets::tiff::FrameSource;
 
 use crate::report::note_unread;
 use crate::settings::{RunSettings, UsageError};
@@ -25,6 +26,8 @@ pub struct Data {
     pub training: Samples,
     /// What the result is evaluated by, where something is held out.
     pub held_out: Option<Samples>,
+    /// The least height and the least width of an image.
+    pub least_sides: [usize; 2],
 }
 
 impl Data {
@@ -33,6 +36,7 @@ impl Data {
         let frames = open_counted(stack, table)?;
         let num_frames = frames.len();
         let num_training = num_training(num_frames, holdout, &stack.display().to_string())?;
+        let least_sides = [frames.stack().height(), frames.stack().width()];
         let (training, held_out) = if num_training == num_frames {
             let normalization = Normalization::measure(frames.stack(), 0..num_frames)?;
             let all = frames.with_normalization(normalization);
@@ -41,7 +45,11 @@ impl Data {
             let (training, held_out) = frames.split(num_training)?;
             (Samples::Frames(training), Some(Samples::Frames(held_out)))
         };
-        Ok(Self { training, held_out })
+        Ok(Self {
+            training,
+            held_out,
+            least_sides,
+        })
     }
 
     /// Opens a folder of images and one of masks, with so many classes or an object.
@@ -59,9 +67,16 @@ impl Data {
         note_unread(images)?;
         note_unread(masks)?;
         eprintln!("{}", folder.mask_rule()?);
+        let sizes: Vec<_> = (0..folder.len())
+            .map(|index| folder.size(index))
+            .collect::<Result<_, _>>()?;
         if run.batch_size > 1 {
-            check_one_size(&folder)?;
+            check_one_size(&folder, &sizes)?;
         }
+        let sides = sizes.iter().map(|(height, width)| [*height, *width]);
+        let least_sides = sides.fold([usize::MAX; 2], |least, sides| {
+            [least[0].min(sides[0]), least[1].min(sides[1])]
+        });
         let len = folder.len();
         let folder = Arc::new(folder);
         let cut = num_training(len, run.holdout, &images.display().to_string())?;
@@ -69,6 +84,7 @@ impl Data {
         Ok(Self {
             training: Samples::Images(folder, 0..cut),
             held_out,
+            least_sides,
         })
     }
 
@@ -104,11 +120,10 @@ impl Data {
 }
 
 /// Refuses images of different sizes, which make no batch.
-fn check_one_size(folder: &ImageMaskFolder) -> Result<()> {
-    let first = folder.size(0)?;
-    for index in 1..folder.len() {
-        let size = folder.size(index)?;
-        if size != first {
+fn check_one_size(folder: &ImageMaskFolder, sizes: &[(usize, usize)]) -> Result<()> {
+    let first = sizes[0];
+    for (index, size) in sizes.iter().enumerate() {
+        if *size != first {
             bail!(UsageError(format!(
                 "images of different sizes make no batch: {} is {}×{} pixels, {} is {}×{}; \
                  use --batch-size 1 with --accumulation-steps, or scale them",

@@ -171,14 +171,19 @@ pub struct ImageJob<S> {
 }
 
 impl<S: ImageSource> ImageJob<S> {
-    /// The network with its first weights for images of a shape, not cut.
+    /// The network with its first weights for images of these channels and least sides, not cut.
     fn build(&self, [channels, height, width]: [usize; 3], device: &Device) -> Result<UNet> {
         let Settings { model, run } = &self.settings;
         let (network, least) = (model.network(), 1 << model.network().depth);
         if height.min(width) < least {
+            let advice = if network.depth > 1 {
+                "choose a smaller depth, or leave out or enlarge smaller images"
+            } else {
+                "leave out or enlarge smaller images"
+            };
             bail!(UsageError(format!(
                 "--depth {} needs images of at least {least} pixels a side, got {height}×{width}; \
-                 choose a smaller depth",
+                 {advice}",
                 network.depth
             )));
         }
@@ -226,8 +231,9 @@ impl<S: ImageSource> Job for ImageJob<S> {
     fn network(&self, data: Option<&Data>, saved: &mut CutPlan, device: &Device) -> Result<UNet> {
         let Settings { model, run } = &self.settings;
         let shape = data.map_or_else(|| Ok(model.generated_shape()), Data::shape)?;
-        let network = self.build(shape, device)?;
         let [channels, height, width] = shape;
+        let least = data.map_or([height, width], |data| data.least_sides);
+        let network = self.build([channels, least[0], least[1]], device)?;
         let sample = Tensor::zeros([run.batch_size, channels, height, width], device);
         cut(network, run, sample, saved)
     }
