@@ -21,7 +21,7 @@ use super::movie_in;
 use super::network::cut;
 use super::rehearsal::Rehearsal;
 use super::saved::CutPlan;
-use crate::choices::LossChoice;
+use crate::choices::{LossChoice, NormChoice};
 use crate::run_dir::RunDir;
 use crate::settings::{
     ModelSettings, RunSettings, Settings, UNetData, UNetNetworkSettings, UNetSettings, UsageError,
@@ -185,6 +185,15 @@ impl<S: ImageSource> ImageJob<S> {
                 "--depth {} needs images of at least {least} pixels a side, got {height}×{width}; \
                  {advice}",
                 network.depth
+            )));
+        }
+        // The coarsest level has half as many channels as the halvings alone would give.
+        let channels_at_bottom = network.base_channels << (network.depth - 1);
+        let pixels_at_bottom = (height >> network.depth) * (width >> network.depth);
+        if network.norm == NormChoice::Group && channels_at_bottom * pixels_at_bottom == 1 {
+            bail!(UsageError(format!(
+                "images of {height}×{width} pixels are halved to a single one, of which --norm group \
+                 would leave nothing; use --base-channels 2 or more, or --norm batch"
             )));
         }
         build(
