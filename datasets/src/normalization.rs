@@ -10,7 +10,7 @@ use burn_memopt::files;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 
-use crate::tiff::{FrameSource, TiffStack, TiffStackError};
+use crate::tiff::{FrameSource, TiffStackError};
 
 /// The share of pixels below `high`. Spots cover few pixels of a frame, so a
 /// lower percentile would measure the noise of the background.
@@ -88,7 +88,10 @@ impl Normalization {
     ///
     /// # Panics
     /// If `frames` is empty.
-    pub fn measure(stack: &TiffStack, frames: Range<usize>) -> Result<Self, NormalizationError> {
+    pub fn measure(
+        stack: &dyn FrameSource,
+        frames: Range<usize>,
+    ) -> Result<Self, NormalizationError> {
         assert!(!frames.is_empty(), "frames to measure must not be empty");
         let count = frames.len().min(MAX_FRAMES);
         let mut rng = StdRng::seed_from_u64(0);

@@ -2,14 +2,17 @@
 
 #![cfg(feature = "tiff")]
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use burn::data::dataset::Dataset;
 use burn_memopt_datasets::{
     lazy::{Edge, LazyDataset},
     tiff::{
         FramePatches, FrameSource, FrameWindows, Page, TiffSequence, TiffStack, TiffStackError,
-        TiffStackWriter,
+        TiffStackWriter, open_frames,
     },
 };
 use proptest::prelude::*;
@@ -101,13 +104,44 @@ fn a_folder_without_stacks_and_no_folder_are_told_apart() {
     ));
 }
 
+#[test]
+fn notes_of_several_files_are_said_once() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/tiff");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.tif", "b.tif"] {
+        std::fs::copy(
+            cases.join("white_is_zero_u16.tif"),
+            folder.path().join(name),
+        )
+        .unwrap();
+    }
+    let sequence = open_frames(folder.path()).unwrap();
+    assert_eq!(sequence.path(), folder.path());
+    let [note] = sequence.notes() else {
+        panic!("{:?}", sequence.notes())
+    };
+    assert!(note.starts_with("2 files, the first a.tif: "), "{note}");
+    let alone = open_frames(folder.path().join("b.tif")).unwrap();
+    assert_eq!(alone.path(), folder.path().join("b.tif"));
+    assert_eq!(alone.num_frames() * 2, sequence.num_frames());
+}
+
 /// Counts how often a frame is decoded.
+#[derive(Debug)]
 struct Counted {
     stack: TiffStack,
     pages: AtomicUsize,
 }
 
 impl FrameSource for Counted {
+    fn path(&self) -> &Path {
+        self.stack.path()
+    }
+
+    fn notes(&self) -> &[String] {
+        self.stack.notes()
+    }
+
     fn num_frames(&self) -> usize {
         self.stack.num_frames()
     }

@@ -1,6 +1,10 @@
 //! Frames, what gives them, and windows of neighbouring ones.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex},
+};
 
 use burn::data::dataset::{Dataset, DatasetError};
 use lru::LruCache;
@@ -26,7 +30,14 @@ pub struct Frame {
 }
 
 /// Frames of one size that are read in any order: a stack, or a sequence of stacks.
-pub trait FrameSource: Send + Sync {
+pub trait FrameSource: fmt::Debug + Send + Sync {
+    /// The file or folder that is read.
+    fn path(&self) -> &Path;
+
+    /// What a user should know about the files, though they are read: pages that are left out, or
+    /// values that another program would show in another way. Each is one line, without the path.
+    fn notes(&self) -> &[String];
+
     /// Number of frames.
     fn num_frames(&self) -> usize;
 
@@ -56,7 +67,27 @@ pub trait FrameSource: Send + Sync {
     }
 }
 
+/// Opens a file as a [`TiffStack`], a folder of TIFF files as a [`TiffSequence`].
+///
+/// # Errors
+/// As those.
+pub fn open_frames(path: impl AsRef<Path>) -> Result<Arc<dyn FrameSource>, TiffStackError> {
+    let path = path.as_ref();
+    Ok(match path.is_dir() {
+        true => Arc::new(TiffSequence::open(path)?),
+        false => Arc::new(TiffStack::open(path)?),
+    })
+}
+
 impl<S: FrameSource + ?Sized> FrameSource for Arc<S> {
+    fn path(&self) -> &Path {
+        (**self).path()
+    }
+
+    fn notes(&self) -> &[String] {
+        (**self).notes()
+    }
+
     fn num_frames(&self) -> usize {
         (**self).num_frames()
     }

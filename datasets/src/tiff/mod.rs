@@ -37,7 +37,7 @@ mod writer;
 
 pub use error::TiffStackError;
 pub use follow::{Follow, FollowConfig};
-pub use frame::{Frame, FrameSource, FrameWindow, FrameWindows};
+pub use frame::{Frame, FrameSource, FrameWindow, FrameWindows, open_frames};
 pub use page::{Page, Sample, SampleType};
 pub use patch::{FramePatches, Patch};
 pub use sequence::TiffSequence;

@@ -43,6 +43,7 @@ const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16).expect("invariant: 16 is no
 pub struct TiffSequence {
     files: Vec<SequenceFile>,
     num_frames: usize,
+    notes: Vec<String>,
     open: Mutex<LruCache<usize, Arc<TiffStack>>>,
 }
 
@@ -100,9 +101,20 @@ impl TiffSequence {
         let mut open = LruCache::new(MAX_OPEN);
         let mut files: Vec<SequenceFile> = Vec::with_capacity(paths.len());
         let mut start = 0;
+        // Each note with the first file that it is about, and with how many there are.
+        let mut noted: Vec<(String, String, usize)> = Vec::new();
         for path in paths {
             let stack = TiffStack::open(&path)?;
             check_size(&stack, files.first())?;
+            for note in stack.notes() {
+                match noted.iter_mut().find(|(known, ..)| known == note) {
+                    Some((.., num)) => *num += 1,
+                    None => {
+                        let name = path.file_name().unwrap_or_default();
+                        noted.push((note.clone(), name.to_string_lossy().into_owned(), 1));
+                    }
+                }
+            }
             let layout = stack.layout().clone();
             let num_frames = stack.num_frames();
             open.put(files.len(), Arc::new(stack));
@@ -116,6 +128,13 @@ impl TiffSequence {
         Ok(Self {
             files,
             num_frames: start,
+            notes: noted
+                .into_iter()
+                .map(|(note, file, num)| match num {
+                    1 => format!("{file}: {note}"),
+                    _ => format!("{num} files, the first {file}: {note}"),
+                })
+                .collect(),
             open: Mutex::new(open),
         })
     }
@@ -139,6 +158,17 @@ impl TiffSequence {
 }
 
 impl FrameSource for TiffSequence {
+    /// The folder; that of the first file if these were given.
+    fn path(&self) -> &Path {
+        let first = &self.files[0].path;
+        first.parent().unwrap_or(first)
+    }
+
+    /// Of all files; what several have in common is said once.
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Of all files.
     fn num_frames(&self) -> usize {
         self.num_frames

@@ -168,17 +168,6 @@ impl TiffStack {
         &self.layout
     }
 
-    /// What a user should know about the file, though it is read: pages that are left out, or
-    /// values that another program would show in another way. Each is one line, without the path.
-    pub fn notes(&self) -> &[String] {
-        &self.layout.notes
-    }
-
-    /// The file that is read.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Finds pages that were appended since the stack was opened or last refreshed, and returns
     /// their number. Only directories behind the last page known are read.
     ///
@@ -280,6 +269,14 @@ impl TiffStack {
 }
 
 impl FrameSource for TiffStack {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.layout.notes
+    }
+
     fn num_frames(&self) -> usize {
         self.layout.num_pages()
     }

@@ -74,7 +74,7 @@ pub(super) fn stack_folder(folder: &Path) -> Result<DataSource, SourceError> {
         stored: Bytes::new(stored.get() / frames_seen),
         loaded: Bytes::new(stack.frame_bytes()),
     };
-    let mut notes = Vec::new();
+    let mut notes = stack.notes().to_vec();
     if seen.len() < files.len() {
         notes.push(format!(
             "{} of {} files were opened: the number of frames is an estimate",

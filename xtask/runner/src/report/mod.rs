@@ -15,14 +15,14 @@ use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
 use burn_memopt_datasets::folder::unread_files;
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::FrameSource;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// Says on standard error what is to be known about a stack that is read.
-pub fn print_notes(stack: &TiffStack) {
-    for note in stack.notes() {
-        eprintln!("{}: {note}", stack.path().display());
+/// Says on standard error what is to be known about frames that are read.
+pub fn print_notes(frames: &dyn FrameSource) {
+    for note in frames.notes() {
+        eprintln!("{}: {note}", frames.path().display());
     }
 }
 
