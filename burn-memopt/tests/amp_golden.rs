@@ -1,98 +1,22 @@
 //! The loss scaler against recorded traces of PyTorch's `GradScaler`.
 
-use std::path::PathBuf;
+#[path = "../../models/tests/golden/harness.rs"]
+mod harness;
 
 use burn::module::Param;
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::{LossScaler, LossScalerConfig, Scaled};
+use harness::{Case, Comparison};
 use rstest::rstest;
-use safetensors::SafeTensors;
-use serde_json::Value;
-
-/// The folder of the cases: `BURN_MEMOPT_GOLDEN`, or the repository's copy.
-fn cases() -> PathBuf {
-    match std::env::var_os("BURN_MEMOPT_GOLDEN") {
-        Some(folder) => PathBuf::from(folder).join("cases"),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../models/tests/golden/cases"),
-    }
-}
-
-struct Case {
-    sidecar: Value,
-    bytes: Vec<u8>,
-}
-
-impl Case {
-    fn read(name: &str) -> Self {
-        let path = |extension| cases().join(format!("{name}.{extension}"));
-        let sidecar = std::fs::read(path("json")).expect("the sidecar of the case");
-        Self {
-            sidecar: serde_json::from_slice(&sidecar).expect("a JSON sidecar"),
-            bytes: std::fs::read(path("safetensors")).expect("the tensors of the case"),
-        }
-    }
-
-    fn param(&self, name: &str) -> f64 {
-        self.sidecar["params"][name].as_f64().expect("a number")
-    }
-
-    fn raw(&self, name: &str) -> Vec<u8> {
-        let tensors = SafeTensors::deserialize(&self.bytes).expect("safetensors");
-        tensors
-            .tensor(name)
-            .expect("a tensor of the case")
-            .data()
-            .to_vec()
-    }
-
-    fn floats(&self, name: &str) -> Vec<f32> {
-        let bytes = self.raw(name);
-        let (values, _) = bytes.as_chunks::<4>();
-        values
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect()
-    }
-
-    fn integers(&self, name: &str) -> Vec<i64> {
-        let bytes = self.raw(name);
-        let (values, _) = bytes.as_chunks::<8>();
-        values
-            .iter()
-            .map(|bytes| i64::from_le_bytes(*bytes))
-            .collect()
-    }
-
-    /// Compares as the fixtures prescribe: deviation relative to the largest
-    /// stored value, non-finite values in the same places.
-    fn assert_close(&self, name: &str, actual: &[f32]) {
-        let expected = self.floats(name);
-        assert_eq!(actual.len(), expected.len(), "{name}: another length");
-        let tolerance = match &self.sidecar["tensors"][name]["tolerance"] {
-            Value::Null => &self.sidecar["tolerance"],
-            own => own,
-        };
-        let finite = expected.iter().filter(|value| value.is_finite());
-        let largest = finite.fold(0.0_f32, |max, value| max.max(value.abs()));
-        let limit = tolerance.as_f64().expect("a tolerance") as f32 * largest;
-        for (index, (actual, expected)) in actual.iter().zip(&expected).enumerate() {
-            let close = match expected.is_finite() {
-                true => (actual - expected).abs() <= limit,
-                false => !actual.is_finite(),
-            };
-            assert!(close, "{name}[{index}]: {actual} instead of {expected}");
-        }
-    }
-}
 
 fn scaler(case: &Case) -> LossScaler {
     LossScalerConfig::new()
-        .with_init_scale(case.param("init_scale"))
-        .with_growth_factor(case.param("growth_factor"))
-        .with_backoff_factor(case.param("backoff_factor"))
-        .with_growth_interval(case.param("growth_interval") as usize)
+        .with_init_scale(case.require("init_scale"))
+        .with_growth_factor(case.require("growth_factor"))
+        .with_backoff_factor(case.require("backoff_factor"))
+        .with_growth_interval(case.require("growth_interval") as usize)
         .init()
 }
 
@@ -100,6 +24,20 @@ type Weights = Param<Tensor<1>>;
 
 fn weights(values: &[f32]) -> Weights {
     Param::from_tensor(Tensor::from_floats(values, &Device::flex().autodiff()))
+}
+
+/// The weights that the case states after `key`.
+fn stated_weights(case: &Case, key: &str) -> Weights {
+    let values: Vec<f32> = case.stated(key).iter().map(|value| *value as f32).collect();
+    weights(&values)
+}
+
+/// The element and the value of a note such as `steps where scaled grad_a[0]=+inf`.
+fn injection(case: &Case, name: &str) -> (usize, f32) {
+    let place = case.note(name).split_once('[').expect("a place").1;
+    let (index, value) = place.split_once("]=").expect("a value");
+    let index = index.parse().expect("an index");
+    (index, value.parse().expect("a number"))
 }
 
 /// Gradients as a backward pass of the scaled loss gives them.
@@ -134,24 +72,26 @@ fn sgd() -> ModuleOptimizer {
 #[case::custom("amp_gradscaler_custom")]
 #[case::growth_to_overflow("amp_gradscaler_growth_to_overflow")]
 fn a_scripted_run_matches_the_golden_trace(#[case] name: &str) {
-    let case = Case::read(name);
+    let case = Case::open(name);
     let gradients = case.floats("gradient");
-    let inject_step = case.integers("inject_step");
+    let width = case.shape("gradient")[1];
+    let inject_step = case.ints("inject_step");
     let inject_value = case.floats("inject_value");
+    let lr = case.stated("lr")[0];
     let mut scaler = scaler(&case);
     let mut optimizer = sgd();
-    let mut weights = weights(&[0.5, -0.25, 1.0, 2.0]);
+    let mut weights = stated_weights(&case, "p starts at");
     let mut parameters = Vec::new();
     let (mut before, mut overflows, mut stepped) = (Vec::new(), Vec::new(), Vec::new());
     let (mut after, mut trackers) = (Vec::new(), Vec::new());
 
-    for (step, gradient) in gradients.chunks_exact(4).enumerate() {
+    for (step, gradient) in gradients.chunks_exact(width).enumerate() {
         let injection = inject_step.iter().position(|&at| at == step as i64);
-        let injected = injection.map(|index| (step % 4, inject_value[index]));
+        let injected = injection.map(|index| (step % width, inject_value[index]));
         before.push(scaler.current());
         let grads = scaled_gradients(&scaler, &weights, gradient, injected).unscale(&weights);
         overflows.push(if grads.is_finite() { 0.0 } else { 1.0 });
-        let (updated, result) = grads.step(&mut optimizer, 0.01, weights);
+        let (updated, result) = grads.step(&mut optimizer, lr, weights);
         weights = updated;
         stepped.push(if result.skipped() { 0.0 } else { 1.0 });
         scaler.update(result);
@@ -166,35 +106,46 @@ fn a_scripted_run_matches_the_golden_trace(#[case] name: &str) {
     assert_eq!(after, case.floats("scale_after"));
     assert_eq!(trackers, case.floats("growth_tracker_after"));
     let stored = case.floats("parameter_after").len();
-    case.assert_close("parameter_after", &parameters[parameters.len() - stored..]);
+    let mut comparison = Comparison::new(&case);
+    comparison.values("parameter_after", &parameters[parameters.len() - stored..]);
+    comparison.finish();
 }
 
 #[test]
 fn two_optimizers_on_one_scaler_match_the_golden_trace() {
-    let case = Case::read("amp_two_optimizers");
+    let case = Case::open("amp_two_optimizers");
+    let number = |key: &str| case.stated(key)[0];
     let gradients_a = case.floats("gradient_a");
     let gradients_b = case.floats("gradient_b");
-    let (inject_a, inject_b) = (case.integers("inject_a"), case.integers("inject_b"));
+    let [width_a, width_b] = ["gradient_a", "gradient_b"].map(|name| case.shape(name)[1]);
+    let (inject_a, inject_b) = (case.ints("inject_a"), case.ints("inject_b"));
+    let [injection_a, injection_b] = ["inject_a", "inject_b"].map(|name| injection(&case, name));
     let mut scaler = LossScalerConfig::new()
-        .with_init_scale(256.0)
-        .with_growth_interval(2)
+        .with_init_scale(number("init"))
+        .with_growth_factor(number("growth"))
+        .with_backoff_factor(number("backoff"))
+        .with_growth_interval(number("growth_interval") as usize)
         .init();
+    let (lr, largest_norm) = (number("lr"), number("clipped to norm"));
     let (mut optimizer_a, mut optimizer_b) = (sgd(), sgd());
-    let (mut a, mut b) = (weights(&[1.0, 1.0, 1.0]), weights(&[-1.0, -1.0]));
+    let mut a = stated_weights(&case, "a starts at");
+    let mut b = stated_weights(&case, "b at");
     let (mut a_after, mut b_after) = (Vec::new(), Vec::new());
     let (mut scales, mut norms) = (Vec::new(), Vec::new());
 
-    let steps = gradients_a.chunks_exact(3).zip(gradients_b.chunks_exact(2));
+    let steps = gradients_a
+        .chunks_exact(width_a)
+        .zip(gradients_b.chunks_exact(width_b));
     for (step, (gradient_a, gradient_b)) in steps.enumerate() {
         let at = |steps: &[i64]| steps.contains(&(step as i64));
-        let injected_a = at(&inject_a).then_some((0, f32::INFINITY));
-        let injected_b = at(&inject_b).then_some((1, f32::NAN));
+        let injected_a = at(inject_a).then_some(injection_a);
+        let injected_b = at(inject_b).then_some(injection_b);
         let grads_a = scaled_gradients(&scaler, &a, gradient_a, injected_a).unscale(&a);
         norms.push(grads_a.norm() as f32);
-        let grads_a = grads_a.clip(&a, Clipping::Norm(0.5));
+        let grads_a = grads_a.clip(&a, Clipping::Norm(largest_norm));
         let grads_b = scaled_gradients(&scaler, &b, gradient_b, injected_b).unscale(&b);
-        let (updated_a, stepped_a) = grads_a.step(&mut optimizer_a, 0.1, a);
-        let (updated_b, stepped_b) = grads_b.step(&mut optimizer_b, 0.1, b);
+        let (updated_a, stepped_a) = grads_a.step(&mut optimizer_a, lr, a);
+        let (updated_b, stepped_b) = grads_b.step(&mut optimizer_b, lr, b);
         (a, b) = (updated_a, updated_b);
         scaler.update(stepped_a.and(stepped_b));
         a_after.extend(values(&a));
@@ -203,7 +154,9 @@ fn two_optimizers_on_one_scaler_match_the_golden_trace() {
     }
 
     assert_eq!(scales, case.floats("scale_after"));
-    case.assert_close("grad_norm_a", &norms);
-    case.assert_close("a_after", &a_after);
-    case.assert_close("b_after", &b_after);
+    let mut comparison = Comparison::new(&case);
+    comparison.values("grad_norm_a", &norms);
+    comparison.values("a_after", &a_after);
+    comparison.values("b_after", &b_after);
+    comparison.finish();
 }

@@ -12,12 +12,18 @@ mod flow_completion;
 mod forward;
 #[path = "golden/harness.rs"]
 mod harness;
+#[path = "golden/inventory.rs"]
+mod inventory;
 #[path = "golden/manifest.rs"]
 mod manifest;
 #[path = "golden/network.rs"]
 mod network;
 #[path = "golden/optimizer.rs"]
 mod optimizer;
+#[path = "golden/other_set.rs"]
+mod other_set;
+#[path = "golden/other_sets.rs"]
+mod other_sets;
 #[path = "golden/part.rs"]
 mod part;
 #[path = "golden/pipeline.rs"]

@@ -126,14 +126,25 @@ impl HoleMask {
     /// If a side is zero.
     #[must_use]
     pub fn resized(&self, height: usize, width: usize) -> Self {
-        let source = |at: usize, len: usize, from: usize| (2 * at + 1) * from / (2 * len);
-        let rows = 0..height;
+        let columns = nearest(self.width, width);
+        let rows = nearest(self.height, height).into_iter();
         let values = rows.flat_map(|y| {
-            let y = source(y, height, self.height);
-            (0..width).map(move |x| self.values[y * self.width + source(x, width, self.width)])
+            let row = &self.values[y * self.width..][..self.width];
+            columns.iter().map(move |x| row[*x])
         });
         Self::new(height, width, values.collect())
     }
+}
+
+/// The input pixel of every output pixel of an axis that goes from `from` pixels to `to`.
+///
+/// The steps are summed in f64, as Pillow sums them: where a centre is between two pixels, rounding
+/// decides.
+fn nearest(from: usize, to: usize) -> Vec<usize> {
+    let step = from as f64 / to as f64;
+    let centres = std::iter::successors(Some(step * 0.5), |centre| Some(centre + step));
+    let pixels = centres.map(|centre| (centre as usize).min(from - 1));
+    pixels.take(to).collect()
 }
 
 #[cfg(test)]
@@ -193,6 +204,13 @@ mod tests {
     fn a_mask_without_holes_stays_without() {
         let mask = HoleMask::new(2, 2, vec![0; 4]);
         assert_eq!(mask.dilated(9), mask);
+    }
+
+    /// Pillow's choices. Column 7 is as near to the centre of the third output pixel as column 6.
+    #[test]
+    fn pixels_are_those_that_pillow_picks() {
+        assert_eq!(nearest(14, 5), [1, 4, 6, 9, 12]);
+        assert_eq!(nearest(3, 6), [0, 0, 1, 1, 2, 2]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     image_file::{self, ImageFileError},
     masks::HoleMask,
     shuffle::mix,
-    video::{FrameError, FrameFolderWriter, FrameFormat, VideoFrame},
+    video::{FrameError, FrameFolderWriter, FrameFormat, Resampling, VideoFrame},
 };
 use word::{Placement, Word};
 
@@ -355,8 +355,14 @@ fn cut_background(photograph: &RgbImage, height: u32, width: u32, rng: &mut StdR
     let top = rng.random_range(0..=photograph.height() - part_height);
     let left = rng.random_range(0..=photograph.width() - part_width);
     let part = imageops::crop_imm(photograph, left, top, part_width, part_height);
-    let filter = imageops::FilterType::Triangle;
-    imageops::resize(&part.to_image(), width, height, filter).into_raw()
+    let part = VideoFrame {
+        index: 0,
+        height: part_height as usize,
+        width: part_width as usize,
+        pixels: part.to_image().into_raw(),
+    };
+    let part = part.resized(height as usize, width as usize, Resampling::Bilinear);
+    part.pixels
 }
 
 #[cfg(test)]

@@ -10,10 +10,9 @@ use burn::{
     config::Config,
     data::dataset::{Dataset, DatasetError},
 };
-use image::imageops::FilterType;
 use rand::{SeedableRng, rngs::StdRng, seq::index};
 
-use super::{VideoFrame, error::FrameError, frame_bytes};
+use super::{Resampling, VideoFrame, error::FrameError, frame_bytes};
 use crate::{
     check_index,
     folder::natural_cmp,
@@ -216,12 +215,13 @@ impl ClipFolder {
     }
 
     fn load(&self, index: usize, path: &Path) -> Result<VideoFrame, FrameError> {
-        let (mut image, _) = image_file::decode(path)?;
+        let (image, _) = image_file::decode(path)?;
+        let frame = VideoFrame::from_image(index, image);
         let (height, width) = (self.config.height, self.config.width);
-        if (image.height() as usize, image.width() as usize) != (height, width) {
-            image = image.resize_exact(width as u32, height as u32, FilterType::Triangle);
+        match (frame.height, frame.width) == (height, width) {
+            true => Ok(frame),
+            false => Ok(frame.resized(height, width, Resampling::Bilinear)),
         }
-        Ok(VideoFrame::from_image(index, image))
     }
 }
 

@@ -12,7 +12,7 @@ use burn_memopt_models::decode::{
 use burn_memopt_models::loss::{MixtureLossConfig, PixelLossConfig};
 use rstest::rstest;
 
-use crate::harness::{Case, Comparison};
+use crate::harness::{Case, Comparison, number_in};
 use crate::{network, optimizer};
 
 /// The settings of the manifest `decode_double_munet`.
@@ -35,29 +35,61 @@ pub fn unet2d_groupnorm() -> UNet2dConfig {
         .with_norm_groups(Some(4))
 }
 
+/// The network that the parameters of the case describe.
+fn sigma_munet(case: &Case) -> SigmaMUNetConfig {
+    let number = |name: &str| case.require(name) as usize;
+    let activation = match case.word("activation").as_deref() {
+        None | Some("elu") => Activation::Elu,
+        Some("relu") => Activation::Relu,
+        Some(other) => panic!("{}: the activation {other}", case.name),
+    };
+    let pooling = match case.word("pool_mode").as_deref() {
+        Some("strideconv") => Pooling::StridedConv,
+        Some("maxpool") => Pooling::Max,
+        other => panic!("{}: the pooling {other:?}", case.name),
+    };
+    let interpolation = match case.word("upsample_mode").as_deref() {
+        Some("nearest") => Interpolation::Nearest,
+        Some("bilinear") => Interpolation::Bilinear,
+        other => panic!("{}: the interpolation {other:?}", case.name),
+    };
+    let core = MUNetConfig::new()
+        .with_num_frames(case.shape("x")[1])
+        .with_depth_shared(number("depth_shared"))
+        .with_depth_union(number("depth_union"))
+        .with_initial_features(number("initial_features"))
+        .with_inter_features(number("inter_features"))
+        .with_activation(activation)
+        .with_pooling(pooling)
+        .with_interpolation(interpolation);
+    SigmaMUNetConfig::new().with_core(core)
+}
+
 #[test]
 fn golden_decode_sigma_munet_forward() {
     let case = Case::open("decode_sigma_munet_forward");
     let mut comparison = Comparison::new(&case);
     let device = Device::flex();
     let x = case.tensor::<4>("x", &device);
-    let middle = x.clone().narrow(1, 1, 1);
 
-    let config = SigmaMUNetConfig::new();
+    let config = sigma_munet(&case);
+    let num_frames = config.core.num_frames;
+    let middle = x.clone().narrow(1, num_frames / 2, 1);
     let munet = network::filled(config.init(&device), &case);
     let shared = |frame| munet.net.unet_shared.forward(x.clone().narrow(1, frame, 1));
-    comparison.tensor("shared_frame0", shared(0).narrow(1, 0, 8));
-    let all = Tensor::cat((0..3).map(shared).collect(), 1);
-    let core = munet.net.unet_union.forward(all).narrow(1, 0, 16);
-    comparison.tensor("core_ch0_15", core);
+    let stored_channels = case.shape("shared_frame0")[1];
+    comparison.tensor("shared_frame0", shared(0).narrow(1, 0, stored_channels));
+    let all = Tensor::cat((0..num_frames).map(shared).collect(), 1);
+    comparison.channels("core", &munet.net.unet_union.forward(all), 1);
     comparison.tensor("y", munet.forward(x.clone()));
 
-    let disabled = config.with_disabled(vec![Attribute::Z]).init(&device);
+    let disabled = config.clone().with_disabled(vec![Attribute::Z]);
+    let disabled = disabled.init(&device);
     let disabled = network::filled(disabled, &case);
     comparison.tensor("y_z_disabled", disabled.forward(x));
 
-    let one = MUNetConfig::new().with_num_frames(1);
-    let one = SigmaMUNetConfig::new().with_core(one).init(&device);
+    let one = config.core.clone().with_num_frames(1);
+    let one = config.with_core(one).init(&device);
     let one = network::filled(one, &case);
     comparison.tensor("y_one_frame", one.forward(middle));
     comparison.finish();
@@ -72,8 +104,10 @@ fn golden_decode_double_munet_forward() {
     let munet = network::filled(double_munet().init(&device), &case);
     comparison.tensor("y_train", munet.forward(x.clone()));
     comparison.tensor("y_eval", munet.infer(x.clone()));
-    let unet = network::filled(unet2d_groupnorm().init(&device), &case);
-    comparison.tensor("unet2d_groupnorm", unet.forward(x.narrow(1, 0, 2)));
+    let config = unet2d_groupnorm();
+    let unet = network::filled(config.init(&device), &case);
+    let inputs = x.narrow(1, 0, config.in_channels);
+    comparison.tensor("unet2d_groupnorm", unet.forward(inputs));
     comparison.finish();
 }
 
@@ -102,7 +136,8 @@ fn golden_decode_ppxyzb_loss() {
     let mut comparison = Comparison::new(&case);
     let device = Device::flex().autodiff();
     let output = case.tensor::<4>("output", &device).require_grad();
-    let weights = (0..6).map(|i| case.require(&format!("channel_weight/{i}")));
+    let channels = 0..case.shape("output")[1];
+    let weights = channels.map(|i| case.require(&format!("channel_weight/{i}")));
     let loss = PixelLossConfig::new()
         .with_channel_weights(weights.collect())
         .with_positive_weight(case.require("p_fg_weight"))
@@ -147,13 +182,15 @@ fn golden_decode_spatial_integration() {
     let case = Case::open("decode_spatial_integration");
     let mut comparison = Comparison::new(&case);
     let probs = case.tensor::<3>("p", &Device::flex());
-    let integrate = |raw: f64| {
-        let config = DetectionConfig::new().with_raw_threshold(raw);
-        config.integrate(probs.clone())
-    };
-    comparison.tensor("p_sum", integrate(0.5));
-    comparison.tensor("p_norm_sum", integrate(0.5).clamp(0.0, 1.0));
-    comparison.tensor("p_norm_sum_raw0.1", integrate(0.1).clamp(0.0, 1.0));
+    let raw = case.stated("raw threshold")[0];
+    let config = DetectionConfig::new().with_split_threshold(case.stated("split threshold")[0]);
+    for stored in case.names("p_") {
+        let raw = number_in(stored, "_raw").unwrap_or(raw);
+        let sum = config.clone().with_raw_threshold(raw);
+        let sum = sum.integrate(probs.clone());
+        let is_norm = stored.starts_with("p_norm_sum");
+        comparison.tensor(stored, if is_norm { sum.clamp(0.0, 1.0) } else { sum });
+    }
     comparison.finish();
 }
 
@@ -165,9 +202,10 @@ fn golden_decode_train_step(#[case] policy: Policy) {
     let case = Case::open("decode_train_step");
     let mut comparison = Comparison::new(&case);
     let device = Device::flex().autodiff();
-    let munet = SigmaMUNetConfig::new().init(&device);
+    let munet = sigma_munet(&case).init(&device);
     let mut munet = network::filled(munet.with_grad_checkpoint(policy), &case);
-    let mut optimizer = optimizer::optimizer("adamw", &case, "");
+    let kind = case.word("optimizer").expect("an optimizer");
+    let mut optimizer = optimizer::optimizer(&kind, &case, "");
     let loss = MixtureLossConfig::new().init();
     let (x, targets) = (case.tensor::<4>("x", &device), targets(&case, &device));
     let [mut means, mut norms] = [Vec::new(), Vec::new()];

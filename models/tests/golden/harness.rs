@@ -1,12 +1,13 @@
 //! Reads the golden cases and compares tensors with them.
 //!
-//! Test crates of the whole workspace include this file with `#[path]`; each uses a part of it.
+//! Test crates of the whole workspace include this file with `#[path]`; each uses a part of it. Sizes,
+//! counts and constants come from the case, so that another set of the same layout passes too.
 #![allow(dead_code)]
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Slice, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -40,10 +41,11 @@ pub struct Case {
 }
 
 impl Case {
-    /// Reads `cases/<name>.json` and `cases/<name>.safetensors`.
+    /// Reads `cases/<name>.json` and `cases/<name>.safetensors`; panics if the set has no such case.
     pub fn open(name: &str) -> Self {
         let path = root().join(format!("cases/{name}.safetensors"));
-        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+        let bytes = std::fs::read(&path)
+            .unwrap_or_else(|e| panic!("the golden set has no case {name}: {path:?}: {e}"));
         let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{path:?}: {e}"));
         let tensors = file
             .tensors()
@@ -92,6 +94,31 @@ impl Case {
     /// A boolean among the parameters, `false` where it is absent.
     pub fn flag(&self, pointer: &str) -> bool {
         self.param(pointer).and_then(Value::as_bool) == Some(true)
+    }
+
+    /// A word among the parameters, in lower case.
+    pub fn word(&self, pointer: &str) -> Option<String> {
+        let word = self.param(pointer).and_then(Value::as_str);
+        word.map(str::to_lowercase)
+    }
+
+    /// The numbers that the description of the case or the note of a tensor states after `key`, such
+    /// as 0.5 and 1 after `starts at` in `p starts at [0.5,1]; lr 0.01`.
+    pub fn stated(&self, key: &str) -> Vec<f64> {
+        let notes = self.names("");
+        let notes = notes.iter().map(|name| self.note(name));
+        let description = self.description["description"].as_str().unwrap_or_default();
+        let stated = notes.chain([description]).find_map(|text| {
+            let numbers = numbers_after(text, key);
+            (!numbers.is_empty()).then_some(numbers)
+        });
+        stated.unwrap_or_else(|| panic!("{}: states no number after {key:?}", self.name))
+    }
+
+    /// The note of a tensor, empty if it has none.
+    pub fn note(&self, tensor: &str) -> &str {
+        let note = &self.description["tensors"][tensor]["note"];
+        note.as_str().unwrap_or_default()
     }
 
     /// Names of all tensors that start with `prefix`, sorted.
@@ -168,6 +195,42 @@ impl Case {
     }
 }
 
+/// The list of numbers behind `key`, which must be whole words of `text`.
+fn numbers_after(text: &str, key: &str) -> Vec<f64> {
+    let in_word = |c: char| c.is_alphanumeric() || c == '_';
+    let places = text.match_indices(key).map(|(start, _)| start);
+    let lists = places.filter_map(|start| {
+        let (before, after) = (&text[..start], &text[start + key.len()..]);
+        let is_word = !before.ends_with(in_word) && !after.starts_with(in_word);
+        is_word.then(|| after.trim_start_matches([' ', '[', '(']))
+    });
+    let mut numbers = lists.map(|list| {
+        let end = list.find(|c: char| c.is_alphabetic() && c != 'e' || "];()".contains(c));
+        let mut numbers = Vec::new();
+        for item in list[..end.unwrap_or(list.len())].split(',') {
+            let mut words = item.split_whitespace();
+            let Some(number) = words.next().and_then(|word| word.parse().ok()) else {
+                break;
+            };
+            numbers.push(number);
+            if words.next().is_some() {
+                break;
+            }
+        }
+        numbers
+    });
+    numbers
+        .find(|numbers| !numbers.is_empty())
+        .unwrap_or_default()
+}
+
+/// The number behind `key` in the name of a tensor, such as 4 behind `_stride` in `flow_stride4_f`.
+pub fn number_in<T: std::str::FromStr>(name: &str, key: &str) -> Option<T> {
+    let (_, rest) = name.rsplit_once(key)?;
+    let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
+    rest[..end.unwrap_or(rest.len())].parse().ok()
+}
+
 fn decode(dtype: Dtype, bytes: &[u8]) -> Stored {
     match dtype {
         Dtype::F32 => Stored::Float(chunks(bytes, f32::from_le_bytes)),
@@ -224,8 +287,34 @@ impl<'a> Comparison<'a> {
         self.values(name, &mine);
     }
 
+    /// Compares the channels, axis `axis` of `mine`, that are stored as `<name>_ch<first>_<last>`.
+    pub fn channels<const D: usize>(&mut self, name: &str, mine: &Tensor<D>, axis: usize) {
+        let prefix = format!("{name}_ch");
+        let stored = self.case.names(&prefix);
+        assert!(!stored.is_empty(), "{}: no {prefix}", self.case.name);
+        for stored in stored {
+            let ends = stored[prefix.len()..].split('_');
+            let ends: Vec<usize> = ends.map(|end| end.parse().expect("a channel")).collect();
+            self.tensor(stored, mine.clone().slice_dim(axis, ends[0]..ends[1] + 1));
+        }
+    }
+
+    /// Compares the pixels of `mine`, those of the last two axes, that are stored as
+    /// `<name>_stride<step>`.
+    pub fn strided(&mut self, name: &str, mine: &Tensor<4>) {
+        let prefix = format!("{name}_stride");
+        let stored = self.case.names(&prefix);
+        assert!(!stored.is_empty(), "{}: no {prefix}", self.case.name);
+        for stored in stored {
+            let step = number_in(stored, "_stride").expect("a step");
+            let every = Slice::with_step(0, None, step);
+            let mine = mine.clone().slice_dim(2, every).slice_dim(3, every);
+            self.tensor(stored, mine);
+        }
+    }
+
     /// Compares `mine` with the stored values of `name` in row-major order:
-    /// `max |mine - stored| <= tolerance * max |stored|`.
+    /// `max |mine - stored| <= tolerance * max |stored|`. What is not finite must be in the same places.
     pub fn values(&mut self, name: &str, mine: &[f32]) {
         self.compared += 1;
         let stored = self.case.floats(name);
@@ -234,9 +323,8 @@ impl<'a> Comparison<'a> {
             self.failures.push(text);
             return;
         }
-        let scale = stored
-            .iter()
-            .fold(0.0, |max: f64, &v| max.max(v.abs().into()));
+        let finite = stored.iter().filter(|value| value.is_finite());
+        let scale = finite.fold(0.0, |max: f64, &v| max.max(v.abs().into()));
         let tolerance = self.times * self.case.tolerance(name);
         let deviation = deviation(mine, stored);
         let share = match deviation == 0.0 {
@@ -275,13 +363,16 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The largest absolute difference; NaN if any difference is.
+/// The largest absolute difference; NaN if any difference is, or if only one of two values is finite.
 fn deviation(mine: &[f32], stored: &[f32]) -> f64 {
     mine.iter().zip(stored).fold(0.0, |max: f64, (&a, &b)| {
-        let difference = (f64::from(a) - f64::from(b)).abs();
-        match difference.is_nan() || max.is_nan() {
-            true => f64::NAN,
-            false => max.max(difference),
+        let difference = match a.is_finite() || b.is_finite() {
+            true => (f64::from(a) - f64::from(b)).abs(),
+            false => 0.0,
+        };
+        match difference.is_finite() && max.is_finite() {
+            true => max.max(difference),
+            false => f64::NAN,
         }
     })
 }

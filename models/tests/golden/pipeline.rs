@@ -15,7 +15,7 @@ use burn_memopt_models::propainter::{FlowCompletion, Flows, InpaintGeneratorConf
 use rstest::rstest;
 
 use crate::fill::Fill;
-use crate::harness::{Case, Comparison};
+use crate::harness::{Case, Comparison, number_in};
 use crate::network;
 
 /// The clip of a case, with the masks that its networks saw.
@@ -61,17 +61,20 @@ impl FrameSink for Kept {
 }
 
 fn networks(case: &Case, correlation: Correlation, device: &Device) -> ProPainter {
-    let fill = |table| Fill::new(table, case.salt());
+    let fill = |network: &str| {
+        let table = case.word(&format!("gains/{network}"));
+        Fill::new(&table.expect("the gain table of the network"), case.salt())
+    };
     ProPainter {
         flow: network::filled_by(
             RaftConfig::new().with_correlation(correlation).init(device),
-            &fill("raft_pipeline"),
+            &fill("raft"),
             "",
         ),
         completion: network::filled_by(FlowCompletion::new(device), &fill("flowcomp"), ""),
         generator: network::filled_by(
             InpaintGeneratorConfig::new().init(device),
-            &fill("propainter"),
+            &fill("generator"),
             "",
         ),
     }
@@ -87,6 +90,7 @@ fn golden_pipeline(#[case] name: &str, #[case] correlation: Correlation) {
     let networks = networks(&case, correlation, &device);
     let config = InpaintConfig {
         raft_iter: case.require("raft_iter") as usize,
+        raft_clip: Some(case.require("raft_clip_length") as usize),
         subvideo_length: case.require("subvideo_length") as usize,
         neighbor_length: case.require("neighbor_length") as usize,
         ref_stride: case.require("ref_stride") as usize,
@@ -106,19 +110,21 @@ fn golden_pipeline(#[case] name: &str, #[case] correlation: Correlation) {
         size,
     };
     let mut comparison = Comparison::new(&case);
-    for (stored, part, stride) in [
-        ("raft_flow_f_stride4", FLOW_FORWARD, 4),
-        ("raft_flow_b_stride4", FLOW_BACKWARD, 4),
-        ("completed_flow_f_stride2", COMPLETED_FORWARD, 2),
-        ("completed_flow_b_stride2", COMPLETED_BACKWARD, 2),
+    let num_frames = shape[0];
+    for (name, part) in [
+        ("raft_flow_f", FLOW_FORWARD),
+        ("raft_flow_b", FLOW_BACKWARD),
+        ("completed_flow_f", COMPLETED_FORWARD),
+        ("completed_flow_b", COMPLETED_BACKWARD),
     ] {
-        comparison.values(stored, &stages.strided(part, case.shape(stored)[1], stride));
+        let stored = case.names(&format!("{name}_stride"))[0];
+        let stride = number_in(stored, "_stride").expect("a stride");
+        comparison.values(stored, &stages.strided(part, num_frames - 1, stride));
     }
     let first = stages.first_prediction(&case, &networks, &device);
     comparison.values("first_prediction_0_255", &first);
     comparison.finish();
 
-    let num_frames = shape[0];
     let left = stages.bytes(LEFT, num_frames, |value| value);
     few_differ(&case, "updated_mask_u8", &left);
     let filled = stages.bytes(FILLED, num_frames, |value| {

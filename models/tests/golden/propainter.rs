@@ -20,7 +20,8 @@ fn golden_feature_propagation() {
 pub fn feature_propagation(device: &Device, times: f64) {
     let case = Case::open("propainter_feat_propagation");
     let mut comparison = Comparison::within(&case, times);
-    let network = network::filled(FeaturePropagation::new(128, device), &case);
+    let channels = case.shape("x")[2];
+    let network = network::filled(FeaturePropagation::new(channels, device), &case);
     let (x, masks) = (
         case.tensor::<5>("x", device),
         case.tensor::<5>("mask", device),
@@ -33,8 +34,7 @@ pub fn feature_propagation(device: &Device, times: f64) {
     let passes = network.passes(frames(&x), &flows, &frames(&masks));
     for (direction, pass) in ["backward", "forward"].into_iter().zip(passes) {
         let features: Tensor<5> = Tensor::stack(pass, 1);
-        let name = format!("{direction}_features_ch0_31");
-        comparison.tensor(&name, features.narrow(2, 0, 32));
+        comparison.channels(&format!("{direction}_features"), &features, 2);
     }
     comparison.tensor("fused", network.forward(x, &flows, masks));
     comparison.finish();
@@ -159,27 +159,25 @@ pub fn generator_with_references(device: &Device, times: f64) {
         given.masks.clone(),
         given.updated_masks.clone(),
     );
-    comparison.tensor(
-        "encoder_ch0_15",
-        encoded.clone().narrow(2, 0, 16).squeeze_dim::<4>(0),
-    );
+    comparison.channels("encoder", &encoded.clone().squeeze_dim::<4>(0), 1);
     let guides = Guides::new(
         given.flows.clone(),
         given.masks.clone(),
         given.updated_masks.clone(),
     );
-    let features = network.propagate(encoded, &guides, 3);
-    let local = features.clone().narrow(1, 0, 3);
-    comparison.tensor("feat_prop_ch0_15", local.narrow(2, 0, 16));
+    let num_local = given.num_local;
+    let features = network.propagate(encoded, &guides, num_local);
+    let local = features.clone().narrow(1, 0, num_local);
+    comparison.channels("feat_prop", &local, 2);
     let tokens = network.split(features.clone());
-    comparison.tensor("soft_split_ch0_31", tokens.clone().narrow(4, 0, 32));
-    let tokens = network.transform(tokens, &guides.holes(3), &features);
-    comparison.tensor("transformer_ch0_31", tokens.clone().narrow(4, 0, 32));
+    comparison.channels("soft_split", &tokens, 4);
+    let tokens = network.transform(tokens, &guides.holes(num_local), &features);
+    comparison.channels("transformer", &tokens, 4);
     let [_, _, _, height, width] = features.dims();
     let composed = network
         .sc
         .forward(tokens.squeeze_dim(0), [height, width], usize::MAX);
-    comparison.tensor("soft_comp_ch0_15", composed.narrow(1, 0, 16));
+    comparison.channels("soft_comp", &composed, 1);
     let network = generator(&case, 1, device);
     comparison.tensor("output", network.forward(given));
     comparison.finish();

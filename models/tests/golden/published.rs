@@ -1,7 +1,8 @@
-//! Checkpoints with the layout of the published ones, whose values tell their place.
+//! Checkpoints with the layout of the published ones.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io::{self, BufReader};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{Device, TensorData};
@@ -11,6 +12,7 @@ use burn_memopt_models::weights::{StateDict, WeightsError};
 use flate2::bufread::GzDecoder;
 use rstest::rstest;
 use tempfile::NamedTempFile;
+use zip::ZipArchive;
 
 use crate::{harness, network};
 
@@ -95,22 +97,32 @@ fn check<M: StateDict>(file: &str, manifest: &str, network: M) {
     let loaded = network
         .load_pytorch(unpacked(file).path())
         .expect("it fits");
-    check_values(&loaded, manifest);
+    // The older container holds the same mapping.
+    let mut storages = Storages::open(file.trim_end_matches(".legacy"));
+    check_values(&loaded, manifest, &mut storages);
     loaded.save_safetensors(&path).expect("it can be written");
     drop(loaded);
     let again = again.load_safetensors(&path).expect("it fits");
-    check_values(&again, manifest);
+    check_values(&again, manifest, &mut storages);
 }
 
-/// Floats are their place in the state dict in thousandths; constants have their own values.
-fn check_values<M: StateDict>(network: &M, manifest: &str) {
+/// Every tensor has the values of its storage; constants have those of the manifest.
+fn check_values<M: StateDict>(network: &M, manifest: &str, storages: &mut Storages) {
     let manifest = harness::json(&format!("manifest/{manifest}.json"));
     let entries = manifest["entries"].as_array().expect("entries");
-    let name_of = |entry: &serde_json::Value| {
+    // Two names of one tensor are one here.
+    let mut names = Vec::new();
+    let mut constants = HashMap::new();
+    for entry in entries {
         let name = entry["name"].as_str().expect("a name");
-        M::published_name(name).into_owned()
-    };
-    let names: Vec<String> = entries.iter().map(name_of).collect();
+        let name = M::published_name(name).into_owned();
+        if let Some(values) = entry["value"].as_array() {
+            constants.insert(name.clone(), values);
+        }
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     let wanted: BTreeSet<_> = names
         .iter()
         .filter(|name| !M::is_bookkeeping(name))
@@ -120,14 +132,10 @@ fn check_values<M: StateDict>(network: &M, manifest: &str) {
     for tensor in tensors {
         let name = M::state_dict_name(&tensor.name);
         let data = bridge::to_data(&tensor).expect("the data is at hand");
-        // Of two names of one tensor, the later one's place counts.
-        let place = names.iter().rposition(|known| *known == name);
-        let place = place.unwrap_or_else(|| panic!("no {name} in the manifest"));
-        match entries[place]["value"].as_array() {
-            None => {
-                let wanted = ((place + 1) as f64 * 1e-3) as f32;
-                assert!(data.iter::<f32>().all(|value| value == wanted), "{name}");
-            }
+        let index = names.iter().position(|known| *known == name);
+        let index = index.unwrap_or_else(|| panic!("no {name} in the manifest"));
+        match constants.get(&name) {
+            None => assert!(data.iter::<f32>().eq(storages.floats(index)), "{name}"),
             Some(values) => {
                 let wanted = values
                     .iter()
@@ -138,7 +146,40 @@ fn check_values<M: StateDict>(network: &M, manifest: &str) {
     }
 }
 
-fn unpacked(name: &str) -> NamedTempFile {
+/// The values of a checkpoint by their place, without the reader under test: PyTorch numbers the files
+/// with the values in the order in which the state dict first names them.
+struct Storages {
+    archive: ZipArchive<File>,
+    folder: String,
+}
+
+impl Storages {
+    fn open(name: &str) -> Self {
+        let file = unpacked(name).into_file();
+        let archive = ZipArchive::new(file).expect("an archive");
+        let folder = {
+            let mut names = archive.file_names().flatten();
+            names.find_map(|name| Some(name.strip_suffix("data.pkl")?.to_owned()))
+        };
+        let folder = folder.expect("a checkpoint");
+        Self { archive, folder }
+    }
+
+    fn floats(&mut self, index: usize) -> Vec<f32> {
+        let name = format!("{}data/{index}", self.folder);
+        let mut bytes = Vec::new();
+        let mut file = self.archive.by_name(&name).expect("a storage");
+        file.read_to_end(&mut bytes).expect("it can be read");
+        let (values, rest) = bytes.as_chunks();
+        assert!(rest.is_empty(), "{name}");
+        values
+            .iter()
+            .map(|value| f32::from_le_bytes(*value))
+            .collect()
+    }
+}
+
+pub fn unpacked(name: &str) -> NamedTempFile {
     let path = harness::root().join(format!("pth/{name}.pth.gz"));
     let packed = std::fs::File::open(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
     let mut file = NamedTempFile::with_suffix(".pth").expect("a temporary file");

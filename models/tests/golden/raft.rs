@@ -25,7 +25,9 @@ pub fn lookups(device: &Device, times: f64) {
     let coords = || case.tensor::<4>("coords", device);
     let all_pairs = field(Correlation::AllPairs);
     let level = |level| all_pairs.level(level).expect("levels are kept");
-    comparison.tensor("level1_first_queries", level(1).narrow(0, 0, 8));
+    let first_queries = case.shape("level1_first_queries")[0];
+    let queries = level(1).narrow(0, 0, first_queries);
+    comparison.tensor("level1_first_queries", queries);
     comparison.tensor("level3", level(3));
     comparison.tensor("lookup", all_pairs.lookup(coords()));
     comparison.tensor("lookup", field(Correlation::ON_DEMAND).lookup(coords()));
@@ -45,7 +47,7 @@ fn golden_raft_convex_upsampling_with_gradients() {
         .backward();
     comparison.tensor("grad_flow", flow.grad(&grads).expect("a gradient"));
     let grad = mask.grad(&grads).expect("a gradient");
-    comparison.tensor("grad_mask_ch0_63", grad.narrow(1, 0, 64));
+    comparison.channels("grad_mask", &grad, 1);
     comparison.finish();
 }
 
@@ -76,23 +78,19 @@ fn golden_raft_encoders_and_every_correction(#[case] correlation: Correlation) {
     let raft = filled_raft(&case, correlation, &Device::flex());
     let [first, second] = frames(&case, &Device::flex());
     let features = [&first, &second].map(|frame| raft.features(frame.clone()));
-    for (name, features) in ["fnet_frame1_ch0_15", "fnet_frame2_ch0_15"]
-        .iter()
-        .zip(&features)
-    {
-        comparison.tensor(name, features.clone().narrow(1, 0, 16));
+    for (name, features) in ["fnet_frame1", "fnet_frame2"].iter().zip(&features) {
+        comparison.channels(name, features, 1);
     }
     let context = raft.cnet.forward(first.clone());
-    comparison.tensor("cnet_ch0_15", context.clone().narrow(1, 0, 16));
-    comparison.tensor("cnet_ch128_143", context.narrow(1, 128, 16));
+    comparison.channels("cnet", &context, 1);
 
     let [first_features, second_features] = features;
     let mut steps = raft.steps(first_features, second_features, raft.context(first));
     for iteration in 0..case.require("iters") as usize {
         steps.step();
-        let stored = format!("flow_up_iter{iteration}_stride4");
-        if case.names(&stored).contains(&stored.as_str()) {
-            comparison.tensor(&stored, every_fourth(steps.flow().full));
+        let stored = format!("flow_up_iter{iteration}");
+        if !case.names(&format!("{stored}_")).is_empty() {
+            comparison.strided(&stored, &steps.flow().full);
         }
     }
     let flow = steps.flow();
@@ -139,12 +137,4 @@ fn filled_raft(case: &Case, correlation: Correlation, device: &Device) -> Raft {
 fn frames(case: &Case, device: &Device) -> [Tensor<4>; 2] {
     let clip = case.clip("frames_u8", device);
     [0, 1].map(|frame| clip.clone().narrow(1, frame, 1).squeeze_dim(1))
-}
-
-/// Every fourth pixel of both axes.
-fn every_fourth(x: Tensor<4>) -> Tensor<4> {
-    let [batch_size, channels, height, width] = x.dims();
-    let blocks = x.reshape([batch_size, channels, height / 4, 4, width / 4, 4]);
-    let corners = blocks.narrow(3, 0, 1).narrow(5, 0, 1);
-    corners.reshape([batch_size, channels, height / 4, width / 4])
 }

@@ -9,16 +9,21 @@ use rstest::rstest;
 use serde_json::Value;
 
 use crate::fill::Fill;
-use crate::harness::{Case, Comparison};
+use crate::harness::{Case, Comparison, number_in};
 
-/// The network of all cases.
+/// Channels between the two convolutions.
+const HIDDEN: usize = 6;
+
+/// The network of all cases, convolutions of 5×5 and 3×3.
 struct Toy {
     c1: Conv2d,
     c2: Conv2d,
 }
 
 impl Toy {
-    fn filled(case: &Case, device: &Device) -> Self {
+    /// The network from as many channels as `x` has to as many as `output` has.
+    fn filled(case: &Case, output: &str, device: &Device) -> Self {
+        let [inputs, outputs] = ["x", output].map(|name| case.shape(name)[1]);
         let fill = Fill::new(case.gain_table(), case.salt());
         let conv = |name: &str, channels: [usize; 2], kernel: usize| {
             let padding = PaddingConfig2d::Explicit(kernel / 2, kernel / 2, kernel / 2, kernel / 2);
@@ -39,8 +44,8 @@ impl Toy {
             conv
         };
         Self {
-            c1: conv("c1", [2, 6], 5),
-            c2: conv("c2", [6, 3], 3),
+            c1: conv("c1", [inputs, HIDDEN], 5),
+            c2: conv("c2", [HIDDEN, outputs], 3),
         }
     }
 
@@ -69,7 +74,8 @@ fn golden_sliding_window_blends(#[case] name: &str) {
     let case = Case::open(name);
     let mut comparison = Comparison::new(&case);
     let device = Device::flex();
-    let (toy, x) = (Toy::filled(&case, &device), case.tensor::<4>("x", &device));
+    let toy = Toy::filled(&case, "whole_image_forward", &device);
+    let x = case.tensor::<4>("x", &device);
     comparison.tensor("whole_image_forward", toy.forward(x.clone()));
 
     let [height, width] = window(&case);
@@ -78,12 +84,9 @@ fn golden_sliding_window_blends(#[case] name: &str) {
     comparison.tensor("importance_map", weights);
 
     for stored in case.names("overlap_") {
-        let parts: Vec<&str> = stored.split('_').collect();
-        let overlap: f64 = parts[1].parse().expect("an overlap");
-        let blend = match parts.get(3) {
-            Some(sigma) => Blend::Gaussian {
-                sigma_scale: sigma.parse().expect("a scale"),
-            },
+        let overlap: f64 = number_in(stored, "overlap_").expect("an overlap");
+        let blend = match number_in(stored, "_sigma_") {
+            Some(sigma_scale) => Blend::Gaussian { sigma_scale },
             None => blend(&case),
         };
         let windows = SlidingWindow::new([height, width])
@@ -113,7 +116,9 @@ fn golden_sliding_window_tiles() {
     let case = Case::open("sliding_window_exact");
     let mut comparison = Comparison::new(&case);
     let device = Device::flex();
-    let (toy, x) = (Toy::filled(&case, &device), case.tensor::<4>("x", &device));
+    let toy = Toy::filled(&case, "overlap_anisotropic", &device);
+    let x = case.tensor::<4>("x", &device);
+    // The names alone say these overlaps; the sets give them no number.
     for (stored, overlap, blend) in [
         ("overlap_0_exact_tiling", [0.0; 2], Blend::Constant),
         ("overlap_anisotropic", [0.5, 0.25], Blend::GAUSSIAN),
@@ -132,20 +137,23 @@ fn golden_sliding_window_padding() {
     let case = Case::open("sliding_window_padding");
     let mut comparison = Comparison::new(&case);
     let device = Device::flex();
-    let (toy, x) = (Toy::filled(&case, &device), case.tensor::<4>("x", &device));
-    let [height, width] = window(&case);
-    for stored in case.names("") {
+    let toy = Toy::filled(&case, "constant_constant", &device);
+    let x = case.tensor::<4>("x", &device);
+    let value = case.stated("cval")[0] as f32;
+    for stored in case.names("").into_iter().filter(|name| *name != "x") {
         let mut parts: Vec<&str> = stored.split('_').collect();
         let sides = match parts[0] {
-            "x" => continue,
             "window" => {
+                // A window of its own, such as `window_64x64_reflect_constant`.
+                let sides = parts[1].split('x');
+                let sides: Vec<usize> = sides.map(|side| side.parse().expect("a side")).collect();
                 parts.drain(..2);
-                [64, 64]
+                [sides[0], sides[1]]
             }
-            _ => [height, width],
+            _ => window(&case),
         };
         let padding = match parts[0] {
-            "constant" => Padding::Value(0.3),
+            "constant" => Padding::Value(value),
             "reflect" => Padding::Reflect,
             "replicate" => Padding::Replicate,
             "circular" => Padding::Circular,

@@ -19,8 +19,8 @@ fn golden_unet_training(#[case] name: &str) {
     let mut comparison = Comparison::new(&case);
     let device = Device::flex().autodiff();
     let mut unet = network::filled_unet(&case, &device);
-    let kind = case.param("optimizer").and_then(|kind| kind.as_str());
-    let mut optimizer = optimizer::optimizer(kind.expect("a name"), &case, "hyper/");
+    let kind = case.word("optimizer").expect("an optimizer");
+    let mut optimizer = optimizer::optimizer(&kind, &case, "hyper/");
     let x = case.tensor::<4>("x", &device);
     let mask = case.int_tensor::<3>("mask", &device);
     let mask = mask.unsqueeze_dim::<4>(1).float();

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::conv::{Conv3d, Conv3dConfig, DeformConv2dConfig};
 use burn::nn::{InstanceNormConfig, PaddingConfig2d};
 use burn::tensor::activation::{elu, gelu, leaky_relu};
-use burn::tensor::module::{avg_pool2d, interpolate, layer_norm, max_pool2d};
+use burn::tensor::module::{adaptive_avg_pool2d, avg_pool2d, interpolate, layer_norm, max_pool2d};
 use burn::tensor::ops::{
     AvgPoolOptions, GridSampleOptions, GridSamplePaddingMode, InterpolateMode, InterpolateOptions,
     MaxPoolOptions, PadMode,
@@ -17,7 +17,7 @@ use burn_memopt_models::propainter::{
 use rstest::rstest;
 
 use crate::fill::Fill;
-use crate::harness::{Case, Comparison};
+use crate::harness::{Case, Comparison, number_in};
 use crate::{network, part};
 
 /// More than any layer needs: nothing is divided.
@@ -42,7 +42,10 @@ fn golden_deformable_convolution_and_its_gradients(#[case] name: &str) {
     let [pad_y, pad_x] = number("padding");
     let [_, channels, ..] = x.dims();
     let outputs = case.shape("weight")[0];
-    let mut conv = DeformConv2dConfig::new([channels, outputs], [3, 3])
+    let [_, _, kernel_y, kernel_x] = case.shape("weight")[..] else {
+        panic!("{name}: the weight is no kernel")
+    };
+    let mut conv = DeformConv2dConfig::new([channels, outputs], [kernel_y, kernel_x])
         .with_stride(number("stride"))
         .with_padding(PaddingConfig2d::Explicit(pad_y, pad_x, pad_y, pad_x))
         .with_dilation(number("dilation"))
@@ -156,6 +159,9 @@ pub fn patches(device: &Device, times: f64) {
     let case = Case::open("prim_fold_unfold");
     let mut comparison = Comparison::within(&case, times);
     let x = case.tensor::<4>("x", device);
+    let [_, num_frames, rows, columns, hidden] = case.shape("soft_split")[..] else {
+        panic!("soft_split holds no tokens")
+    };
     let [_, channels, height, width] = x.dims();
     let size = [height, width];
     let patches = unfold(x.clone());
@@ -163,23 +169,27 @@ pub fn patches(device: &Device, times: f64) {
     comparison.tensor("fold_of_unfold", fold(patches, size));
     comparison.tensor("fold_of_ones", overlaps(size, device));
 
-    let split = part::filled(SoftSplit::new(channels, 10, device), &case);
+    let split = part::filled(SoftSplit::new(channels, hidden, device), &case);
     let tokens = split.forward(x, BYTES);
     comparison.tensor("soft_split", tokens.clone().unsqueeze::<5>());
-    let composition = part::filled(SoftComposition::new(channels, 10, device), &case);
+    let composition = part::filled(SoftComposition::new(channels, hidden, device), &case);
     comparison.tensor(
         "soft_comp_of_soft_split",
         composition.forward(tokens, size, BYTES),
     );
 
-    let fusion = network::filled(FusionFeedForward::new(10, 98, device), &case);
     let stored = case.tensor::<3>("tokens", device);
+    let [batch_size, num_tokens, width] = stored.dims();
+    let hidden = case.stated("hidden")[0] as usize;
+    let fusion = network::filled(FusionFeedForward::new(width, hidden, device), &case);
     let stored = match device.is_autodiff() {
         true => stored.require_grad(),
         false => stored,
     };
-    let tokens = stored.clone().reshape([2, 6, 8, 10]);
-    let y = fusion.forward(tokens, size, BYTES).reshape([1, 96, 10]);
+    let tokens = stored.clone();
+    let tokens = tokens.reshape([batch_size * num_frames, rows, columns, width]);
+    let y = fusion.forward(tokens, size, BYTES);
+    let y = y.reshape([batch_size, num_tokens, width]);
     if device.is_autodiff() {
         let cotangent = case.tensor("cotangent", device);
         let grads = (y.clone() * cotangent).sum().backward();
@@ -196,12 +206,13 @@ fn golden_convolutions_in_space_and_then_in_time() {
     let device = Device::flex();
     let fill = Fill::new(case.gain_table(), case.salt());
     let values = |name: &str, shape: Vec<usize>| TensorData::new(fill.values(name, &shape), shape);
-    let mut conv: Conv3d = Conv3dConfig::new([3, 8], [1, 5, 5])
+    let [inputs, middle, outputs] = ["x", "replicate_conv", "y"].map(|name| case.shape(name)[1]);
+    let mut conv: Conv3d = Conv3dConfig::new([inputs, middle], [1, 5, 5])
         .with_stride([1, 2, 2])
         .init(&device);
-    let weight = values("0.weight", vec![8, 3, 1, 5, 5]);
+    let weight = values("0.weight", vec![middle, inputs, 1, 5, 5]);
     conv.weight = conv.weight.map(|_| Tensor::from_data(weight, &device));
-    let bias = values("0.bias", vec![8]);
+    let bias = values("0.bias", vec![middle]);
     conv.bias = conv
         .bias
         .map(|old| old.map(|_| Tensor::from_data(bias, &device)));
@@ -210,9 +221,9 @@ fn golden_convolutions_in_space_and_then_in_time() {
     let x = leaky_relu(x, 0.2);
     comparison.tensor("replicate_conv", x.clone());
 
-    let first = PseudoConv3d::new([8, 12], 2, &device);
+    let first = PseudoConv3d::new([middle, outputs], 2, &device);
     let first = network::filled_below(first, &case, "2.");
-    let second = PseudoConv3d::new([12, 12], 1, &device);
+    let second = PseudoConv3d::new([outputs, outputs], 1, &device);
     let second = network::filled_below(second, &case, "3.");
     let x = first.forward(x);
     comparison.tensor("y", second.forward(x.clone()) + x);
@@ -224,64 +235,72 @@ fn golden_resampling_and_normalization_of_burn() {
     let case = Case::open("prim_resample_norm");
     let mut comparison = Comparison::new(&case);
     let x = case.tensor::<4>("x", &Device::flex());
-    let resized = |mode: &InterpolateMode, corners: bool, size: [usize; 2]| {
-        let options = InterpolateOptions::new(mode.clone())
-            .with_align_corners(corners)
-            .with_output_size(size);
-        interpolate(x.clone(), options)
-    };
-    let (bilinear, nearest) = (InterpolateMode::Bilinear, InterpolateMode::Nearest);
-    for (name, y) in [
-        (
-            "up2_bilinear_align_true",
-            resized(&bilinear, true, [24, 40]),
-        ),
-        (
-            "up2_bilinear_align_false",
-            resized(&bilinear, false, [24, 40]),
-        ),
-        ("up2_nearest", resized(&nearest, false, [24, 40])),
-        (
-            "down4_bilinear_align_false",
-            resized(&bilinear, false, [3, 5]),
-        ),
-        ("down4_nearest", resized(&nearest, false, [3, 5])),
-        (
-            "down4_area",
-            avg_pool2d(x.clone(), AvgPoolOptions::new([4, 4])),
-        ),
-        (
-            "maxpool_k7_s3_p3",
-            max_pool2d(
-                x.clone(),
-                MaxPoolOptions::new([7, 7])
-                    .with_stride([3, 3])
-                    .with_padding([3, 3]),
-            ),
-        ),
-        (
-            "avgpool_k2",
-            avg_pool2d(x.clone(), AvgPoolOptions::new([2, 2])),
-        ),
-        (
-            "instance_norm",
-            InstanceNormConfig::new(2)
-                .with_affine(false)
-                .init(&x.device())
-                .forward(x.clone()),
-        ),
-        ("gelu_erf", gelu(x.clone())),
-        ("elu", elu(x.clone(), 1.0)),
-        (
-            "layer_norm_lastdim",
-            layer_norm(x.clone(), Tensor::ones([20], &x.device()), None, 1e-5),
-        ),
-    ] {
-        comparison.tensor(name, y);
+    for stored in case.names("").into_iter().filter(|name| *name != "x") {
+        let y = operator(stored, x.clone());
+        let channels = case.shape(stored)[1];
+        comparison.tensor(stored, y.narrow(1, 0, channels));
     }
-    let up8 = resized(&bilinear, true, [96, 160]).mul_scalar(8.0);
-    comparison.tensor("up8_bilinear_align_true_times8", up8.narrow(1, 0, 1));
     comparison.finish();
+}
+
+/// The operator that a name describes, such as `up2_bilinear_align_true` or `maxpool_k7_s3_p3`.
+fn operator(name: &str, x: Tensor<4>) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let number = |key: &str| number_in::<usize>(name, key);
+    let align = name.contains("align_true");
+    let resized = |x: Tensor<4>, size: [usize; 2]| {
+        let mode = match name.contains("nearest") {
+            true => InterpolateMode::Nearest,
+            false => InterpolateMode::Bilinear,
+        };
+        let options = InterpolateOptions::new(mode)
+            .with_align_corners(align)
+            .with_output_size(size);
+        interpolate(x, options)
+    };
+    if let Some(factor) = number("up") {
+        let larger = resized(x, [height * factor, width * factor]);
+        return match number("_times") {
+            Some(times) => larger.mul_scalar(times as f64),
+            None => larger,
+        };
+    }
+    if let Some(factor) = number("down") {
+        let size = [height / factor, width / factor];
+        if name.ends_with("_area") {
+            return adaptive_avg_pool2d(x, size);
+        }
+        // Whole blocks alone, so that they are `factor` pixels apart at any size.
+        let x = x.narrow(2, 0, factor * size[0]);
+        return resized(x.narrow(3, 0, factor * size[1]), size);
+    }
+    if let Some(kernel) = number("pool_k") {
+        let stride = number("_s").unwrap_or(kernel);
+        let padding = number("_p").unwrap_or(0);
+        return match name.starts_with("max") {
+            true => {
+                let options = MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]);
+                max_pool2d(x, options.with_padding([padding; 2]))
+            }
+            false => {
+                let options = AvgPoolOptions::new([kernel; 2]).with_stride([stride; 2]);
+                avg_pool2d(x, options.with_padding([padding; 2]))
+            }
+        };
+    }
+    match name {
+        "instance_norm" => InstanceNormConfig::new(x.dims()[1])
+            .with_affine(false)
+            .init(&x.device())
+            .forward(x),
+        "layer_norm_lastdim" => {
+            let ones = Tensor::ones([width], &x.device());
+            layer_norm(x, ones, None, 1e-5)
+        }
+        "gelu_erf" => gelu(x),
+        "elu" => elu(x, 1.0),
+        other => panic!("the operator {other} is not known"),
+    }
 }
 
 #[test]
@@ -289,12 +308,17 @@ fn golden_spectral_normalization_and_its_gradient() {
     let case = Case::open("prim_spectral_norm");
     let mut comparison = Comparison::new(&case);
     let device = Device::flex().autodiff();
-    let conv = SpectralConv3d::new([3, 8], [3, 5, 5], [1, 2, 2], [1, 2, 2], &device);
+    let [outputs, inputs, frames, height, width] = case.shape("grad_weight_orig")[..] else {
+        panic!("grad_weight_orig is no kernel")
+    };
+    let (channels, kernel) = ([inputs, outputs], [frames, height, width]);
+    let conv = SpectralConv3d::new(channels, kernel, [1, 2, 2], [1, 2, 2], &device);
     let conv = part::filled(conv, &case);
     let x = case.tensor::<5>("x", &device);
-    for pass in 0..3 {
+    let num_passes = case.names("y_train_").len();
+    for pass in 0..num_passes {
         let y = conv.forward(x.clone());
-        if pass == 2 {
+        if pass + 1 == num_passes {
             let cotangent = case.tensor("cotangent", &device);
             let grads = (y.clone() * cotangent).sum().backward();
             let grad = conv.weight_orig.val().grad(&grads).unwrap();

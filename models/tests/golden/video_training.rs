@@ -45,7 +45,8 @@ fn golden_training_step_of_flow_completion() {
     comparison.tensor("pred_flow_b", predicted.flows.backward.clone());
     comparison.tensor("pred_edge_f", predicted.edges[0].clone());
     let combined = combine(predicted.flows.clone(), target.flows.clone(), &target.masks);
-    let mask = target.masks.clone().narrow(1, 0, 3);
+    let num_pairs = combined.forward.dims()[1];
+    let mask = target.masks.clone().narrow(1, 0, num_pairs);
     for (name, loss) in [
         (
             "smooth_loss_forward",
@@ -59,7 +60,11 @@ fn golden_training_step_of_flow_completion() {
         comparison.values(name, &[loss.into_scalar()]);
     }
 
-    let terms = FlowCompletionLoss::new().terms(&predicted, &target);
+    let loss = FlowCompletionLoss::new()
+        .with_flow(case.require("flow_weight"))
+        .with_warp(case.require("warp_weight"))
+        .with_edge(case.require("edge_weight"));
+    let terms = loss.terms(&predicted, &target);
     for (name, term) in [
         ("flow_loss", &terms.flow),
         ("warp_loss", &terms.warp),
@@ -89,7 +94,7 @@ fn golden_training_step_of_generator_and_discriminator() {
     comparison.tensor("completed_flow_b", target.input.flows.backward.clone());
     comparison.tensor("updated_mask", target.input.updated_masks.clone());
 
-    let loss = InpaintLoss::new();
+    let loss = inpaint_loss(&case);
     let predicted = generator.forward_all(target.input.clone());
     comparison.tensor("prediction", predicted.clone());
     let completed = target.completed_by(predicted.clone());
@@ -136,7 +141,7 @@ fn golden_training_step_of_generator_and_discriminator() {
 /// The networks of the case after one step.
 fn stepped(case: &Case, target: &InpaintTarget) -> Rivals {
     let step = || MicroBatchTrainerConfig::new().init(optimizer::optimizer("adam", case, "adam/"));
-    let mut train = AdversarialStep::new(step(), step());
+    let mut train = AdversarialStep::new(step(), step()).with_loss(inpaint_loss(case));
     let rivals = rivals(case);
     train.micro_batch(&rivals, target.clone());
     let (rivals, outcomes) = train.flush(rivals, case.require("adam/lr"));
@@ -145,14 +150,26 @@ fn stepped(case: &Case, target: &InpaintTarget) -> Rivals {
     rivals
 }
 
+fn inpaint_loss(case: &Case) -> InpaintLoss {
+    InpaintLoss::new()
+        .with_hole(case.require("hole_weight"))
+        .with_valid(case.require("valid_weight"))
+        .with_adversarial(case.require("adversarial_weight"))
+}
+
+/// The fill of one of several networks of a case.
+fn fill(case: &Case, network: &str) -> Fill {
+    let table = case.word(&format!("gains/{network}"));
+    Fill::new(&table.expect("the gain table of the network"), case.salt())
+}
+
 fn rivals(case: &Case) -> Rivals {
     let device = Device::flex().autodiff();
-    let filled = |table: &str| Fill::new(table, case.salt());
     let generator = InpaintGeneratorConfig::new().init(&device);
     let discriminator = Discriminator::new(View::Clip, &device);
     Rivals {
-        generator: network::filled_by(generator, &filled("propainter"), ""),
-        discriminator: network::filled_by(discriminator, &filled("discriminator"), ""),
+        generator: network::filled_by(generator, &fill(case, "generator"), ""),
+        discriminator: network::filled_by(discriminator, &fill(case, "discriminator"), ""),
     }
 }
 
@@ -164,8 +181,8 @@ fn training_target(case: &Case) -> InpaintTarget {
         case.clip("frames_u8", &device),
         case.tensor::<5>("mask", &device),
     );
-    let fill = Fill::new("flowcomp", case.salt());
-    let completion = network::filled_by(FlowCompletion::new(&device), &fill, "");
+    let completion = FlowCompletion::new(&device);
+    let completion = network::filled_by(completion, &fill(case, "flowcomp"), "");
     let local_masks = masks.clone().narrow(1, 0, num_local);
     let flows = completion.complete(flows(case, &device), &local_masks);
     InpaintTarget::new(frames, flows, masks, num_local).autodiff()
