@@ -93,6 +93,7 @@ mod tests {
     fn snapshot(host_available: Option<Bytes>, devices: Vec<DeviceMemory>) -> MemorySnapshot {
         MemorySnapshot {
             host_total: None,
+            host_limit: None,
             host_available,
             process_rss: None,
             process_peak_rss: None,

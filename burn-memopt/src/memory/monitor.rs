@@ -3,7 +3,7 @@ use std::fmt;
 use burn::prelude::Device;
 use serde::Serialize;
 
-use super::host::{host_memory, process_memory};
+use super::host::{Limit, host_memory, process_memory};
 use super::{Bytes, allocator, on_host};
 
 /// What a device holds at one moment; `None` is unknown.
@@ -26,8 +26,11 @@ pub struct DeviceMemory {
 /// [`Display`](fmt::Display) is one line for people, with "unknown" for what is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct MemorySnapshot {
-    /// Memory of the host, or the share of it that the process's control group may use.
+    /// Memory of the host, or the share of it that limits leave the process.
     pub host_total: Option<Bytes>,
+    /// What sets `host_total`: `physical memory`, or the limit that is lower, such as
+    /// `cgroup v2 /sys/fs/cgroup/job/memory.max` or `RLIMIT_AS (ulimit -v)`.
+    pub host_limit: Option<String>,
     /// Memory of the host that new allocations can have without swapping.
     pub host_available: Option<Bytes>,
     /// Resident memory of this process.
@@ -72,9 +75,10 @@ impl fmt::Display for MemorySnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "host {} of {} available, process {} (peak {}), live {} (peak {})",
+            "host {} of {} ({}) available, process {} (peak {}), live {} (peak {})",
             shown(self.host_available),
             shown(self.host_total),
+            self.host_limit.as_deref().unwrap_or("unknown"),
             shown(self.process_rss),
             shown(self.process_peak_rss),
             shown(self.live),
@@ -107,7 +111,8 @@ fn shown(amount: Option<Bytes>) -> String {
 /// executes the operations that the calling thread had queued, so take snapshots between steps
 /// rather than within. A snapshot costs well below a millisecond plus that execution.
 ///
-/// Host and process are known on Linux, and elsewhere with the feature `tools`; with it, total and
+/// Host and process are known on Linux, with the limits of control groups and of the process itself, and
+/// elsewhere with the feature `tools`; with it, total and
 /// free memory of a device are known for NVIDIA cards whose management library (NVML) is installed.
 ///
 /// # Example
@@ -167,10 +172,17 @@ impl MemoryMonitor {
     /// Reads everything now.
     pub fn snapshot(&mut self) -> MemorySnapshot {
         let (host, process) = (host_memory(), process_memory(self.process));
-        let available = smaller(host.available, process.limit);
+        let (host_total, host_limit) = tightest(host.total, &process.limits);
+        let limits = process.limits.iter();
+        let free_below = limits.map(|limit| {
+            limit
+                .free
+                .map_or(limit.amount, |free| free.min(limit.amount))
+        });
         MemorySnapshot {
-            host_total: smaller(host.total, process.limit),
-            host_available: smaller(available, process.free_below_limit),
+            host_available: free_below.chain(host.available).min(),
+            host_total,
+            host_limit,
             process_rss: process.rss,
             process_peak_rss: process.peak_rss,
             live: self.of_own_process(allocator::live),
@@ -234,10 +246,13 @@ fn identity(device: &Device) -> (String, Option<String>) {
     (format!("{device:?}"), None)
 }
 
-fn smaller(amount: Option<Bytes>, limit: Option<Bytes>) -> Option<Bytes> {
-    match (amount, limit) {
-        (Some(amount), Some(limit)) => Some(amount.min(limit)),
-        (amount, limit) => amount.or(limit),
+/// What of the memory `total` a process may have, and what sets that; the tightest of `limits` is last.
+fn tightest(total: Option<Bytes>, limits: &[Limit]) -> (Option<Bytes>, Option<String>) {
+    match limits.last() {
+        Some(limit) if total.is_none_or(|total| limit.amount < total) => {
+            (Some(limit.amount), Some(limit.source.clone()))
+        }
+        _ => (total, total.map(|_| "physical memory".into())),
     }
 }
 

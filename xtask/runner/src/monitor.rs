@@ -160,7 +160,10 @@ impl Serialize for Look {
 impl fmt::Display for Look {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let memory = &self.memory;
-        let header = ["", "in use", "reserved", "peak", "free", "total"].map(String::from);
+        let header = [
+            "", "in use", "reserved", "peak", "free", "total", "total is",
+        ];
+        let header = header.map(String::from);
         let host_used = memory.host_total.zip(memory.host_available);
         let host_used = host_used.map(|(total, available)| total - available);
         let none = String::new;
@@ -171,6 +174,7 @@ impl fmt::Display for Look {
             none(),
             known(memory.host_available),
             known(memory.host_total),
+            memory.host_limit.clone().unwrap_or_default(),
         ];
         let process = [
             format!("process {}", self.process),
@@ -179,11 +183,13 @@ impl fmt::Display for Look {
             known(memory.process_peak_rss),
             none(),
             none(),
+            none(),
         ];
         let devices = memory.devices.iter().map(|device| {
             let (in_use, reserved) = (known(device.bytes_in_use), known(device.bytes_reserved));
             let (free, total) = (known(device.free), known(device.total));
-            [device.name.clone(), in_use, reserved, none(), free, total]
+            let name = device.name.clone();
+            [name, in_use, reserved, none(), free, total, none()]
         });
         let rows: Vec<_> = [header, host, process].into_iter().chain(devices).collect();
         f.write_str(&table(&rows, 1))
@@ -276,6 +282,7 @@ mod tests {
             process: 42,
             memory: MemorySnapshot {
                 host_total: Some(Bytes::gib(4)),
+                host_limit: Some("cgroup v2 /sys/fs/cgroup/job/memory.max".into()),
                 host_available: Some(Bytes::gib(1)),
                 process_rss: Some(Bytes::mib(3)),
                 process_peak_rss: None,
@@ -292,6 +299,7 @@ mod tests {
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines.len(), 4, "{table}");
         assert!(lines[1].starts_with("host ") && lines[1].contains("3.0 GiB"));
+        assert!(lines[1].ends_with("  cgroup v2 /sys/fs/cgroup/job/memory.max"));
         assert!(lines[2].starts_with("process 42 ") && lines[2].contains("unknown"));
         assert!(lines[3].starts_with("a card with a long name ") && lines[3].contains("1.0 MiB"));
         let width = |line: &str| line.chars().count();
@@ -321,6 +329,8 @@ mod tests {
         );
         assert_eq!(json["memory"]["devices"][0]["bytes_in_use"], 1 << 20);
         assert!(json["memory"]["process_peak_rss"].is_null());
+        let limit = &json["memory"]["host_limit"];
+        assert_eq!(limit, "cgroup v2 /sys/fs/cgroup/job/memory.max");
     }
 
     fn read(path: &Path) -> String {

@@ -12,24 +12,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::Limit;
 use crate::memory::Bytes;
 
 /// Above this no limit is meant: version 1 writes the largest multiple of a page for "none".
 const NO_LIMIT: Bytes = Bytes::new(1 << 62);
 
-/// A limit on what a process may hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::memory) struct Limit {
-    /// What all processes of the group may hold together.
-    pub amount: Bytes,
-    /// What is free below it; `None` if the group does not say what it holds.
-    pub free: Option<Bytes>,
-    /// The file that says so.
-    pub source: PathBuf,
-}
-
 /// One of the two interfaces.
 struct Version {
+    number: u32,
     /// File system type of its mounts.
     filesystem: &'static str,
     /// Where it is mounted if the mounts cannot be read.
@@ -50,6 +41,7 @@ struct Version {
 }
 
 const VERSION_1: Version = Version {
+    number: 1,
     filesystem: "cgroup",
     usual_mount: "/sys/fs/cgroup/memory",
     limits: &["memory.limit_in_bytes"],
@@ -60,6 +52,7 @@ const VERSION_1: Version = Version {
 };
 
 const VERSION_2: Version = Version {
+    number: 2,
     filesystem: "cgroup2",
     usual_mount: "/sys/fs/cgroup",
     limits: &["memory.max", "memory.high"],
@@ -69,7 +62,7 @@ const VERSION_2: Version = Version {
     tightest: None,
 };
 
-/// The limits of a process, of its groups and all above them, those that are tightest last.
+/// The limits of a process's groups and all above them.
 ///
 /// `groups` is the process's file `cgroup`, `mounts` its file `mountinfo`; `root` stands for `/`.
 pub(super) fn limits(groups: &str, mounts: &str, root: &Path) -> Vec<Limit> {
@@ -92,7 +85,6 @@ pub(super) fn limits(groups: &str, mounts: &str, root: &Path) -> Vec<Limit> {
         }
     }
     found.retain(|limit| limit.amount < NO_LIMIT);
-    found.sort_by_key(|limit| std::cmp::Reverse(limit.amount));
     found
 }
 
@@ -142,7 +134,7 @@ impl Version {
             found.extend(amount.map(|amount| Limit {
                 amount,
                 free: held.map(|held| amount - held),
-                source: folder.join(name),
+                source: format!("cgroup v{} {}", self.number, folder.join(name).display()),
             }));
         };
         for name in self.limits {
@@ -196,17 +188,13 @@ mod tests {
         }
     }
 
-    /// The tightest limit, the least that is free, and the file of the tightest.
+    /// The tightest limit, the least that is free, and what sets the tightest.
     fn tightest(groups: &str, mounts: &str, root: &Path) -> Option<(u64, Option<u64>, String)> {
         let found = limits(groups, mounts, root);
         let free = found.iter().filter_map(|limit| limit.free).min();
-        let last = found.last()?;
-        let source = last.source.strip_prefix(root).unwrap();
-        Some((
-            last.amount.get(),
-            free.map(Bytes::get),
-            source.display().to_string(),
-        ))
+        let tightest = found.iter().min_by_key(|limit| limit.amount)?;
+        let source = tightest.source.replace(&root.display().to_string(), "");
+        Some((tightest.amount.get(), free.map(Bytes::get), source))
     }
 
     #[test]
@@ -222,7 +210,7 @@ mod tests {
             ],
         );
         let read = tightest("0::/outer/inner\n", MOUNT_2, root.path());
-        let source = "sys/fs/cgroup/outer/memory.max".to_owned();
+        let source = "cgroup v2 /sys/fs/cgroup/outer/memory.max".to_owned();
         assert_eq!(read, Some((1000, Some(700), source)));
     }
 
@@ -239,7 +227,7 @@ mod tests {
         );
         let (limit, free, source) = tightest("0::/job\n", MOUNT_2, root.path()).unwrap();
         assert_eq!((limit, free), (600, Some(500)));
-        assert!(source.ends_with("job/memory.high"), "{source}");
+        assert_eq!(source, "cgroup v2 /sys/fs/cgroup/job/memory.high");
     }
 
     /// Docker without a namespace for groups: the path is the host's, the mount is the container's.
@@ -257,12 +245,14 @@ mod tests {
         let seen = "35 31 0:32 /docker/0123 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
         let elsewhere = "35 31 0:32 /../.. /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n";
         for mounts in [seen, MOUNT_1, elsewhere, ""] {
-            let (limit, free, _) = tightest(groups, mounts, root.path()).unwrap();
+            let (limit, free, source) = tightest(groups, mounts, root.path()).unwrap();
             assert_eq!(
                 (limit, free),
                 (1 << 30, Some((1 << 30) - (50 << 20))),
                 "{mounts}"
             );
+            let file = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
+            assert_eq!(source, format!("cgroup v1 {file}"));
         }
     }
 
@@ -283,7 +273,7 @@ mod tests {
             ],
         );
         let read = tightest("3:hugetlb,memory:/job\n", MOUNT_1, root.path());
-        let source = "sys/fs/cgroup/memory/job/memory.stat".to_owned();
+        let source = "cgroup v1 /sys/fs/cgroup/memory/job/memory.stat".to_owned();
         assert_eq!(read, Some((500, Some(0), source)), "more than allowed");
     }
 

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{HostMemory, ProcessMemory, cgroup};
+use super::{HostMemory, Limit, ProcessMemory, cgroup};
 use crate::memory::Bytes;
 
 pub(in crate::memory) fn host_memory() -> HostMemory {
@@ -16,13 +16,34 @@ pub(in crate::memory) fn process_memory(process: u32) -> ProcessMemory {
     let files = Path::new("/proc").join(process.to_string());
     let read = |name| fs::read_to_string(files.join(name)).unwrap_or_default();
     let status = read("status");
-    let limits = cgroup::limits(&read("cgroup"), &read("mountinfo"), Path::new("/"));
+    let mut limits = cgroup::limits(&read("cgroup"), &read("mountinfo"), Path::new("/"));
+    limits.extend(own_limits(&read("limits"), &status));
+    limits.sort_by_key(|limit| std::cmp::Reverse(limit.amount));
     ProcessMemory {
         rss: kib_of(&status, "VmRSS:"),
         peak_rss: kib_of(&status, "VmHWM:"),
-        limit: limits.last().map(|limit| limit.amount),
-        free_below_limit: limits.iter().filter_map(|limit| limit.free).min(),
+        limits,
     }
+}
+
+/// The limits that the process has for itself alone, such as those of the shell's `ulimit`, from its
+/// files `limits` and `status`.
+fn own_limits(limits: &str, status: &str) -> Vec<Limit> {
+    let kinds = [
+        ("Max address space", "VmSize:", "RLIMIT_AS (ulimit -v)"),
+        ("Max data size", "VmData:", "RLIMIT_DATA (ulimit -d)"),
+    ];
+    let found = kinds.into_iter().filter_map(|(limit, held, source)| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(limit))?;
+        // The limit that applies, then the one up to which it can be raised; or "unlimited".
+        let amount = Bytes::new(line.split_whitespace().next()?.parse().ok()?);
+        Some(Limit {
+            amount,
+            free: kib_of(status, held).map(|held| amount - held),
+            source: source.into(),
+        })
+    });
+    found.collect()
 }
 
 /// Reads a line as `VmHWM:   123456 kB`, whose unit is 1024 bytes in spite of its name.
@@ -42,6 +63,22 @@ mod tests {
         assert_eq!(kib_of(status, "VmHWM:"), Some(Bytes::mib(2)));
         assert_eq!(kib_of("Name:\ttrain\n", "VmHWM:"), None);
         assert_eq!(kib_of("VmHWM:\t many kB\n", "VmHWM:"), None);
+    }
+
+    #[test]
+    fn limits_of_the_process_itself_count() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
+                      Max data size             unlimited            unlimited            bytes\n\
+                      Max address space         4294967296           unlimited            bytes\n";
+        let status = "VmSize:\t 1048576 kB\nVmData:\t 5 kB\n";
+        let found = own_limits(limits, status);
+        let [limit] = &found[..] else {
+            panic!("{found:?}")
+        };
+        assert_eq!(limit.amount, Bytes::gib(4));
+        assert_eq!(limit.free, Some(Bytes::gib(3)));
+        assert_eq!(limit.source, "RLIMIT_AS (ulimit -v)");
+        assert_eq!(own_limits("", status), []);
     }
 
     #[test]

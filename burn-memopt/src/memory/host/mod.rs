@@ -25,15 +25,23 @@ pub(super) struct HostMemory {
     pub available: Option<Bytes>,
 }
 
+/// A limit on what a process may hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Limit {
+    pub amount: Bytes,
+    /// What is free below it; `None` if that is unknown.
+    pub free: Option<Bytes>,
+    /// What sets it, in words: the kind of limit and the file that contains it.
+    pub source: String,
+}
+
 /// Memory of a process, and what it may have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct ProcessMemory {
     pub rss: Option<Bytes>,
     pub peak_rss: Option<Bytes>,
-    /// The tightest limit of its control groups.
-    pub limit: Option<Bytes>,
-    /// The least that is free below a limit of its control groups.
-    pub free_below_limit: Option<Bytes>,
+    /// The limits of its control groups and its own, the tightest last.
+    pub limits: Vec<Limit>,
 }
 
 #[cfg(not(any(feature = "tools", target_os = "linux")))]

@@ -3,6 +3,7 @@ use super::*;
 fn snapshot_with(devices: Vec<DeviceMemory>) -> MemorySnapshot {
     MemorySnapshot {
         host_total: Some(Bytes::gib(16)),
+        host_limit: Some("physical memory".into()),
         host_available: None,
         process_rss: Some(Bytes::mib(300)),
         process_peak_rss: None,
@@ -32,6 +33,55 @@ fn this_process_lies_within_this_host() {
     assert!(available <= total, "{available} of {total}");
     assert!(snapshot.process_rss.unwrap() < total);
     assert!(snapshot.process_rss.unwrap() > Bytes::mib(1));
+}
+
+#[test]
+fn a_limit_below_the_host_is_what_counts_and_is_named() {
+    let limit = |amount, source: &str| Limit {
+        amount,
+        free: None,
+        source: source.into(),
+    };
+    let (wide, tight) = (
+        limit(Bytes::gib(8), "RLIMIT_AS (ulimit -v)"),
+        limit(Bytes::gib(1), "cgroup v2 /job/memory.max"),
+    );
+    let total = Some(Bytes::gib(4));
+    let named =
+        |(amount, source): (Option<Bytes>, Option<String>)| (amount, source.unwrap_or_default());
+    let physical = (total, "physical memory".to_owned());
+    assert_eq!(named(tightest(total, &[])), physical);
+    assert_eq!(
+        named(tightest(total, std::slice::from_ref(&wide))),
+        physical
+    );
+    let both = named(tightest(total, &[wide, tight.clone()]));
+    assert_eq!(both, (Some(tight.amount), tight.source.clone()));
+    assert_eq!(named(tightest(None, &[tight])).0, Some(Bytes::gib(1)));
+    assert_eq!(tightest(None, &[]), (None, None));
+}
+
+/// A process with a limit of its own, set by a shell.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_the_shell_is_seen() {
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "ulimit -v 500000 && exec sleep 60"])
+        .spawn()
+        .unwrap();
+    let mut monitor = MemoryMonitor::new([]).with_process(child.id());
+    let is_limited = |snapshot: &MemorySnapshot| snapshot.host_total == Some(Bytes::kib(500_000));
+    // The shell takes a moment to set it.
+    let snapshot = (0..500).map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        monitor.snapshot()
+    });
+    let seen = snapshot.into_iter().find(is_limited);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let seen = seen.expect("the limit is seen");
+    assert_eq!(seen.host_limit.as_deref(), Some("RLIMIT_AS (ulimit -v)"));
+    assert!(seen.host_available < seen.host_total);
 }
 
 #[cfg(target_os = "linux")]
@@ -101,12 +151,4 @@ fn what_is_not_known_is_shown_as_unknown_and_written_as_null() {
     assert!(json["host_available"].is_null());
     assert!(json["devices"][0]["bytes_in_use"].is_null());
     assert_eq!(json["host_total"], 16u64 << 30);
-}
-
-#[test]
-fn a_limit_below_the_host_is_what_counts() {
-    let (host, limit) = (Some(Bytes::gib(64)), Some(Bytes::gib(4)));
-    assert_eq!(smaller(host, limit), limit);
-    assert_eq!(smaller(host, None), host);
-    assert_eq!(smaller(None, None), None);
 }

@@ -13,6 +13,8 @@ pub(super) struct Machine {
     pub(super) free_memory: Option<Bytes>,
     /// Whether the free memory is what `--memory` says, and not measured.
     pub(super) is_given: bool,
+    /// What sets how much memory the host has for this process, such as a control group's file.
+    pub(super) host_limit: Option<String>,
     pub(super) cores: Option<u64>,
     pub(super) device: String,
     /// Whether the device has memory apart from the host's.
@@ -30,6 +32,7 @@ impl Machine {
         Ok(Self {
             free_memory: given.or(snapshot.host_available),
             is_given: given.is_some(),
+            host_limit: snapshot.host_limit,
             cores: std::thread::available_parallelism()
                 .ok()
                 .map(|cores| cores.get() as u64),

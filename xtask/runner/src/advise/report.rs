@@ -38,7 +38,12 @@ impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.free_memory, self.is_given) {
             (Some(free), true) => write!(f, "planned for {free} of host memory")?,
-            (Some(free), false) => write!(f, "{free} of host memory are free")?,
+            (Some(free), false) => {
+                write!(f, "{free} of host memory are free")?;
+                if let Some(limit) = &self.host_limit {
+                    write!(f, " (limit: {limit})")?;
+                }
+            }
             (None, _) => write!(f, "unknown how much host memory is free")?,
         }
         match self.cores {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Error, Result};
 use burn::tensor::Device;
 use burn_memopt::budget::{Choice, Reason, SHARE_OF_FREE};
-use burn_memopt::memory::{Bytes, PeakMeter, live_on};
+use burn_memopt::memory::{Bytes, MemoryMonitor, PeakMeter, live_on, on_host};
 use burn_memopt_models::propainter::inpaint::{
     Fallback, InpaintProgress, Setting, Stage, StageTime, Workload,
 };
@@ -76,7 +76,10 @@ impl Report {
         let of = if is_given {
             String::new()
         } else {
-            format!(", {:.0} % of what is free", 100.0 * SHARE_OF_FREE)
+            let limit = on_host(&self.device).then(|| MemoryMonitor::new([]).snapshot().host_limit);
+            let limit = limit.flatten().map(|limit| format!(" (limit: {limit})"));
+            let limit = limit.unwrap_or_default();
+            format!(", {:.0} % of what is free{limit}", 100.0 * SHARE_OF_FREE)
         };
         self.note(&format!("{video}: within {bytes}{of}:\n{choice}"));
         self.console.emit(&Event::Budget {
