@@ -20,6 +20,8 @@ mod manifest;
 mod network;
 #[path = "golden/optimizer.rs"]
 mod optimizer;
+#[path = "golden/other_patches.rs"]
+mod other_patches;
 #[path = "golden/other_set.rs"]
 mod other_set;
 #[path = "golden/other_sets.rs"]

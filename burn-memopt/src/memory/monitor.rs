@@ -75,7 +75,7 @@ impl fmt::Display for MemorySnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "host {} of {} ({}) available, process {} (peak {}), live {} (peak {})",
+            "host {} of {} available ({}), process {} (peak {}), live {} (peak {})",
             shown(self.host_available),
             shown(self.host_total),
             self.host_limit.as_deref().unwrap_or("unknown"),

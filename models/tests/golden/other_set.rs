@@ -18,6 +18,14 @@ pub enum Values {
     Bytes(Vec<usize>, Vec<u8>),
 }
 
+impl Values {
+    /// Values of f64 in f32.
+    pub fn floats(shape: &[usize], values: impl IntoIterator<Item = f64>) -> Self {
+        let values = values.into_iter().map(|value| value as f32);
+        Self::Floats(shape.to_vec(), values.collect())
+    }
+}
+
 /// A folder in the layout of a golden set.
 pub struct OtherSet {
     folder: TempDir,
@@ -36,8 +44,13 @@ impl OtherSet {
         self.folder.path()
     }
 
-    /// Adds a case without parameters.
-    pub fn write<const N: usize>(&self, name: &str, tensors: [(&str, Values); N]) {
+    /// Adds a case, whose settings are in its description.
+    pub fn write<const N: usize>(
+        &self,
+        name: &str,
+        description: &str,
+        tensors: [(&str, Values); N],
+    ) {
         let tensors = tensors.map(|(name, values)| match values {
             Values::Floats(shape, values) => {
                 let bytes = values.iter().flat_map(|value| value.to_le_bytes());
@@ -50,6 +63,7 @@ impl OtherSet {
             .map(|(name, ..)| (name.to_string(), json!({})));
         let description = json!({
             "case": name,
+            "description": description,
             "tolerance": 1e-5,
             "salt": "",
             "tensors": notes.collect::<Map<_, _>>(),
