@@ -9,7 +9,8 @@
 //!
 //! All of them write under a temporary name in the folder of the target, sync it to the disk, rename
 //! it and sync the folder. A process that is killed, a full disk or a power cut leaves either the
-//! earlier file or the new one, never a part of it. After an error the temporary file is removed.
+//! earlier file or the new one, never a part of it. After an error the temporary file is removed;
+//! that of a killed process is removed by [`remove_leftovers`], and a folder by [`recover_folder`].
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -18,6 +19,20 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
+
+pub use leftovers::{recover_folder, remove_leftovers, remove_leftovers_in};
+
+mod leftovers;
+#[cfg(test)]
+mod tests;
+
+/// What the name of a temporary file begins with; the id of its process, a number and the name of
+/// the target follow.
+const PART_PREFIX: &str = ".part-";
+/// What the name of a folder begins with that is being filled.
+const PARTIAL_PREFIX: &str = "partial-";
+/// What the name of a folder begins with that a new one is taking the place of.
+const REPLACED_PREFIX: &str = "replaced-";
 
 /// Writes a file whole or not at all.
 ///
@@ -64,7 +79,7 @@ pub fn write_with_path<E: From<io::Error>>(
 ///
 /// One process at a time may write a target. What an earlier one left unfinished is removed. A folder
 /// that is replaced takes two renames: a process that is killed between them leaves the earlier
-/// one as `replaced-NAME` and nothing at `target`.
+/// one as `replaced-NAME` and nothing at `target`, until [`recover_folder`] puts it back.
 ///
 /// # Errors
 /// If `write` or the disk fails; an earlier folder is left as it was.
@@ -73,10 +88,9 @@ pub fn write_folder<E: From<io::Error>>(
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let target = target.as_ref();
-    let part = sibling(target, "partial-")?;
-    let replaced = sibling(target, "replaced-")?;
-    remove_folder(&part)?;
-    remove_folder(&replaced)?;
+    let part = sibling(target, PARTIAL_PREFIX)?;
+    let replaced = sibling(target, REPLACED_PREFIX)?;
+    recover_folder(target)?;
     let written = (|| {
         fs::create_dir(&part)?;
         write(&part)?;
@@ -146,13 +160,16 @@ impl PartFile {
         let target = target.as_ref();
         loop {
             let number = NUM_CREATED.fetch_add(1, Ordering::Relaxed);
-            let part = sibling(target, &format!(".part-{}-{number}-", process::id()))?;
+            let id = process::id();
+            let part = sibling(target, &format!("{PART_PREFIX}{id}-{number}-"))?;
             // Never a file or a link that is there already, such as that of a killed process.
             match open_options().create_new(true).open(&part) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 opened => {
+                    let file = opened?;
+                    leftovers::mark_in_use(&file);
                     return Ok(Self {
-                        file: opened?,
+                        file,
                         part,
                         target: target.into(),
                         is_temporary: true,
@@ -307,108 +324,5 @@ fn remove_folder(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names_in(folder: &Path) -> Vec<String> {
-        let entries = fs::read_dir(folder).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_failing_write_leaves_the_earlier_file_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("memory.csv");
-        write(&path, |out| out.write_all(b"first")).unwrap();
-
-        let error = write(&path, |out| {
-            out.write_all(b"half of the sec")?;
-            Err(io::Error::other("interrupted"))
-        });
-
-        assert_eq!(error.unwrap_err().to_string(), "interrupted");
-        assert_eq!(fs::read(&path).unwrap(), b"first");
-        assert_eq!(names_in(folder.path()), ["memory.csv"]);
-    }
-
-    #[test]
-    fn a_second_write_replaces_the_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("memory.csv");
-        write(&path, |out| out.write_all(b"a long first text")).unwrap();
-        write(&path, |out| out.write_all(b"second")).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"second");
-        assert_eq!(names_in(folder.path()), ["memory.csv"]);
-    }
-
-    #[test]
-    fn a_path_without_a_file_name_is_refused() {
-        let error = write("/", |_| Ok(())).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-    }
-
-    #[test]
-    fn a_writer_of_paths_is_given_the_extension() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model.bpk");
-        write_with_path(&path, |part| {
-            assert_eq!(part.extension(), path.extension());
-            fs::write(part, "weights")
-        })
-        .unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"weights");
-        assert_eq!(names_in(folder.path()), ["model.bpk"]);
-    }
-
-    #[test]
-    fn a_folder_is_replaced_only_by_a_whole_one() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("state");
-        let fill = |name: &'static str| move |folder: &Path| fs::write(folder.join(name), name);
-        write_folder(&path, fill("first")).unwrap();
-        let failing = |folder: &Path| {
-            fill("half")(folder)?;
-            Err(io::Error::other("interrupted"))
-        };
-        write_folder(&path, failing).unwrap_err();
-        assert_eq!(names_in(&path), ["first"]);
-        write_folder(&path, fill("second")).unwrap();
-        assert_eq!(names_in(&path), ["second"]);
-        assert_eq!(names_in(root.path()), ["state"]);
-    }
-
-    #[test]
-    fn a_resumed_file_stays_until_it_is_finished() {
-        let folder = tempfile::tempdir().unwrap();
-        let (path, part) = (folder.path().join("map"), folder.path().join("map.part"));
-        let mut file = PartFile::resume(&path, &part).unwrap();
-        file.write_all(b"one ").unwrap();
-        drop(file);
-        assert_eq!(names_in(folder.path()), ["map.part"]);
-        let mut file = PartFile::resume(&path, &part).unwrap();
-        file.seek(SeekFrom::End(0)).unwrap();
-        file.write_all(b"two").unwrap();
-        file.finish().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"one two");
-        assert_eq!(names_in(folder.path()), ["map"]);
-    }
-
-    #[test]
-    fn a_changed_file_has_another_stamp() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("model");
-        fs::write(&path, "short").unwrap();
-        let first = FileStamp::read(&path).unwrap();
-        assert_eq!(FileStamp::read(&path).unwrap(), first);
-        fs::write(&path, "longer").unwrap();
-        assert_ne!(FileStamp::read(&path).unwrap(), first);
     }
 }

@@ -12,6 +12,7 @@ use clap::{Arg, Args, Parser, Subcommand};
 
 use crate::device::{Backend, DeviceChoice};
 
+mod evaluate;
 mod infer;
 mod inpaint;
 mod models;
@@ -20,6 +21,7 @@ mod tools;
 mod train;
 pub mod values;
 
+pub use evaluate::EvaluateArgs;
 pub use infer::{InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
 pub use models::{
@@ -73,6 +75,8 @@ pub enum Command {
 pub enum Program {
     /// Train a model; with no arguments: a small UNet on generated data, on the CPU.
     Train(TrainArgs),
+    /// Evaluate the model of a run: metrics, pictures and tables, as at the end of train.
+    Evaluate(EvaluateArgs),
     /// Run a trained model on images, stacks and folders of any size, in windows.
     Infer(InferArgs),
     /// Complete videos: fill what masks mark, or extend the frames.
@@ -99,6 +103,7 @@ impl Program {
         };
         match self {
             Self::Train(args) => args.target(),
+            Self::Evaluate(args) => args.target(),
             Self::Infer(InferArgs {
                 model: InferModel::Unet(flags),
             }) => flags.target(),

@@ -20,6 +20,7 @@ fn help_names_every_command() {
     let help = String::from_utf8_lossy(&output.stdout).into_owned();
     for command in [
         "train",
+        "evaluate",
         "infer",
         "inpaint",
         "advise",

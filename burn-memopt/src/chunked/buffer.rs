@@ -1,10 +1,10 @@
 //! Large arrays of f32: in host memory, or in a file that is read and written by position.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
-use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::files::PartFile;
 
 /// Bytes from which large pages are worth it: two large pages of most systems.
 const LARGE: usize = 4 << 20;
@@ -58,29 +58,13 @@ impl FloatFile {
         Self { file, first }
     }
 
-    /// An empty file in `folder` whose name is removed at once: it is gone when it is closed, also by
-    /// a process that is killed.
-    pub(super) fn nameless(folder: &Path) -> io::Result<Self> {
-        static NUM_TRIED: AtomicU64 = AtomicU64::new(0);
-        loop {
-            let number = NUM_TRIED.fetch_add(1, Ordering::Relaxed);
-            let path = folder.join(format!(".burn-memopt-{}-{number}", process::id()));
-            // Never a file or a link that is already there, such as that of a process of the same id
-            // that was killed before the name was removed.
-            let created = File::options()
-                .read(true)
-                .write(true)
-                .create_new(true)
-                .open(&path);
-            match created {
-                Ok(file) => {
-                    fs::remove_file(&path)?;
-                    return Ok(Self::new(file, 0));
-                }
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error),
-            }
-        }
+    /// An empty file in the folder of `path` whose name is removed at once: it is gone when it is
+    /// closed, also by a process that is killed. One that is killed before the name is removed leaves
+    /// the temporary file of `path`.
+    pub(super) fn nameless(path: &Path) -> io::Result<Self> {
+        // It is removed when it is dropped.
+        let part = PartFile::create(path)?;
+        Ok(Self::new(part.file().try_clone()?, 0))
     }
 
     /// Reads the numbers from number `at` on.
@@ -108,6 +92,8 @@ impl FloatFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -123,8 +109,8 @@ mod tests {
     #[test]
     fn a_nameless_file_keeps_numbers_and_leaves_nothing_behind() {
         let folder = tempfile::tempdir().unwrap();
-        let mut first = FloatFile::nameless(folder.path()).unwrap();
-        let mut second = FloatFile::nameless(folder.path()).unwrap();
+        let mut first = FloatFile::nameless(&folder.path().join("sums")).unwrap();
+        let mut second = FloatFile::nameless(&folder.path().join("sums")).unwrap();
         first.write(2, &[1.0, 2.0]).unwrap();
         second.write(0, &[5.0]).unwrap();
         let mut numbers = [9.0; 4];

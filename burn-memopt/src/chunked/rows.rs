@@ -50,6 +50,13 @@ pub enum Accumulator {
     File(PathBuf),
 }
 
+impl Accumulator {
+    /// The name that the file of [`File`](Self::File) has for a moment, as a temporary file of
+    /// [`files`](crate::files): `files::remove_leftovers(folder.join(FILE_NAME))` removes what a process
+    /// leaves that is killed in this moment.
+    pub const FILE_NAME: &str = "window-sums";
+}
+
 /// What came out of a batch of windows, where its sums are kept: `[windows, channels, height,
 /// width]` in f32.
 #[derive(Debug)]
@@ -133,7 +140,7 @@ impl Rows {
         let size = [num_images * channels, height, width];
         let sums = match (&run.placement.accumulator, results) {
             (Accumulator::File(folder), _) => {
-                let file = FloatFile::nameless(folder)
+                let file = FloatFile::nameless(&folder.join(Accumulator::FILE_NAME))
                     .map_err(|error| ChunkedError::accumulator(output, error))?;
                 Sums::Band(Band::in_file(file, size))
             }

@@ -7,6 +7,7 @@ use burn_memopt::files;
 use burn_memopt_benches::{Case, Row, cases, table};
 
 use crate::cli::BenchArgs;
+use crate::report::{note, print};
 use crate::settings::UsageError;
 
 /// Measures the chosen cases one after the other.
@@ -20,14 +21,14 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     let mut rows: Vec<Row> = Vec::new();
     let mut failed = Vec::new();
     for case in &chosen {
-        eprintln!("{}: {}", case.name, case.about);
+        note(format_args!("{}: {}", case.name, case.about));
         match case.run(&device) {
             Ok(measured) => {
-                eprintln!("{}\n", table(&measured));
+                note(format_args!("{}\n", table(&measured)));
                 rows.extend(measured);
             }
             Err(why) => {
-                eprintln!("  left out: {why}\n");
+                note(format_args!("  left out: {why}\n"));
                 failed.push(case.name);
             }
         }
@@ -36,7 +37,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
             write_json(path, &rows)?;
         }
     }
-    println!("{}", table(&rows));
+    print(table(&rows) + "\n")?;
     if !failed.is_empty() {
         bail!("{} could not be measured on this device", failed.join(", "));
     }

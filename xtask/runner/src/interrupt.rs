@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use xtask::cargo::PROGRAM_VARIABLE;
 
+use crate::report::note;
+
 /// What a shell reports of a program that Ctrl-C ended.
 const ABORTED: i32 = 130;
 
@@ -34,10 +36,10 @@ impl Interrupt {
         let seen = interrupt.clone();
         ctrlc::set_handler(move || {
             if seen.request() {
-                eprintln!("\naborted; what was saved before is whole");
+                note("\naborted; what was saved before is whole");
                 std::process::exit(ABORTED);
             }
-            eprintln!("\n{doing}; once more aborts at once");
+            note(format_args!("\n{doing}; once more aborts at once"));
         })
         .context("cannot take over Ctrl-C")?;
         Ok(interrupt)

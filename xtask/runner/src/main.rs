@@ -12,6 +12,7 @@ use clap::{CommandFactory, Parser};
 use xtask::{choices, cli};
 
 use crate::cli::Program;
+use crate::report::{StdoutClosed, note};
 use crate::settings::UsageError;
 
 mod advise;
@@ -21,6 +22,7 @@ mod infer;
 mod inpaint;
 mod interrupt;
 mod monitor;
+mod paths;
 mod plan;
 mod report;
 mod run_dir;
@@ -43,8 +45,9 @@ static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 fn main() -> ExitCode {
     match run(cli::parse::<Cli>().program) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<StdoutClosed>() => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            note(format_args!("error: {error:#}"));
             let is_usage = error.chain().any(|cause| cause.is::<UsageError>());
             if is_usage {
                 ExitCode::from(2)
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
 fn run(program: Program) -> Result<()> {
     match program {
         Program::Train(args) => train::train(&args.into_model()),
+        Program::Evaluate(args) => train::evaluate(&args),
         Program::Infer(args) => infer::run(&args),
         Program::Inpaint(args) => {
             args.check(Cli::command())

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, ErrorKind, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,7 +44,7 @@ pub fn run(args: &MonitorArgs) -> Result<()> {
             if is_first {
                 bail!("there is no process {process}, or it may not be read");
             }
-            eprintln!("process {process} has ended");
+            crate::report::note(format_args!("process {process} has ended"));
             return Ok(());
         }
         if let (true, Some(path)) = (is_first, &args.csv) {
@@ -54,9 +54,7 @@ pub fn run(args: &MonitorArgs) -> Result<()> {
         if let Some(csv) = &mut csv {
             csv.append(&look.csv_row())?;
         }
-        if !print(&look, args)? {
-            return Ok(());
-        }
+        print(&look, args)?;
         let interval = args.interval.unwrap_or(INTERVAL);
         match &interrupted {
             Some(interrupted) if interrupted.recv_timeout(interval).is_err() => {}
@@ -65,25 +63,18 @@ pub fn run(args: &MonitorArgs) -> Result<()> {
     }
 }
 
-/// Prints a look. Returns whether anybody still reads.
-fn print(look: &Look, args: &MonitorArgs) -> Result<bool> {
-    let mut stdout = std::io::stdout().lock();
+/// Prints a look.
+fn print(look: &Look, args: &MonitorArgs) -> Result<()> {
     let text = if args.json {
         serde_json::to_string(look)? + "\n"
-    } else if args.watch && stdout.is_terminal() {
+    } else if args.watch && std::io::stdout().is_terminal() {
         format!("{CLEAR}{look}")
     } else if args.watch {
         format!("{look}\n")
     } else {
         look.to_string()
     };
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-        written => written.map(|()| true).context("cannot write to stdout"),
-    }
+    crate::report::print(text)
 }
 
 /// Receives something when Ctrl-C is pressed or the system asks the program to end.

@@ -5,6 +5,8 @@
 //!   config.json        model, version and every setting
 //!   checkpoint-200/    what is needed to resume after step 200; the last two are kept
 //!   latest             the name of the folder to resume from
+//!   metrics.json       what the run was evaluated with, when that is done
+//!   data/              generated data
 //!   memory.csv  memory.png  samples/*.png
 //! ```
 //!
@@ -27,10 +29,14 @@ mod tests;
 pub const MODEL_KEY: &str = "model";
 /// The key of `config.json` that names the version that wrote it.
 pub const VERSION_KEY: &str = "version";
+/// The folder of generated data.
+pub const DATA_FOLDER: &str = "data";
 
 const CONFIG_FILE: &str = "config.json";
 const LATEST_FILE: &str = "latest";
 const SAVED_PREFIX: &str = "checkpoint-";
+/// Folders whose files are written one by one.
+const FOLDERS: [&str; 2] = ["samples", "weights"];
 /// Saved states that are kept.
 const NUM_KEPT: usize = 2;
 
@@ -83,6 +89,9 @@ impl RunDir {
                 root.display()
             );
         }
+        // A run that was killed before it wrote its settings is no run.
+        files::remove_leftovers(root.join(CONFIG_FILE))
+            .with_context(|| format!("cannot use the folder {}", root.display()))?;
         if root
             .read_dir()
             .is_ok_and(|mut entries| entries.next().is_some())
@@ -204,6 +213,38 @@ impl RunDir {
         Ok(SavedState { step, dir })
     }
 
+    /// Removes what a killed run was writing, and puts back what it was replacing. No other run may
+    /// write to the folder now.
+    ///
+    /// # Errors
+    /// If something cannot be removed or renamed.
+    pub fn clean_up(&self) -> Result<()> {
+        let clean_up = || -> Result<()> {
+            for folder in self.root.read_dir()? {
+                let name = folder?.file_name();
+                let name = name.to_string_lossy();
+                let target = ["partial-", "replaced-"]
+                    .iter()
+                    .find_map(|prefix| name.strip_prefix(prefix));
+                if let Some(target) = target
+                    && (target == DATA_FOLDER || step_of(target).is_some())
+                {
+                    files::recover_folder(self.root.join(target))?;
+                }
+            }
+            files::remove_leftovers_in(&self.root)?;
+            for folder in FOLDERS {
+                files::remove_leftovers_in(self.root.join(folder))?;
+            }
+            // An older state may be removed by half.
+            match self.latest()? {
+                Some(state) => self.remove_older_than(state.step),
+                None => Ok(()),
+            }
+        };
+        clean_up().with_context(|| format!("cannot clean up {}", self.root.display()))
+    }
+
     /// The state to resume from, if any was saved.
     ///
     /// # Errors
@@ -216,16 +257,14 @@ impl RunDir {
         Ok(states.iter().find(is_named).or(states.last()).cloned())
     }
 
-    /// The state to resume from, or an error that says there is none.
+    /// The latest state, or an error that says there is none.
     ///
     /// # Errors
     /// If no state was saved or the folder cannot be listed.
     pub fn latest_or_error(&self) -> Result<SavedState> {
         self.latest()?.with_context(|| {
             let root = self.root.display();
-            format!(
-                "the run in {root} saved no state to resume from; remove the folder and train again"
-            )
+            format!("the run in {root} saved no state yet; continue it with train --resume first")
         })
     }
 
@@ -252,10 +291,7 @@ impl RunDir {
         for entry in self.root.read_dir().with_context(context)? {
             let dir = entry.with_context(context)?.path();
             let name = dir.file_name().unwrap_or_default().to_string_lossy();
-            let step = name
-                .strip_prefix(SAVED_PREFIX)
-                .and_then(|step| step.parse().ok());
-            if let Some(step) = step {
+            if let Some(step) = step_of(&name) {
                 states.push(SavedState { step, dir });
             }
         }
@@ -275,6 +311,11 @@ impl RunDir {
         }
         Ok(())
     }
+}
+
+/// The step of the saved state whose folder has this name.
+fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix(SAVED_PREFIX)?.parse().ok()
 }
 
 /// The part of a version that artifacts depend on: `0.1` of `0.1.7`, `1` of `1.2.3`.

@@ -14,7 +14,7 @@ use figment::error::Kind;
 use figment::providers::{Format, Json, Toml, Yaml};
 use figment::{Figment, Provider};
 use serde_json::Value;
-use xtask::cli::values::{Given, Words, from_words, names, word, words};
+use xtask::cli::values::{Given, Words, from_words, names, paths, word, words};
 
 pub use xtask::cli::{
     ClipSettings, DecodeSettings, FlowCompletionSettings, InferSettings, ModelSettings,
@@ -25,8 +25,12 @@ pub use xtask::cli::{
 use crate::choices::PrecisionChoice;
 use crate::cli::{InferFlags, RunOptions, TrainFlags, Variants};
 use crate::interrupt::quoted;
-use crate::run_dir::{MODEL_KEY, RunDir, VERSION_KEY};
+use crate::paths::{is_same, start_here};
+use crate::run_dir::{MODEL_KEY, VERSION_KEY};
 
+pub use saved::{open_run, open_run_with, to_save};
+
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -66,7 +70,7 @@ impl<'a> Layers<'a> {
     /// [`UsageError`] if a key is unknown, a value wrong, or it says the same in two ways: it names
     /// the file. Another error if it cannot be read.
     fn add_file<T: Args>(&mut self, path: &'a Path, model: &str) -> Result<()> {
-        let words = read_file(path, model)?;
+        let words = read_file::<T>(path, model)?;
         let add = || -> Result<()> {
             check_names::<T>(&words)?;
             for [one, other] in &self.variants {
@@ -160,25 +164,6 @@ pub fn settings_of<M: ModelSettings>(given: &Words) -> Result<Settings<M>> {
     Layers::new(Words::new(), Vec::new()).finish(given)
 }
 
-/// Opens the folder of a run to continue it, and reads its settings.
-///
-/// # Errors
-/// As [`RunDir::open`]; and if the settings are wrong.
-pub fn open_run<M: ModelSettings>(root: &Path) -> Result<(RunDir, Settings<M>)> {
-    let (run, saved) = RunDir::open(root, M::MODEL)?;
-    let settings = saved_settings(saved)
-        .with_context(|| format!("cannot use the settings in {}", run.config_file().display()))?;
-    Ok((run, settings))
-}
-
-/// Reads the settings that a run has saved.
-///
-/// # Errors
-/// [`UsageError`] if one is unknown or wrong.
-fn saved_settings<M: ModelSettings>(saved: Value) -> Result<Settings<M>> {
-    settings_of(&words(&saved))
-}
-
 /// The flags that make these settings out of the defaults.
 pub fn flags<M: ModelSettings>(settings: &Settings<M>) -> Vec<String> {
     let all = words(settings);
@@ -205,10 +190,12 @@ pub fn flags<M: ModelSettings>(settings: &Settings<M>) -> Vec<String> {
 /// Refuses to resume `saved` with a different model or different data.
 fn check_kept<M: ModelSettings>(settings: &Settings<M>, saved: &Settings<M>) -> Result<()> {
     let (new, old) = (words(settings), words(saved));
+    let paths = paths::<Settings<M>>();
     for key in M::KEPT_ON_RESUME.iter().chain(RunSettings::KEPT_ON_RESUME) {
         let [new, old] =
             [&new, &old].map(|words| words.get(*key).map_or("not given", String::as_str));
-        if new != old {
+        let is_same_file = || paths.contains(*key) && is_same(new.as_ref(), old.as_ref());
+        if new != old && !is_same_file() {
             bail!(UsageError(format!(
                 "a resumed run keeps its {key}: it is {old}, got {new}; leave it out, or start a new run"
             )));
@@ -291,7 +278,7 @@ fn check_names<T: Args>(words: &Words) -> Result<()> {
 }
 
 /// Reads a settings file of `model` by its extension.
-fn read_file(path: &Path, model: &str) -> Result<Words> {
+fn read_file<T: Args>(path: &Path, model: &str) -> Result<Words> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the settings file {}", path.display()))?;
     let extension = path.extension().unwrap_or_default();
@@ -306,6 +293,7 @@ fn read_file(path: &Path, model: &str) -> Result<Words> {
     };
     let mut settings =
         parsed.map_err(|kind| UsageError(format!("{} is not valid: {kind}", path.display())))?;
+    start_here(path, &mut settings, &paths::<T>())?;
     // A saved config.json may start another run of the same model.
     settings.remove(VERSION_KEY);
     match settings.remove(MODEL_KEY).and_then(word) {

@@ -1,7 +1,6 @@
 //! `weights`: checks and converts published weights.
 
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail, ensure};
@@ -17,7 +16,7 @@ use serde::Serialize;
 use crate::choices::NetworkChoice;
 use crate::cli::{ConvertFlags, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb};
 use crate::device::{Backend, DeviceChoice};
-use crate::report::table;
+use crate::report::{self, table};
 
 /// Checks or converts weights, and says what is in them.
 ///
@@ -78,11 +77,7 @@ fn print(report: &Report, flags: &SharedFlags) -> Result<()> {
     } else {
         report.to_string()
     };
-    let mut stdout = std::io::stdout().lock();
-    stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-        .context("cannot write to stdout")
+    report::print(text)
 }
 
 /// A network with the weights of a file.

@@ -1,7 +1,9 @@
 //! What values of flags must be, and which of them were given.
 
+use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::Resettable;
@@ -78,6 +80,16 @@ pub fn names<T: Args>() -> BTreeSet<String> {
     let command = T::augment_args(Command::new("settings"));
     command
         .get_arguments()
+        .map(|flag| flag.get_id().to_string())
+        .collect()
+}
+
+/// The names of the settings of `T` that are paths.
+pub fn paths<T: Args>() -> BTreeSet<String> {
+    let command = T::augment_args(Command::new("settings"));
+    command
+        .get_arguments()
+        .filter(|flag| flag.get_value_parser().type_id() == TypeId::of::<PathBuf>())
         .map(|flag| flag.get_id().to_string())
         .collect()
 }

@@ -3,12 +3,11 @@
 mod machine;
 mod report;
 
-use std::io::Write;
-
 use anyhow::{Context, Result};
 use burn_memopt_datasets::advise::{Advisor, Companions, DataSource, SourceError};
 
 use crate::cli::AdviseArgs;
+use crate::report::print;
 use crate::settings::UsageError;
 use machine::Machine;
 use report::Report;
@@ -39,13 +38,11 @@ pub fn run(args: &AdviseArgs) -> Result<()> {
         machine,
         advice,
     };
-    let mut stdout = std::io::stdout().lock();
     if args.json {
-        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
+        print(serde_json::to_string(&report)? + "\n")
     } else {
-        write!(stdout, "{report}")?;
+        print(report)
     }
-    Ok(())
 }
 
 /// Opens what `--data` names. A flag that does not belong to it is a wrong usage.

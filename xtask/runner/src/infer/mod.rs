@@ -19,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use burn_memopt::batch::BatchError;
 use burn_memopt::chunked::{ChunkedError, Progress};
+use burn_memopt::files;
 use burn_memopt_datasets::tiff::TiffStackError;
 use serde_json::Value;
 
@@ -52,10 +53,11 @@ pub fn run(args: &InferArgs) -> Result<()> {
     )?;
     let cutter = Cutter::new(&settings, &model, &device)?;
     work.make_folder()?;
+    let interrupt = Interrupt::announcing("stopping after these windows")?;
     let session = Session {
         identity: run_identity(&settings, &model),
-        interrupt: Interrupt::announcing("stopping after these windows")?,
-        report: Report::new(device_name, &device, flags.json),
+        report: Report::new(device_name, &device, flags.json, &interrupt),
+        interrupt,
         forward: Forward::new(&settings, &model, &device),
         model: &model,
         device: &device,
@@ -69,6 +71,7 @@ pub fn run(args: &InferArgs) -> Result<()> {
 
 /// Runs one file; whatever fails is the command's failure.
 fn one(mut session: Session, target: &Target) -> Result<()> {
+    PartState::clean_up(&target.output)?;
     let outcome = session.run(target)?;
     session
         .report
@@ -82,6 +85,8 @@ fn one(mut session: Session, target: &Target) -> Result<()> {
 /// Runs the files of a folder, except those that were finished before. An error ends the command only
 /// after the others are done.
 fn many(mut session: Session, folder: &Path, targets: &[Target], flags: &InferFlags) -> Result<()> {
+    files::remove_leftovers_in(folder)
+        .with_context(|| format!("cannot clean up {}", folder.display()))?;
     let mut finished = FinishedFiles::open(folder, &session.identity)?;
     if finished.was_of_another_run() {
         session.report.note(&format!(
@@ -157,6 +162,11 @@ impl Session<'_> {
     fn run(&mut self, target: &Target) -> Result<Outcome> {
         let input = Input::open(&target.input, self.model)?;
         target.check_pages(input.num_pages())?;
+        if self.was_finished(target, &input)? {
+            PartState::remove(&target.output)?;
+            self.report.skipped(target)?;
+            return Ok(Outcome::Done);
+        }
         let (cut, mut output) = self.open_output(target, &input)?;
         let num_windows = input.num_pages() * cut.num_windows;
         self.report.begin(FileStart {
@@ -183,6 +193,16 @@ impl Session<'_> {
         let num_clipped = output.finish()?;
         self.report.done(target, num_clipped)?;
         Ok(outcome)
+    }
+
+    /// Whether an earlier run was killed when the result was whole.
+    fn was_finished(&self, target: &Target, input: &Input) -> Result<bool> {
+        let Some(state) = PartState::find(&target.output) else {
+            return Ok(false);
+        };
+        let num_rows = input.num_pages() as u64 * input.size()[0] as u64;
+        let is_same = state.identity == result_identity(&self.identity, input)?;
+        Ok(is_same && state.is_finished(&target.output, num_rows))
     }
 
     /// Opens the result, with the rows that an earlier run has left if it was the same.

@@ -7,6 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use burn_memopt::chunked::Accumulator;
 use burn_memopt::files::{self, FileStamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -108,6 +109,29 @@ impl PartState {
         let text = serde_json::to_string_pretty(self).context("cannot turn the state into JSON")?;
         files::write(&path, |out| writeln!(out, "{text}"))
             .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Whether the result has its name already, and the run was killed before it removed this state:
+    /// all of its rows were done, their file is gone, and the result is no older than the state.
+    pub fn is_finished(&self, result: &Path, num_rows: u64) -> bool {
+        let modified = |path: &Path| fs::metadata(path).and_then(|file| file.modified()).ok();
+        let written = modified(result);
+        self.rows_done == num_rows
+            && !Self::part_of(result).exists()
+            && written.is_some()
+            && written >= modified(&state_file(result))
+    }
+
+    /// Removes the temporary files that a killed run left for `result`.
+    ///
+    /// # Errors
+    /// If one cannot be removed.
+    pub fn clean_up(result: &Path) -> Result<()> {
+        let sums = result.with_file_name(Accumulator::FILE_NAME);
+        [result, &state_file(result), &sums]
+            .into_iter()
+            .try_for_each(files::remove_leftovers)
+            .with_context(|| format!("cannot clean up next to {}", result.display()))
     }
 
     /// Removes the state of a result that is finished.

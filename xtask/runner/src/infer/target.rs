@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::paths::is_same;
 use crate::report::note_unread;
 use crate::settings::UsageError;
 use burn_memopt_datasets::folder::{FileKind, files_of};
@@ -149,14 +150,6 @@ fn result_name(input: &Path) -> PathBuf {
     match FileKind::from_name(input) {
         FileKind::Tiff => name.into(),
         _ => name.with_extension("png"),
-    }
-}
-
-/// Whether both paths lead to the same thing on the disk.
-fn is_same(one: &Path, other: &Path) -> bool {
-    match (one.canonicalize(), other.canonicalize()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
     }
 }
 

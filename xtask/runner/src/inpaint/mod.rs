@@ -24,6 +24,7 @@ use burn_memopt_models::propainter::inpaint::{Fallback, InpaintError, Inpainter}
 use crate::cli::{InpaintArgs, PROCEDURAL};
 use crate::interrupt::Interrupt;
 use crate::report::inpaint::Report;
+use crate::report::note;
 use crate::settings::UsageError;
 use budget::Budget;
 use footage::{Results, VideoFootage};
@@ -42,7 +43,7 @@ pub fn run(args: &InpaintArgs) -> Result<()> {
     let choice = crate::device::resolve(args.target.device.unwrap_or_default())?;
     let device = crate::device::open(choice)?;
     if are_procedural(&args.weights) {
-        eprintln!("{WARNING}");
+        note(WARNING);
     }
     // Before the weights take their part of it.
     let budget = Budget::of(args, &device)?;
@@ -51,6 +52,7 @@ pub fn run(args: &InpaintArgs) -> Result<()> {
         None => precision_of(&jobs, args, budget)?,
     };
     let networks = load(&args.weights, precision, &device)?;
+    let interrupt = Interrupt::install()?;
     let run = Run {
         args,
         budget,
@@ -60,9 +62,10 @@ pub fn run(args: &InpaintArgs) -> Result<()> {
             choice.to_string(),
             args.json,
             args.video_dir.is_some(),
+            &interrupt,
         ),
         device,
-        interrupt: Interrupt::install()?,
+        interrupt,
     };
     run.all(jobs, networks)
 }

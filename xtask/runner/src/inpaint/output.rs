@@ -46,6 +46,9 @@ impl Output {
             saves_masked: args.save_masked_input,
             rate: given.or(rate).unwrap_or(FrameRate::new(FRAME_RATE, 1)),
         };
+        output
+            .clean_up()
+            .with_context(|| format!("cannot clean up next to {}", output.path.display()))?;
         let part = output.part.display();
         let mut places = output.places().into_iter();
         match (output.part.exists(), places.find(|place| is_taken(place))) {
@@ -78,6 +81,25 @@ impl Output {
     /// Folder of everything that a video is made of until it is complete.
     pub fn part_of(job: &Job) -> PathBuf {
         with_ending(&job.output, ".part")
+    }
+
+    /// Folder of everything while it is being removed.
+    fn removed(&self) -> PathBuf {
+        with_ending(&self.path, ".part.removed")
+    }
+
+    /// Removes the temporary files of a killed run.
+    fn clean_up(&self) -> Result<()> {
+        if self.removed().exists() {
+            fs::remove_dir_all(self.removed())?;
+        }
+        for place in self.places() {
+            files::remove_leftovers(place)?;
+        }
+        for folder in [self.part.clone(), self.work(), self.frames(), self.masked()] {
+            files::remove_leftovers_in(folder)?;
+        }
+        Ok(())
     }
 
     /// Everything that is made of the frames.
@@ -154,15 +176,17 @@ impl Output {
         if self.saves_frames && self.frames().exists() {
             move_folder(&self.frames(), &self.frames_next_to_video())?;
         }
-        fs::remove_dir_all(&self.part)
+        // A killed run must not leave a part of it, which would be resumed.
+        fs::rename(&self.part, self.removed())
+            .and_then(|()| fs::remove_dir_all(self.removed()))
             .with_context(|| format!("cannot remove {}", self.part.display()))?;
         Ok(note)
     }
 
     /// Puts a folder of frames where an output is to be: as a video, or with one in it.
     fn place(&self, frames: &Path, path: &Path, note: &mut Option<String>) -> Result<()> {
-        if !frames.exists() {
-            // Moved before this run was interrupted.
+        // Moved before this run was interrupted; then the folder is not there, or empty.
+        if fs::remove_dir(frames).is_ok() || !frames.exists() {
             return Ok(());
         }
         if is_video(path) {

@@ -1,6 +1,7 @@
 //! What decides how the frames of one video come out. It is written next to them, and an interrupted
 //! run resumes only with the same.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,7 @@ use burn_memopt_datasets::masks::MaskSource;
 use burn_memopt_datasets::video::VideoSource;
 use burn_memopt_models::propainter::inpaint::{InpaintConfig, Setting, WORKING_MEMORY, Workload};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Run;
 use super::footage::check_not_empty;
@@ -21,11 +22,14 @@ use super::job::Job;
 use super::output::Output;
 use crate::choices::{InpaintMode, InpaintPreset};
 use crate::cli::InpaintArgs;
-use crate::report::note_unread;
+use crate::paths::{is_same, start_here, start_in};
+use crate::report::{note, note_unread};
 use crate::settings::UsageError;
 
 /// File of the settings in the folder of an unfinished run.
 const FILE: &str = "settings.json";
+/// Settings that are paths.
+const PATHS: [&str; 3] = ["video", "mask", "weights"];
 
 /// The settings of one video.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,12 +80,19 @@ pub fn config(args: &InpaintArgs, default: &InpaintConfig) -> InpaintConfig {
     }
 }
 
-fn read(part: &Path) -> Result<Value> {
+/// Names of the settings that are paths.
+fn paths() -> BTreeSet<String> {
+    PATHS.map(String::from).into()
+}
+
+fn read(part: &Path) -> Result<Map<String, Value>> {
     let path = part.join(FILE);
     let text = std::fs::read_to_string(&path)
         .with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{} is damaged; remove {}", path.display(), part.display()))
+    let mut settings = serde_json::from_str(&text)
+        .with_context(|| format!("{} is damaged; remove {}", path.display(), part.display()))?;
+    start_here(&path, &mut settings, &paths())?;
+    Ok(settings)
 }
 
 impl InpaintSettings {
@@ -91,7 +102,7 @@ impl InpaintSettings {
     /// If the file is there and cannot be read.
     pub fn saved(part: &Path) -> Result<Option<Self>> {
         if part.join(FILE).exists() {
-            Ok(serde_json::from_value(read(part)?).ok())
+            Ok(serde_json::from_value(read(part)?.into()).ok())
         } else {
             Ok(None)
         }
@@ -105,16 +116,23 @@ impl InpaintSettings {
     pub fn save(&self, part: &Path) -> Result<()> {
         let path = part.join(FILE);
         let mine = serde_json::to_value(self).context("cannot turn the settings into JSON")?;
+        let mut mine = mine.as_object().cloned().unwrap_or_default();
         if !path.exists() {
+            start_in(part, &mut mine, &paths())?;
             let text = serde_json::to_string_pretty(&mine)?;
             return files::write(&path, |out| out.write_all(text.as_bytes()))
                 .with_context(|| format!("cannot write {}", path.display()));
         }
         let theirs = read(part)?;
-        let keys = mine.as_object().into_iter().flatten();
-        for (key, mine) in keys {
+        for (key, mine) in &mine {
             let saved = theirs.get(key).unwrap_or(&Value::Null);
-            if saved != mine {
+            let is_same_file = || match (saved, mine) {
+                (Value::String(saved), Value::String(mine)) => {
+                    PATHS.contains(&key.as_str()) && is_same(saved.as_ref(), mine.as_ref())
+                }
+                _ => false,
+            };
+            if saved != mine && !is_same_file() {
                 bail!(UsageError(format!(
                     "a resumed run keeps its {}: it is {saved}, got {mine}; give what was given \
                      before, or remove {} to start over",
@@ -162,7 +180,7 @@ impl VideoTask {
                 let masks = MaskSource::open(path)?;
                 masks.check(num_frames, size[0], size[1])?;
                 if let Some(rule) = masks.rule()? {
-                    eprintln!("{}: {rule}", path.display());
+                    note(format_args!("{}: {rule}", path.display()));
                 }
                 check_not_empty(&masks, num_frames as usize)
                     .with_context(|| path.display().to_string())?;

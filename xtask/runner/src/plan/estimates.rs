@@ -11,6 +11,7 @@ use serde::Serialize;
 use xtask::cli::values::Words;
 
 use crate::cli::EstimatesFlags;
+use crate::report::{note, print};
 use crate::settings::{ModelSettings, settings_of};
 use crate::train::rehearsal::{Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
@@ -44,11 +45,10 @@ pub(super) fn run(flags: &EstimatesFlags) -> Result<()> {
     rows.extend(model::<DecodeJob>(&device)?);
     rows.extend(model::<WatermarkJob>(&device)?);
     if flags.json {
-        println!("{}", serde_json::to_string(&rows)?);
+        print(serde_json::to_string(&rows)? + "\n")
     } else {
-        print!("{}", table(&rows));
+        print(table(&rows))
     }
-    Ok(())
 }
 
 /// A model as it is, and with each technique that is calibrated.
@@ -76,7 +76,7 @@ fn model<J: Rehearsal>(device: &Device) -> Result<Vec<Row>> {
 
 fn row<J: Rehearsal>(stage: &Stage<J>, precision: Precision, policy: Policy) -> Result<Row> {
     let model = J::Settings::MODEL;
-    eprintln!("{model} in {precision}, recomputed: {policy}");
+    note(format_args!("{model} in {precision}, recomputed: {policy}"));
     let bytes = ModelBytes::of(&stage.network);
     let resident = bytes.resident(OptimizerKind::AdamW);
     let workload = Workload::new(BATCH_SIZE, [SIDE, SIDE]);

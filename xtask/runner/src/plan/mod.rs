@@ -3,8 +3,6 @@
 mod estimates;
 mod report;
 
-use std::io::Write;
-
 use anyhow::{Context, Result};
 use burn_memopt::budget::{
     self, Request, StepSettings, Technique, TileSize, Verified, VerifyError,
@@ -17,6 +15,7 @@ use burn_memopt_models::GradCheckpoint;
 use xtask::cli::values::Words;
 
 use crate::cli::{PlanArgs, PlanModel, WorkFlags};
+use crate::report::{note, print};
 use crate::settings::{ModelSettings, UsageError, precision_of, settings_of};
 use crate::train::rehearsal::{ENOUGH_MICRO_BATCHES, Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
@@ -66,13 +65,11 @@ fn plan<J: Rehearsal>(given: &Words, work: &WorkFlags) -> Result<()> {
     let policy = policy_to_give(&stage, &verified.choice.settings);
     let report = Report::new(name, &device_name, work, bytes, budget, verified)
         .with_command(given, size, policy);
-    let mut stdout = std::io::stdout().lock();
     if work.json {
-        writeln!(stdout, "{}", serde_json::to_string(&report)?)?;
+        print(serde_json::to_string(&report)? + "\n")
     } else {
-        write!(stdout, "{report}")?;
+        print(report)
     }
-    Ok(())
 }
 
 fn request<J: Rehearsal>(
@@ -132,7 +129,7 @@ fn ways<J: Rehearsal>(
     precision: Precision,
     request: &Request,
 ) -> Result<Vec<Technique>> {
-    eprintln!("calibrating in {precision}");
+    note(format_args!("calibrating in {precision}"));
     let workload = request.workload();
     Ok(if request.is_training {
         stage.ways_to_train(precision, workload)?
@@ -148,7 +145,7 @@ fn verify<J: Rehearsal>(
 ) -> Result<Verified, Error> {
     let run = |planned: &StepSettings| {
         let (precision, workload) = (planned.precision, planned.workload());
-        eprintln!("running {workload} in {precision}");
+        note(format_args!("running {workload} in {precision}"));
         if !request.is_training {
             return peak_of_step(&stage.device, stage.inference(precision, workload));
         }

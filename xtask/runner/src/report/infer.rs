@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{Console, Memory, Pace, counted, known, progress_line, table};
 use crate::infer::target::Target;
+use crate::interrupt::Interrupt;
 
 /// Time between two events of progress.
 const EVENT_EVERY: Duration = Duration::from_millis(200);
@@ -59,10 +60,11 @@ struct Running {
 }
 
 impl Report {
-    /// Shows a run on a device of this name; with `json`, for a machine.
-    pub fn new(device_name: String, device: &Device, json: bool) -> Self {
+    /// Shows a run on a device of this name; with `json`, for a machine. `interrupt` is requested when
+    /// nobody reads any more.
+    pub fn new(device_name: String, device: &Device, json: bool, interrupt: &Interrupt) -> Self {
         Self {
-            console: Console::new(json),
+            console: Console::new(json, interrupt),
             json,
             device_name,
             memory: Memory::new(device),
@@ -255,19 +257,19 @@ impl Report {
             output,
         };
         if !self.json {
-            print!("{}", file_table(&self.done));
+            super::print(file_table(&self.done))?;
         }
         if let Some(batch) = self.batch.as_ref().filter(|batch| batch.largest_batch > 1) {
-            eprintln!("windows: {batch}");
+            super::note(format_args!("windows: {batch}"));
         }
-        eprintln!(
+        super::note(format_args!(
             "{} in {:.1} s on {}, peak memory {}; results in {}",
             counted(summary.files, "file"),
             summary.seconds,
             summary.device,
             known(peak),
             output.display()
-        );
+        ));
         self.console.emit(&Event::Summary(summary))
     }
 

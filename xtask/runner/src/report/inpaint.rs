@@ -16,6 +16,7 @@ use serde::Serialize;
 use super::{Console, known, progress_line};
 use crate::inpaint::budget::Budget;
 use crate::inpaint::settings::InpaintSettings;
+use crate::interrupt::Interrupt;
 
 /// Shows how far videos are, several at a time.
 pub struct Report {
@@ -34,9 +35,15 @@ struct Memory {
 }
 
 impl Report {
-    /// Shows what is computed on `device`.
-    pub fn new(device: &Device, device_name: String, json: bool, is_many: bool) -> Self {
-        let console = Console::new(json);
+    /// Shows what is computed on `device`; requests `interrupt` when nobody reads any more.
+    pub fn new(
+        device: &Device,
+        device_name: String,
+        json: bool,
+        is_many: bool,
+        interrupt: &Interrupt,
+    ) -> Self {
+        let console = Console::new(json, interrupt);
         Self {
             console: if is_many {
                 console.without_bar()

@@ -1,12 +1,16 @@
 //! What commands print: a bar or plain lines on stderr; on stdout a table, or one JSON object a
 //! line where a machine reads. What returns an error does so only if stdout cannot be written.
+//!
+//! A reader may end before the command, as `head` does. Then what saves its state ends as after
+//! Ctrl-C, and everything else ends in silence. A closed stderr is no reason to end.
 
 pub mod infer;
 pub mod inpaint;
 pub mod train;
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::fmt;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -19,10 +23,42 @@ use burn_memopt_datasets::tiff::FrameSource;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use crate::interrupt::Interrupt;
+
+/// Nobody reads stdout any more: the command ends with exit code 0 and says nothing.
+#[derive(Debug)]
+pub struct StdoutClosed;
+
+impl fmt::Display for StdoutClosed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("stdout is closed")
+    }
+}
+
+impl std::error::Error for StdoutClosed {}
+
+/// Writes on stdout.
+///
+/// # Errors
+/// [`StdoutClosed`], or another error if stdout cannot be written.
+pub fn print(text: impl fmt::Display) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(StdoutClosed.into()),
+        written => written.context("cannot write to stdout"),
+    }
+}
+
+/// Writes a line on stderr.
+pub fn note(text: impl fmt::Display) {
+    // Whoever closed it does not want to know.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
 /// Says on standard error what is to be known about frames that are read.
 pub fn print_notes(frames: &dyn FrameSource) {
     for note in frames.notes() {
-        eprintln!("{}: {note}", frames.path().display());
+        self::note(format_args!("{}: {note}", frames.path().display()));
     }
 }
 
@@ -34,7 +70,7 @@ pub fn note_unread(folder: &Path) -> Result<()> {
     if folder.is_dir()
         && let Some(note) = unread_files(folder)?
     {
-        eprintln!("note: {note}");
+        self::note(format_args!("note: {note}"));
     }
     Ok(())
 }
@@ -46,16 +82,22 @@ const WINDOW_STEPS: usize = 20;
 pub struct Console {
     bar: ProgressBar,
     events: Option<Mutex<Box<dyn Write + Send>>>,
+    interrupt: Interrupt,
 }
 
 impl Console {
-    /// A console that writes events to stdout if `json`.
-    pub fn new(json: bool) -> Self {
+    /// A console that writes events to stdout if `json`, and requests `interrupt` when nobody reads
+    /// them any more.
+    pub fn new(json: bool, interrupt: &Interrupt) -> Self {
         let bar = ProgressBar::new(0);
         if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
             bar.set_style(style);
         }
-        let console = Self { bar, events: None };
+        let console = Self {
+            bar,
+            events: None,
+            interrupt: interrupt.clone(),
+        };
         if json {
             console.with_events(Box::new(std::io::stdout()))
         } else {
@@ -80,7 +122,7 @@ impl Console {
 
     /// Writes a line on stderr, above the bar where there is one.
     pub fn note(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| note(text));
     }
 
     /// Shows that `done` of `all` is done: in the bar, or as a plain line if one `is_due`.
@@ -90,7 +132,7 @@ impl Console {
             self.bar.set_position(done);
             self.bar.set_message(line);
         } else if is_due {
-            eprintln!("{line}");
+            note(line);
         }
     }
 
@@ -101,9 +143,15 @@ impl Console {
         };
         let line = serde_json::to_string(event).context("cannot turn an event into JSON")?;
         let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
-        writeln!(events, "{line}")
-            .and_then(|()| events.flush())
-            .context("cannot write to stdout")
+        match writeln!(events, "{line}").and_then(|()| events.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+                if !self.interrupt.request() {
+                    self.note("stdout is closed: ending as after Ctrl-C");
+                }
+                Ok(())
+            }
+            written => written.context("cannot write to stdout"),
+        }
     }
 }
 

@@ -90,6 +90,40 @@ enum Event<'a> {
         dir: &'a Path,
     },
     Summary(&'a Summary),
+    Evaluation(&'a EvaluationReport),
+}
+
+/// How good the network of a run is.
+#[derive(Debug, Serialize)]
+pub struct EvaluationReport {
+    /// The model.
+    pub model: &'static str,
+    /// Optimizer steps that its network has learned.
+    pub step: u64,
+    /// The device that it was evaluated on.
+    pub device: String,
+    /// The artifact folder.
+    pub artifact_dir: String,
+    /// How good the result is, on data not trained on.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl EvaluationReport {
+    /// Prints it on stdout, as a table or as one JSON object.
+    pub fn print(&self, json: bool) -> Result<()> {
+        if json {
+            let event = serde_json::to_string(&Event::Evaluation(self));
+            let event = event.context("cannot turn the metrics into JSON")?;
+            return super::print(event + "\n");
+        }
+        let head = format!(
+            "{} after {} steps, in {}\n",
+            self.model, self.step, self.artifact_dir
+        );
+        let rows = self.metrics.iter();
+        let rows = rows.map(|(name, value)| format!("{name:<20} {value:.4}\n"));
+        super::print(head + &rows.collect::<String>())
+    }
 }
 
 /// Shows how a run goes.
@@ -190,7 +224,7 @@ impl Progress {
     /// Ends the run's display with its summary.
     pub fn finish(self, summary: &Summary) -> Result<()> {
         self.console.bar.finish_and_clear();
-        eprintln!("{}", summary_text(summary));
+        super::note(summary_text(summary));
         self.console.emit(&Event::Summary(summary))
     }
 }
@@ -240,6 +274,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::interrupt::Interrupt;
 
     /// A stdout whose lines can be read back.
     #[derive(Clone, Default)]
@@ -297,7 +332,8 @@ mod tests {
     #[test]
     fn every_event_is_one_line_and_steps_are_thinned_out() {
         let lines = Lines::default();
-        let console = Console::new(false).with_events(Box::new(lines.clone()));
+        let console =
+            Console::new(false, &Interrupt::default()).with_events(Box::new(lines.clone()));
         let mut progress = Progress::new(console, 2, 5, 2);
         progress
             .start("unet", Path::new("a"), &json!({"lr": 1}))

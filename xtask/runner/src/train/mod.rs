@@ -4,6 +4,7 @@
 
 mod comparison;
 mod decode;
+mod evaluate;
 mod images;
 mod job;
 mod network;
@@ -13,12 +14,14 @@ mod run;
 mod saved;
 mod session;
 mod video;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
+use burn_memopt::files;
 use burn_memopt::precision::Precision;
 use burn_memopt_datasets::counting::CountDataset;
 use burn_memopt_datasets::localizations::read_csv_for_stack;
@@ -28,24 +31,24 @@ use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 use crate::cli::{TrainFlags, TrainModel};
 use crate::interrupt::Interrupt;
 use crate::report::train::Progress;
-use crate::report::{Console, print_notes};
+use crate::report::{Console, note, print_notes};
+use crate::run_dir::{DATA_FOLDER, RunDir};
 use crate::settings::{RunSettings, UsageError};
 pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
+pub use evaluate::evaluate;
 pub(crate) use images::{
     NORMALIZATION_FILE, Task, UNetJob, WatermarkJob, build as build_unet, most_probable,
 };
 use job::Job;
 pub(crate) use network::precision;
 use plan::{Estimate, Plan};
-use run::{Run, Watch};
+use run::Run;
 use saved::CutPlan;
 pub(crate) use saved::MODEL_FILE;
 use session::Session;
 use video::{FlowCompletionJob, ProPainterJob};
-
-/// The folder of generated data in the artifact folder.
-const DATA_FOLDER: &str = "data";
+use watch::Watch;
 
 /// Trains a model, or says what it would do.
 pub fn train(model: &TrainModel) -> Result<()> {
@@ -86,29 +89,27 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let dir = plan.run_dir()?;
     cut.save(&dir)?;
-    let data = match data {
-        Some(data) => data,
-        None => job.generate(&dir.root().join(DATA_FOLDER))?,
-    };
+    let data = data_of(&job, data, &dir)?;
     job.describe(&data, &dir)?;
     let mut session = Session::new(&job, &data, run, precision, &device)?;
     let network = match &plan.resumed {
-        Some((_, state)) => saved::load(&state.dir, &job, &data, network, &mut session)?,
+        Some((_, Some(state))) => saved::load(&state.dir, &job, &data, network, &mut session)?,
+        Some((_, None)) => {
+            note("nothing was saved of the run: it starts from the beginning");
+            network
+        }
         None => network,
     };
     let steps = num_steps(run, &session)?;
+    let console = Console::new(flags.options.json, &interrupt);
     Run {
         job,
         settings,
         features: &flags.options.features,
         device_name,
+        keeps_model: plan.keeps_model,
         watch: Watch::new(run, &device, &dir, session.step),
-        progress: Progress::new(
-            Console::new(flags.options.json),
-            session.step,
-            steps,
-            run.log_every,
-        ),
+        progress: Progress::new(console, session.step, steps, run.log_every),
         device,
         precision,
         dir,
@@ -144,16 +145,25 @@ fn verify<J: Job>(data: &J::Data) -> Result<()> {
     bail!("the data cannot be read:\n{}", named.join("\n"))
 }
 
-/// The optimizer steps of the whole run, of which at least one is left to do.
+/// The data of a run as it was opened, or that which is generated in its folder.
+fn data_of<J: Job>(job: &J, opened: Option<J::Data>, run: &RunDir) -> Result<J::Data> {
+    match opened {
+        Some(data) => Ok(data),
+        None => job.generate(&run.root().join(DATA_FOLDER)),
+    }
+}
+
+/// The optimizer steps of the whole run, no fewer than are done.
 fn num_steps<J: Job>(run: &RunSettings, session: &Session<J>) -> Result<u64> {
     let (steps, flag) = match (run.steps, run.epochs) {
         (Some(steps), _) => (steps, "--steps"),
         (None, Some(epochs)) => (epochs * session.steps_per_epoch(), "--epochs"),
         (None, None) => bail!(UsageError("give --steps or --epochs".into())),
     };
-    if steps <= session.step {
+    if steps < session.step {
         bail!(UsageError(format!(
-            "the run has done {} of its {steps} steps already, nothing is left; give more with {flag}",
+            "the run has done {} steps already, which cannot be undone; {flag} makes {steps} of them, \
+             give more",
             session.step
         )));
     }
@@ -202,11 +212,26 @@ fn open_counted(stack: &Path, table: &Path) -> Result<CountDataset> {
     Ok(CountDataset::new(stack, table)?)
 }
 
+/// Lets `write` fill the folder of generated data, whole or not at all, unless there is `first` in it
+/// already.
+fn generate_once(
+    folder: &Path,
+    first: &str,
+    write: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    if folder.join(first).exists() {
+        return Ok(());
+    }
+    files::write_folder(folder, write)
+        .with_context(|| format!("cannot write the generated data into {}", folder.display()))
+}
+
 /// The generated movie in `folder`; it is generated if it is not there yet.
 fn movie_in(folder: &Path, config: &EmitterConfig) -> Result<MovieFiles> {
     let files = MovieFiles::in_folder(folder);
-    if files.frames.is_file() && files.localizations.is_file() {
-        return Ok(files);
-    }
-    Ok(EmitterMovie::generate(config).write(folder)?)
+    generate_once(folder, "localizations.csv", |folder| {
+        EmitterMovie::generate(config).write(folder)?;
+        Ok(())
+    })?;
+    Ok(files)
 }

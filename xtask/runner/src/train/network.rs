@@ -12,6 +12,7 @@ use burn_memopt_models::weights::StateDict;
 
 use super::saved::CutPlan;
 use crate::choices::PrecisionChoice;
+use crate::report::note;
 use crate::settings::{RunSettings, UsageError, precision_of};
 
 /// Passes before a network is measured.
@@ -75,13 +76,13 @@ pub fn cut<M: GradCheckpoint>(
         plan.with_context(|| format!("cannot cut the network by --grad-checkpoint {given}"))
     })?;
     let segments = plan.spans.iter().filter(|span| span.recompute).count();
-    eprintln!(
+    note(format_args!(
         "plan for {given}: {segments} of {} parts recomputed, {:.0} % of a forward pass in all, at \
          most {} for activations and gradients",
         plan.spans.len(),
         100.0 * plan.recomputed,
         plan.predicted_peak,
-    );
+    ));
     Ok(network.with_grad_checkpoint(&plan))
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
+use burn_memopt::files;
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
 use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod};
 use burn_memopt::train::StepOutcome;
@@ -16,8 +17,9 @@ use super::job::{Job, Trainer};
 use super::rehearsal::ENOUGH_MICRO_BATCHES;
 use super::session::Session;
 use crate::cli::TrainFlags;
+use crate::report::print;
 use crate::run_dir::{RunDir, SavedState};
-use crate::settings::{ModelSettings, RunSettings, Settings, open_run, resolve};
+use crate::settings::{ModelSettings, RunSettings, Settings, open_run, resolve, to_save};
 
 /// A run that is about to begin or to be resumed. Nothing is written yet.
 #[derive(Debug)]
@@ -26,8 +28,10 @@ pub struct Plan<M> {
     pub settings: Settings<M>,
     /// The run's artifact folder.
     pub artifact_dir: PathBuf,
-    /// The run to continue and the state to continue from.
-    pub resumed: Option<(RunDir, SavedState)>,
+    /// The run to continue, and the state to continue from if it has saved one.
+    pub resumed: Option<(RunDir, Option<SavedState>)>,
+    /// Whether a resumed run keeps all settings of its model.
+    pub keeps_model: bool,
 }
 
 impl<M: ModelSettings> Plan<M> {
@@ -41,12 +45,20 @@ impl<M: ModelSettings> Plan<M> {
                 settings,
                 artifact_dir,
                 resumed: None,
+                keeps_model: false,
             });
         };
         let (run, saved) = open_run(dir)?;
-        let state = run.latest_or_error()?;
         let settings = resolve(flags, Some(&saved))?;
+        if !flags.options.dry_run {
+            run.clean_up()?;
+            if let Some(table) = &settings.run.memory_log_file {
+                files::remove_leftovers(table)?;
+            }
+        }
+        let state = run.latest()?;
         Ok(Self {
+            keeps_model: settings.model == saved.model,
             settings,
             artifact_dir: dir.clone(),
             resumed: Some((run, state)),
@@ -57,14 +69,18 @@ impl<M: ModelSettings> Plan<M> {
     pub fn run_dir(&self) -> Result<RunDir> {
         match &self.resumed {
             Some((run, _)) => Ok(run.clone()),
-            None => RunDir::create(&self.artifact_dir, M::MODEL, &self.settings),
+            None => {
+                let settings = to_save(&self.settings, &self.artifact_dir)?;
+                RunDir::create(&self.artifact_dir, M::MODEL, &settings)
+            }
         }
     }
 
     /// Prints every setting and the expected memory on stdout, as a table or as one
     /// JSON object.
     pub fn print(&self, expected: &Estimate, as_json: bool) -> Result<()> {
-        let resumed_step = self.resumed.as_ref().map(|(_, state)| state.step);
+        let state = self.resumed.as_ref().and_then(|(_, state)| state.as_ref());
+        let resumed_step = state.map(|state| state.step);
         if as_json {
             let plan = json!({
                 "event": "plan",
@@ -73,16 +89,17 @@ impl<M: ModelSettings> Plan<M> {
                 "resumed_step": resumed_step,
                 "memory": expected,
             });
-            println!("{plan}");
-            return Ok(());
+            return print(format_args!("{plan}\n"));
         }
-        print!("{}", self.settings);
-        println!("{:<20} {}", "artifact_dir", self.artifact_dir.display());
+        let folder = self.artifact_dir.display();
+        print(format_args!(
+            "{}{:<20} {folder}\n",
+            self.settings, "artifact_dir"
+        ))?;
         if let Some(step) = resumed_step {
-            println!("{:<20} {step}", "resumed_step");
+            print(format_args!("{:<20} {step}\n", "resumed_step"))?;
         }
-        print!("{expected}");
-        Ok(())
+        print(expected)
     }
 }
 

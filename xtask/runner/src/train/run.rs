@@ -1,26 +1,31 @@
 //! The training loop: steps, saves, the reaction to Ctrl-C, and the end of a run.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Error, Result};
 use burn::tensor::Device;
-use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, live_on, on_host};
+use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::Precision;
+use xtask::cli::values::Words;
 
 use super::comparison::{Comparer, Comparison, StepCost};
+use super::evaluate::{Evaluation, evaluate_network};
 use super::job::{Job, Metrics, Trainer};
 use super::saved;
 use super::session::Session;
+use super::watch::Watch;
 use crate::interrupt::{Interrupt, resume_command};
+use crate::report::print;
 use crate::report::train::{Progress, StepReport, Summary};
 use crate::run_dir::RunDir;
-use crate::settings::{ModelSettings, RunSettings, Settings};
+use crate::settings::{ModelSettings, Settings, to_save};
 
 /// Everything a run has besides its network.
 pub struct Run<'a, J: Job> {
     pub job: J,
     pub settings: &'a Settings<J::Settings>,
+    /// Whether a resumed run keeps all settings of its model.
+    pub keeps_model: bool,
     /// Further cargo features the program was compiled with.
     pub features: &'a [String],
     /// The device, as the user would name it.
@@ -55,31 +60,59 @@ impl<J: Job> Run<'_, J> {
         };
         let seconds = started.elapsed().as_secs_f64();
         self.watch.mark("evaluation");
-        let metrics = if self.interrupt.is_requested() {
-            Metrics::new()
-        } else {
-            let batch_size = self.session.parts.size();
-            self.job
-                .evaluate(&network, &self.data, batch_size, &self.dir, &self.device)?
-        };
-        self.watch.sample(self.session.step, None);
-        self.watch.write()?;
-        if self.session.step < steps {
+        let metrics = self.metrics(&network, &done)?;
+        if done.num_steps() > 0 {
+            self.watch.sample(self.session.step, None);
+            self.watch.write()?;
+        }
+        if metrics.is_none() {
             let command = resume_command(Self::MODEL, &root, self.features);
+            let step = self.session.step;
             self.progress.note(&format!(
-                "interrupted after step {} of {steps}; continue with\n  {command}",
-                self.session.step
+                "interrupted after step {step} of {steps}; continue with\n  {command}"
             ));
         }
+        let metrics = metrics.unwrap_or_default();
         let mut summary = self.sum_up(seconds, done.items, metrics);
         drop(network);
         let (progress, comparison) = self.compare(done.median_seconds(), seconds);
         summary.comparison = comparison;
         progress.finish(&summary)?;
         if prints_comparison {
-            print!("{}", summary.comparison);
+            print(&summary.comparison)?;
         }
         Ok(())
+    }
+
+    /// What the network is evaluated by, now or before; `None` if the user asked to stop.
+    fn metrics(&self, network: &J::Network, done: &StepsDone) -> Result<Option<Metrics>> {
+        let step = self.session.step;
+        if done.num_steps() == 0 {
+            if self.keeps_model
+                && let Some(metrics) = Evaluation::find(&self.dir, step)?
+            {
+                self.progress.note(&format!(
+                    "nothing is left: all {step} steps are done and evaluated; --steps or --epochs \
+                     makes more"
+                ));
+                return Ok(Some(metrics));
+            }
+            self.progress.note(&format!(
+                "all {step} steps are done: only the evaluation is left"
+            ));
+        }
+        if self.interrupt.is_requested() {
+            return Ok(None);
+        }
+        let (data, moved) = (&self.data, Words::new());
+        let Self {
+            job,
+            session,
+            dir,
+            device,
+            ..
+        } = self;
+        evaluate_network(job, network, data, session, moved, dir, device).map(Some)
     }
 
     /// Makes the steps that are left.
@@ -139,7 +172,8 @@ impl<J: Job> Run<'_, J> {
 
     fn save(&mut self, network: &J::Network) -> Result<()> {
         // The settings next to a state are those it was made with.
-        self.dir.write_config(self.settings)?;
+        self.dir
+            .write_config(&to_save(self.settings, self.dir.root())?)?;
         let session = &self.session;
         let state = self
             .dir
@@ -229,97 +263,12 @@ struct StepsDone {
 }
 
 impl StepsDone {
+    fn num_steps(&self) -> usize {
+        self.seconds.len()
+    }
+
     fn median_seconds(mut self) -> Option<f64> {
         self.seconds.sort_by(f64::total_cmp);
         self.seconds.get(self.seconds.len() / 2).copied()
-    }
-}
-
-/// Memory now and the highest of all steps so far; `None` where the device does not report it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MemoryNow {
-    pub in_use: Option<Bytes>,
-    /// The highest bytes in use within a step; saving and evaluating do not count.
-    pub peak: Option<Bytes>,
-}
-
-/// Watches the memory of a run: for progress, and for the table and plot among its artifacts.
-pub struct Watch {
-    tracker: Option<MemoryTracker>,
-    device: Device,
-    now: MemoryNow,
-    meter_every: u64,
-    table: PathBuf,
-    plot: PathBuf,
-}
-
-impl Watch {
-    /// Watches a run from the step after `first_step`. What an earlier part of it
-    /// recorded stays: the files of a later part have its first step in their names.
-    pub fn new(settings: &RunSettings, device: &Device, run: &RunDir, first_step: u64) -> Self {
-        let stem = match first_step {
-            0 => "memory".to_owned(),
-            step => format!("memory-from-{}", step + 1),
-        };
-        let file = |extension: &str| run.root().join(format!("{stem}.{extension}"));
-        let mut tracker = settings
-            .memory_tracking
-            .then(|| MemoryTracker::of_device(device));
-        if let Some(tracker) = &mut tracker {
-            tracker.mark("training");
-        }
-        Self {
-            tracker,
-            device: device.clone(),
-            now: MemoryNow::default(),
-            meter_every: settings.log_every,
-            table: settings
-                .memory_log_file
-                .clone()
-                .unwrap_or_else(|| file("csv")),
-            plot: file("png"),
-        }
-    }
-
-    /// Starts to measure the peak of `step`. That is exact and costs nothing on the host; on
-    /// devices with memory pools it takes readings, so there only steps that are logged are
-    /// measured.
-    fn meter(&self, step: u64) -> Option<PeakMeter> {
-        let has_pools = self.device.memory_pool_usage().is_some();
-        let is_due = step.is_multiple_of(self.meter_every) || step == 2;
-        (!has_pools || is_due).then(|| PeakMeter::start(&self.device))
-    }
-
-    /// Ends the measurement and takes a sample after `step`.
-    fn sample(&mut self, step: u64, meter: Option<PeakMeter>) -> MemoryNow {
-        let step = step as usize;
-        let reading = meter.map(PeakMeter::finish);
-        let in_use = match (&mut self.tracker, &reading) {
-            (None, _) => live_on(&self.device),
-            (Some(tracker), Some(reading)) => tracker.sample_with_peak(step, reading).in_use(),
-            (Some(tracker), None) => tracker.sample(step).in_use(),
-        };
-        let highest = reading.and_then(|reading| reading.highest());
-        self.now = MemoryNow {
-            in_use,
-            peak: self.now.peak.max(highest),
-        };
-        self.now
-    }
-
-    /// Begins another phase of the run.
-    fn mark(&mut self, phase: &'static str) {
-        if let Some(tracker) = &mut self.tracker {
-            tracker.mark(phase);
-        }
-    }
-
-    /// Writes the table and the plot; earlier ones of this run are replaced as a whole.
-    fn write(&self) -> Result<()> {
-        if let Some(tracker) = &self.tracker {
-            tracker.write_csv(&self.table)?;
-            tracker.plot(&self.plot)?;
-        }
-        Ok(())
     }
 }

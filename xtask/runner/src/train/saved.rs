@@ -17,6 +17,9 @@ use burn::module::Module;
 use burn_memopt::grad_checkpoint::Plan;
 use burn_memopt::train::TrainState;
 use burn_memopt_datasets::loader::LoaderState;
+use figment::Figment;
+use figment::providers::{Format, Yaml};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Trainer};
@@ -86,7 +89,7 @@ pub fn load<J: Job>(
         move || format!("cannot go on from {path}; start a new run, or resume another one")
     };
     let state = fs::read_to_string(dir.join(STATE_FILE)).with_context(context(STATE_FILE))?;
-    let state: State = serde_json::from_str(&state).with_context(context(STATE_FILE))?;
+    let state: State = from_json(&state).with_context(context(STATE_FILE))?;
     let network = network
         .try_load_file(dir.join(MODEL_FILE))
         .with_context(context(MODEL_FILE))?;
@@ -104,6 +107,11 @@ pub fn load<J: Job>(
     session.losses = state.losses;
     session.step = state.step;
     Ok(network)
+}
+
+/// Reads JSON, with all digits of its numbers: serde_json may miss the last bit. JSON is YAML.
+pub fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    Ok(Figment::from(Yaml::string(text)).extract()?)
 }
 
 /// The file of a run that says where its network is cut.

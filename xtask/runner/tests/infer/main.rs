@@ -3,6 +3,10 @@
 mod exact;
 mod files;
 mod interrupting;
+mod killing;
+#[cfg(unix)]
+#[path = "../kills/mod.rs"]
+mod kills;
 mod memory;
 mod plain;
 mod refusals;

@@ -5,6 +5,10 @@ mod budget;
 mod completing;
 #[cfg(unix)]
 mod interrupting;
+mod killing;
+#[cfg(unix)]
+#[path = "../kills/mod.rs"]
+mod kills;
 mod many;
 mod refusals;
 mod runner;

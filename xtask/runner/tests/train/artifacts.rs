@@ -36,6 +36,7 @@ fn a_run_leaves_what_is_promised() {
         "latest",
         "memory.csv",
         "memory.png",
+        "metrics.json",
         "normalization.json",
         "samples",
     ];

@@ -85,3 +85,38 @@ fn a_second_interruption_ends_at_once() {
     send("-INT", &child);
     assert_eq!(child.wait().expect("the runner ends").code(), Some(130));
 }
+
+#[test]
+fn a_reader_that_goes_away_ends_the_run_as_ctrl_c_does() {
+    let place = Workplace::new();
+    let dir = place.arg("cut");
+    let args = [&TINY[..], &["--steps", "100000", "--artifact-dir", &dir]].concat();
+    let (mut child, _watchdog) = start(&args);
+    let mut stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+    wait_for("\"step\":2,", &mut stdout);
+    drop(stdout);
+    let output = child.wait_with_output().expect("the runner ends");
+    let cut = Run::of(output).succeeded();
+    for word in ["stdout is closed", "continue with", "--resume"] {
+        assert!(cut.stderr.contains(word), "{}", cut.stderr);
+    }
+    assert!(!cut.stderr.contains("panicked"), "{}", cut.stderr);
+
+    // What stands on stderr may go with it.
+    let (mut child, _watchdog) = {
+        let mut command = command(&["--resume", &dir]);
+        process::spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
+    };
+    drop((child.stdout.take(), child.stderr.take()));
+    assert_eq!(child.wait().expect("the runner ends").code(), Some(0));
+
+    let latest = std::fs::read_to_string(place.path("cut/latest")).expect("a save");
+    let step: u64 = latest.trim()["checkpoint-".len()..]
+        .parse()
+        .expect("a number");
+    assert!(step >= 3, "{step}");
+    let steps = (step + 1).to_string();
+    let rest = place.resume("cut", &["--steps", &steps]).succeeded();
+    let whole = place.train("whole", &["--steps", &steps]).succeeded();
+    assert_eq!(rest.summary()["metrics"], whole.summary()["metrics"]);
+}

@@ -2,7 +2,12 @@
 
 mod artifacts;
 mod decode;
+mod evaluating;
 mod interrupting;
+mod killing;
+#[cfg(unix)]
+#[path = "../kills/mod.rs"]
+mod kills;
 mod refusals;
 mod resuming;
 mod runner;

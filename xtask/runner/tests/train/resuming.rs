@@ -88,8 +88,15 @@ fn epochs_are_whole_passes_and_end_with_a_smaller_step() {
     let flags: Vec<_> = flags.split_whitespace().collect();
     let run = place.train("a", &flags).succeeded();
     assert_eq!(run.summary()["steps"], 6);
+    let done = place.resume("a", &[]).succeeded();
+    assert!(
+        done.stderr.contains("nothing is left: all 6 steps"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(done.summary()["metrics"], run.summary()["metrics"]);
     place
-        .resume("a", &[])
+        .resume("a", &["--epochs", "1"])
         .failed(2, &["6 steps already", "--epochs"]);
     let run = place.resume("a", &["--steps", "7"]).succeeded();
     assert_eq!(run.losses().into_keys().collect::<Vec<_>>(), [7]);

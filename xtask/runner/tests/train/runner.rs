@@ -60,6 +60,10 @@ impl Workplace {
 
     /// Makes a tiny new run in the artifact folder `name`; `args` win over what makes it tiny.
     pub fn train(&self, name: &str, args: &[&str]) -> Run {
+        Run::new(&mut self.train_command(name, args))
+    }
+
+    pub fn train_command(&self, name: &str, args: &[&str]) -> Command {
         let dir = self.arg(name);
         let mut all = vec!["--artifact-dir", &dir];
         let tiny: &[&str] = match self.model {
@@ -73,15 +77,19 @@ impl Workplace {
             all.extend(flag);
         }
         all.extend(args);
-        run_model(self.model, &all)
+        command_of(self.model, &all)
     }
 
-    /// Goes on with the run in the artifact folder `name`.
+    /// Continues the run in the artifact folder `name`.
     pub fn resume(&self, name: &str, args: &[&str]) -> Run {
+        Run::new(&mut self.resume_command(name, args))
+    }
+
+    pub fn resume_command(&self, name: &str, args: &[&str]) -> Command {
         let dir = self.arg(name);
         let mut all = vec!["--resume", &dir];
         all.extend(args);
-        run_model(self.model, &all)
+        command_of(self.model, &all)
     }
 }
 
@@ -105,11 +113,7 @@ fn command_of(model: &str, args: &[&str]) -> Command {
 
 /// Runs the runner to its end.
 pub fn run(args: &[&str]) -> Run {
-    run_model("unet", args)
-}
-
-fn run_model(model: &str, args: &[&str]) -> Run {
-    Run::new(&mut command_of(model, args))
+    Run::new(&mut command(args))
 }
 
 impl Run {

@@ -16,7 +16,7 @@ use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
 use burn_memopt_datasets::normalization::Normalization;
 use burn_memopt_datasets::tiff::FrameSource;
 
-use crate::report::note_unread;
+use crate::report::{note, note_unread};
 use crate::settings::{RunSettings, UsageError};
 use crate::train::{num_training, open_counted};
 
@@ -66,7 +66,7 @@ impl Data {
         folder.verify()?;
         note_unread(images)?;
         note_unread(masks)?;
-        eprintln!("{}", folder.mask_rule()?);
+        note(folder.mask_rule()?);
         let sizes: Vec<_> = (0..folder.len())
             .map(|index| folder.size(index))
             .collect::<Result<_, _>>()?;

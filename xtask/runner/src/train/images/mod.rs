@@ -17,10 +17,10 @@ use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
 use burn_memopt_models::unet::UNet;
 
 use super::job::{Job, Metrics, parts};
-use super::movie_in;
 use super::network::cut;
 use super::rehearsal::Rehearsal;
 use super::saved::CutPlan;
+use super::{generate_once, movie_in};
 use crate::choices::{LossChoice, NormChoice};
 use crate::run_dir::RunDir;
 use crate::settings::{
@@ -139,9 +139,10 @@ impl ImageSource for WatermarkSettings {
 
     fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data> {
         let (images, masks) = (folder.join("images"), folder.join("masks"));
-        if !images.is_dir() || !masks.is_dir() {
+        generate_once(folder, "masks", |folder| {
             watermarks(self, run)?.write(folder)?;
-        }
+            Ok(())
+        })?;
         Data::images(&images, &masks, None, run)
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use anyhow::Result;
 use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_memopt::files;
 use burn_memopt_datasets::lazy::{LazyDatasetExt, Slice};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
 use burn_memopt_datasets::masks::{RandomMask, RandomMaskConfig};
@@ -20,7 +19,7 @@ use burn_memopt_models::propainter::Flows;
 use crate::report::note_unread;
 use crate::settings::{ClipSettings, RunSettings};
 use crate::train::job::parts;
-use crate::train::num_training;
+use crate::train::{generate_once, num_training};
 
 /// Clips that are evaluated at most.
 const NUM_EVALUATED: usize = 8;
@@ -90,12 +89,10 @@ impl Clips {
             .with_width(settings.width)
             .with_seed(run.seed);
         let num_videos = settings.num_videos;
-        if !folder.join("JPEGImages").is_dir() {
-            files::write_folder(folder, |folder| {
-                write_clips(folder, &config, num_videos, FrameFormat::Png)?;
-                Ok::<_, anyhow::Error>(())
-            })?;
-        }
+        generate_once(folder, "JPEGImages", |folder| {
+            write_clips(folder, &config, num_videos, FrameFormat::Png)?;
+            Ok(())
+        })?;
         let known = Some(Arc::new(generate_clips(&config, num_videos)));
         Ok(Self {
             collate: Collate { known },

@@ -11,6 +11,7 @@ use burn_memopt_models::propainter::raft::Raft;
 use burn_memopt_models::propainter::{Flows, Published};
 
 use crate::inpaint::are_procedural;
+use crate::report::note;
 use crate::run_dir::RunDir;
 use crate::settings::ClipSettings;
 pub use flow_completion::FlowCompletionJob;
@@ -79,7 +80,7 @@ impl Frozen<Raft> {
 /// Says what made-up weights mean for the videos in `data`; generated ones do not need any.
 fn warn_of_procedural(settings: &ClipSettings) {
     if settings.data.is_some() && are_procedural(&settings.weights) {
-        eprintln!("{WARNING}");
+        note(WARNING);
     }
 }
 

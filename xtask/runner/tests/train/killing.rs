@@ -1,0 +1,88 @@
+//! A run that is killed, whenever that is, and resumed until it is done is the run that was not.
+#![cfg(unix)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rstest::rstest;
+
+use crate::kills::Kills;
+use crate::runner::{Run, Workplace, files_in};
+
+/// Every file of a run and its content, without the record of its memory, and without the content of
+/// what holds numbers of parameters, which every process draws anew.
+fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut results = BTreeMap::new();
+    for (path, content) in files_in(folder) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let content = match name.ends_with(".bpk") {
+            true => Vec::new(),
+            false => content,
+        };
+        if !name.starts_with("memory") {
+            results.insert(path.strip_prefix(folder).expect("below").into(), content);
+        }
+    }
+    results
+}
+
+#[track_caller]
+fn assert_same(place: &Workplace, killed: &str, whole: &str) {
+    let [killed, whole] = [killed, whole].map(|name| results(&place.path(name)));
+    assert!(
+        killed.keys().eq(whole.keys()),
+        "{:?}\n{:?}",
+        killed.keys(),
+        whole.keys()
+    );
+    for (path, content) in &killed {
+        assert!(content == &whole[path], "{} differs", path.display());
+    }
+}
+
+/// Near a save, and near the end.
+const MARKS: [&str; 6] = [
+    ".part-",
+    "partial-",
+    "checkpoint-1",
+    "checkpoint-3",
+    "samples",
+    "metrics.json",
+];
+
+// Twenty in all.
+#[rstest]
+#[case::unet("unet", "", 6)]
+#[case::watermark("watermark", "--num-images 4 --image-size 40", 8)]
+#[case::decode("decode", "--threshold 0.01 --precision bf16", 6)]
+fn a_run_that_is_killed_again_and_again_is_the_same_run(
+    #[case] model: &'static str,
+    #[case] flags: &str,
+    #[case] num_kills: u64,
+) {
+    let place = Workplace::of(model);
+    let flags: Vec<_> = flags.split_whitespace().collect();
+    let args = [&flags[..], &["--steps", "3", "--save-every", "1"]].concat();
+    let started = Instant::now();
+    let whole = place.train("whole", &args).succeeded();
+    let mut kills = Kills::new(7, num_kills, started.elapsed());
+    let mut killed = Vec::new();
+    while kills.left() > 0 {
+        let name = format!("killed-{}", killed.len());
+        kills.at_files(place.path(&name), &MARKS);
+        let done = kills.until_done(|| match place.path(&name).join("config.json").exists() {
+            true => place.resume_command(&name, &[]),
+            false => place.train_command(&name, &args),
+        });
+        let done = Run::of(done).succeeded();
+        assert_same(&place, &name, "whole");
+        for field in ["steps", "loss_first", "loss_last", "metrics"] {
+            assert_eq!(done.summary()[field], whole.summary()[field], "{field}");
+        }
+        killed.push(name);
+    }
+    // Weights and the optimizer's state show in what is learned next.
+    let further = |name: &str| place.resume(name, &["--steps", "5"]).succeeded().losses();
+    assert_eq!(further(&killed[killed.len() - 1]), further("whole"));
+}
