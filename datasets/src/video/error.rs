@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use image::ImageError;
 
-use super::program::ProgramFailure;
+use super::{program::ProgramFailure, scan::Damage};
 use crate::image_file::ImageFileError;
 
 /// Why frames in a folder could not be read or written.
@@ -97,6 +97,12 @@ pub enum VideoError {
         #[source]
         source: ProgramFailure,
     },
+    /// An MP4 or QuickTime file without the table of its frames.
+    #[error("{path} is cut off: the table of its frames, which comes last in the file, is missing, so that no program can read it: copy or record it again", path = .path.display())]
+    NoTable {
+        /// The file.
+        path: PathBuf,
+    },
     /// `ffprobe` returns something unknown.
     #[error("ffprobe does not tell what is needed of {path}: install a newer ffmpeg", path = .path.display())]
     Answer {
@@ -123,8 +129,16 @@ pub enum VideoError {
         #[source]
         source: ProgramFailure,
     },
+    /// The file is cut off, or frames are damaged or missing.
+    #[error("{path} {damage}: replace the file with a whole one", path = .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is damaged.
+        damage: Box<Damage>,
+    },
     /// The frames have another size than the file says.
-    #[error("frame {frame} of {path} has another size than {height}×{width} pixels (height × width), which the file claims: encode it anew", path = .path.display())]
+    #[error("frame {frame} of {path} has another size than {height}×{width} pixels (height × width), which the file claims: encode it again with one size", path = .path.display())]
     SizeDiffers {
         /// The file.
         path: PathBuf,
@@ -147,7 +161,7 @@ pub enum VideoError {
         source: io::Error,
     },
     /// `ffmpeg` cannot encode.
-    #[error("ffmpeg stopped encoding {path} at frame {frame}: check that the disk has room and that this ffmpeg has libx264", path = .path.display())]
+    #[error("ffmpeg stopped encoding {path} at frame {frame}: check that the disk has room and that this ffmpeg has libx264 (for WebM, libvpx-vp9)", path = .path.display())]
     Encode {
         /// The file.
         path: PathBuf,

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read},
     path::{Path, PathBuf},
     process::{ChildStdout, Stdio},
+    sync::OnceLock,
 };
 
 use burn::data::dataset::DatasetError;
@@ -13,7 +14,10 @@ use super::{
     FrameFolder, FrameFolderWriter, FrameFormat, VideoFrame,
     error::VideoError,
     frame_bytes,
-    program::{self, Ffmpeg, ProgramFailure, Running, VideoInfo, file_argument},
+    info::{self, Description, VideoInfo},
+    program::{Ffmpeg, ProgramFailure, Running, file_argument},
+    scan::{self, VideoScan},
+    tracks::{TrackKind, TrackSource},
 };
 use crate::stream::{Records, StreamingDataset};
 
@@ -24,9 +28,10 @@ use crate::stream::{Records, StreamingDataset};
 ///
 /// # Exactness
 /// Every frame of the file comes once, in the order it is shown, also where the rate is
-/// uneven. Reading from frame `n` on decodes those before it and drops them, since seeking by
+/// uneven; [`scan`](Self::scan) has the time of each. Reading from frame `n` on decodes those before it and drops them, since seeking by
 /// time is exact only for some formats: it gives the same pixels as reading from the start,
-/// and takes the time of decoding up to there. Colours are turned to RGB by `ffmpeg`.
+/// and takes the time of decoding up to there. Colours are turned to RGB by `ffmpeg`, and frames as
+/// the file says that they are shown.
 ///
 /// # Example
 /// ```no_run
@@ -45,8 +50,9 @@ use crate::stream::{Records, StreamingDataset};
 pub struct VideoFile {
     path: PathBuf,
     ffmpeg: Ffmpeg,
-    info: VideoInfo,
-    num_frames: Option<u64>,
+    about: Description,
+    skips_damaged: bool,
+    scan: OnceLock<VideoScan>,
 }
 
 impl VideoFile {
@@ -68,13 +74,25 @@ impl VideoFile {
         if let Err(source) = File::open(&path) {
             return Err(VideoError::Open { path, source });
         }
-        let info = program::info(&path, &ffmpeg)?;
+        let about = info::describe(&path, &ffmpeg)?;
         Ok(Self {
             path,
             ffmpeg,
-            info,
-            num_frames: None,
+            about,
+            skips_damaged: false,
+            scan: OnceLock::new(),
         })
+    }
+
+    /// Reads what can be read of a damaged file: all frames that the decoder gives, also those that it
+    /// had to patch. Otherwise damage is an error.
+    #[must_use]
+    pub fn skip_damaged(self) -> Self {
+        Self {
+            skips_damaged: true,
+            scan: OnceLock::new(),
+            ..self
+        }
     }
 
     /// The file.
@@ -84,7 +102,7 @@ impl VideoFile {
 
     /// What the file says about itself.
     pub fn info(&self) -> &VideoInfo {
-        &self.info
+        &self.about.info
     }
 
     /// Decodes the frames from number `start` on; nothing if the video is shorter.
@@ -92,28 +110,65 @@ impl VideoFile {
     /// # Errors
     /// If `ffmpeg` cannot be started.
     pub fn frames(&self, start: usize) -> Result<VideoFrames, VideoError> {
-        VideoFrames::start(&self.path, &self.info, &self.ffmpeg, start)
+        VideoFrames::start(self, start)
+    }
+
+    /// Decodes the whole file once and finds when each frame is shown, and what is damaged.
+    ///
+    /// # Errors
+    /// [`VideoError::Damaged`] if something is damaged and not [skipped](Self::skip_damaged); also if
+    /// `ffmpeg` cannot be started or decodes nothing.
+    pub fn scan(&self) -> Result<&VideoScan, VideoError> {
+        if let Some(scan) = self.scan.get() {
+            return Ok(scan);
+        }
+        let scan = scan::scan(&self.path, &self.about, &self.ffmpeg, self.skips_damaged)?;
+        if self.skips_damaged || scan.damage.is_none() {
+            return Ok(self.scan.get_or_init(|| scan));
+        }
+        Err(VideoError::Damaged {
+            path: self.path.clone(),
+            damage: Box::new(scan.damage),
+        })
     }
 
     /// Counts the frames, which decodes them all.
     ///
     /// # Errors
-    /// If the file cannot be read any more.
+    /// As [`scan`](Self::scan).
     pub fn count_frames(&self) -> Result<u64, VideoError> {
-        match self.num_frames {
-            Some(num_frames) => Ok(num_frames),
-            None => program::count_frames(&self.path, &self.ffmpeg),
-        }
+        Ok(self.scan()?.times.len() as u64)
     }
 
     /// Counts the frames once, so that [`num_records`](StreamingDataset::num_records) knows
     /// them. Decodes the whole file.
     ///
     /// # Errors
-    /// If the file cannot be read any more.
-    pub fn counted(mut self) -> Result<Self, VideoError> {
-        self.num_frames = Some(self.count_frames()?);
+    /// As [`scan`](Self::scan).
+    pub fn counted(self) -> Result<Self, VideoError> {
+        self.scan()?;
         Ok(self)
+    }
+
+    /// Sound, unless it is not wanted, and subtitles, for a
+    /// [`VideoWriterConfig`](super::VideoWriterConfig); `None` if there are none.
+    ///
+    /// # Errors
+    /// As [`scan`](Self::scan).
+    pub fn tracks(&self, with_sound: bool) -> Result<Option<TrackSource>, VideoError> {
+        let tracks = self.info().tracks.iter();
+        let tracks: Vec<_> = tracks
+            .filter(|track| with_sound || track.kind != TrackKind::Sound)
+            .cloned()
+            .collect();
+        if tracks.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(TrackSource {
+            path: self.path.clone(),
+            origin: self.scan()?.origin,
+            tracks,
+        }))
     }
 
     /// Writes all frames as PNG files into `folder`, for use in another order
@@ -147,13 +202,13 @@ impl StreamingDataset<VideoFrame> for VideoFile {
     }
 
     fn item_bytes(&self, _record: &VideoFrame) -> u64 {
-        frame_bytes(self.info.height, self.info.width)
+        frame_bytes(self.info().height, self.info().width)
     }
 
     /// Known once the frames were [`counted`](VideoFile::counted): what a file
     /// declares is not always what it shows.
     fn num_records(&self) -> Option<u64> {
-        self.num_frames
+        Some(self.scan.get()?.times.len() as u64)
     }
 }
 
@@ -164,6 +219,9 @@ impl StreamingDataset<VideoFrame> for VideoFile {
 #[derive(Debug)]
 pub struct VideoFrames {
     path: PathBuf,
+    /// Names of the container.
+    format: String,
+    skips_damaged: bool,
     height: usize,
     width: usize,
     /// What comes before the pixels of every frame.
@@ -175,16 +233,16 @@ pub struct VideoFrames {
 }
 
 impl VideoFrames {
-    pub(super) fn start(
-        path: &Path,
-        info: &VideoInfo,
-        ffmpeg: &Ffmpeg,
-        first: usize,
-    ) -> Result<Self, VideoError> {
-        let mut command = ffmpeg.ffmpeg();
-        // Without the first option, damage would be patched over and the exit status be zero.
-        command.args(["-xerror", "-protocol_whitelist", "file", "-i"]);
-        command.arg(file_argument(path));
+    fn start(file: &VideoFile, first: usize) -> Result<Self, VideoError> {
+        let mut command = file.ffmpeg.ffmpeg();
+        command.args(match file.skips_damaged {
+            // Several threads patch damage differently in every run.
+            true => ["-threads", "1"].as_slice(),
+            // Otherwise damage would be patched over and the exit status be zero.
+            false => &["-xerror"],
+        });
+        command.args(["-protocol_whitelist", "file", "-i"]);
+        command.arg(file_argument(&file.path));
         // Frames are counted as they are decoded, since seeking by time is exact only for some
         // formats. Numbers for times keep each frame once, where an uneven
         // rate would have some dropped or repeated; so does every version's `-r`.
@@ -194,9 +252,11 @@ impl VideoFrames {
         command.arg("pipe:1");
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut running = Running::start(&mut command)?;
-        let (height, width) = (info.height, info.width);
+        let VideoInfo { height, width, .. } = file.about.info;
         Ok(Self {
-            path: path.into(),
+            path: file.path.clone(),
+            format: file.about.format.clone(),
+            skips_damaged: file.skips_damaged,
             height,
             width,
             header: format!("P6\n{width} {height}\n255\n").into_bytes(),
@@ -255,8 +315,15 @@ impl VideoFrames {
 
     fn end(&mut self) -> Result<Option<VideoFrame>, VideoError> {
         let end = self.wait()?;
-        // A Matroska file that is cut off ends with status zero and this message alone.
-        let is_whole = !end.messages.contains("ended prematurely");
+        if self.skips_damaged {
+            // A process that was killed has no status of its own.
+            return match end.status.code() {
+                Some(_) => Ok(None),
+                None => Err(self.broken(end)),
+            };
+        }
+        // A file that is cut off, or of which a part is lost, ends with status zero and a message alone.
+        let is_whole = !scan::tells_of_damage(&end.messages, &self.format);
         match end.status.success() && is_whole {
             true => Ok(None),
             false => Err(self.broken(end)),

@@ -8,22 +8,34 @@
 //! `ffmpeg` and `ffprobe` are needed for video files alone, and only when one is opened.
 
 mod clip;
+mod color;
 mod error;
 mod file;
 mod folder;
+mod info;
+mod mp4;
 mod program;
+mod raw_matroska;
 mod resampling;
+mod scan;
 mod source;
+mod times;
+mod tracks;
 mod writer;
 
 pub use clip::{Clip, ClipConfig, ClipFolder, ClipFrames};
+pub use color::Color;
 pub use error::{FrameError, VideoError};
 pub use file::{VideoFile, VideoFrames};
 pub use folder::{FrameFolder, FrameFolderWriter, FrameFormat};
-pub use program::{Ffmpeg, FrameRate, ProgramFailure, VideoInfo};
+pub use info::{FieldOrder, FrameRate, VideoInfo};
+pub use program::{Ffmpeg, ProgramFailure};
 pub use resampling::Resampling;
+pub use scan::{CutOff, Damage, MissingFrames, VideoScan};
 pub use source::{VideoRecord, VideoSource};
-pub use writer::VideoWriter;
+pub use times::FrameTimes;
+pub use tracks::{Container, Track, TrackKind, TrackSource};
+pub use writer::{VideoWriter, VideoWriterConfig};
 
 use image::DynamicImage;
 

@@ -1,17 +1,14 @@
-//! The programs `ffmpeg` and `ffprobe`: started, ended, and asked about a file.
+//! The programs `ffmpeg` and `ffprobe`: which ones, and how they are started and ended.
 
 use std::{
     env,
     ffi::OsString,
-    fmt::{self, Debug},
+    fmt::Debug,
     io::{self, Read},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
-    str::FromStr,
     thread::{self, JoinHandle},
 };
-
-use serde::Deserialize;
 
 use super::error::VideoError;
 
@@ -50,11 +47,46 @@ impl Ffmpeg {
         command
     }
 
+    /// The options of this version that write every frame with its own time, also into an MP4, and the
+    /// last one with a length in seconds.
+    pub(super) fn passing_times(&self, last: f64) -> Result<Vec<String>, VideoError> {
+        let mut command = Command::new(&self.ffmpeg);
+        let command = command.arg("-version").stdin(Stdio::null());
+        match command.output() {
+            Ok(output) => {
+                let text = String::from_utf8_lossy(&output.stdout);
+                if version(&text).is_some_and(|version| version < (5, 1)) {
+                    return Ok(vec!["-vsync".into(), "passthrough".into()]);
+                }
+                let last = format!("floor({last:.9}/TB+0.5)");
+                let duration = format!("if(eq(NEXT_PTS,NOPTS),{last},NEXT_PTS-PTS)");
+                let filter = format!("setts=duration={}", duration.replace(',', "\\,"));
+                Ok(["-fps_mode", "passthrough", "-bsf:v", &filter]
+                    .map(String::from)
+                    .into())
+            }
+            Err(source) => Err(VideoError::Start {
+                program: self.ffmpeg.clone(),
+                source,
+            }),
+        }
+    }
+
     pub(super) fn ffprobe(&self) -> Command {
         let mut command = Command::new(&self.ffprobe);
         command.args(["-hide_banner", "-loglevel", "error"]);
         command
     }
+}
+
+/// The numbers of a release, as in `ffmpeg version 5.1.9-0+deb12u1` or `n4.4`; `None` for a version
+/// between releases.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let version = text
+        .strip_prefix("ffmpeg version ")?
+        .trim_start_matches('n');
+    let mut numbers = version.split(|sign: char| !sign.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// A path as an argument that is a file and nothing else: neither an option, whatever it
@@ -77,7 +109,7 @@ pub struct ProgramFailure {
     pub messages: String,
 }
 
-/// A program under way. It is ended when this is dropped.
+/// A program that runs. It is ended when this is dropped.
 #[derive(Debug)]
 pub(super) struct Running {
     program: PathBuf,
@@ -86,30 +118,39 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts a program, its messages kept and `command`'s other pipes as they are.
+    /// Starts a program and collects its messages; `command`'s other pipes stay as they are.
     pub(super) fn start(command: &mut Command) -> Result<Self, VideoError> {
+        let (mut running, stderr) = Self::start_with_log(command)?;
+        // Read all the time: a program whose messages nobody reads stops.
+        running.messages = Some(thread::spawn(|| last_messages(stderr)));
+        Ok(running)
+    }
+
+    /// Starts a program whose messages the caller reads.
+    pub(super) fn start_with_log(command: &mut Command) -> Result<(Self, ChildStderr), VideoError> {
         let program = PathBuf::from(command.get_program());
         match command.stderr(Stdio::piped()).spawn() {
-            Ok(mut child) => Ok(Self {
-                // Read all along: a program whose messages nobody reads stops.
-                messages: child
-                    .stderr
-                    .take()
-                    .map(|stderr| thread::spawn(|| last_messages(stderr))),
-                program,
-                child,
-            }),
+            Ok(mut child) => {
+                let stderr = child.stderr.take();
+                let stderr = stderr.expect("invariant: started with a pipe from it");
+                let running = Self {
+                    program,
+                    child,
+                    messages: None,
+                };
+                Ok((running, stderr))
+            }
             Err(source) => Err(VideoError::Start { program, source }),
         }
     }
 
-    /// What the program is fed through, once.
+    /// The pipe to the program's input, once.
     pub(super) fn take_stdin(&mut self) -> ChildStdin {
         let stdin = self.child.stdin.take();
         stdin.expect("invariant: started with a pipe to it, taken once")
     }
 
-    /// What the program gives, once.
+    /// The pipe from the program's output, once.
     pub(super) fn take_stdout(&mut self) -> ChildStdout {
         let stdout = self.child.stdout.take();
         stdout.expect("invariant: started with a pipe from it, taken once")
@@ -141,186 +182,25 @@ fn last_messages(mut stderr: ChildStderr) -> String {
         kept.extend_from_slice(&buffer[..len]);
         kept.drain(..kept.len().saturating_sub(MESSAGES_LEN));
     }
-    String::from_utf8_lossy(&kept).trim().to_owned()
+    let text = String::from_utf8_lossy(&kept);
+    let lines: Vec<_> = text.trim().lines().map(without_address).collect();
+    lines.join("\n")
 }
 
-/// Bytes of an answer that are read: a file's notes about itself have no bound.
-const ANSWER_LEN: u64 = 1 << 20;
-
-/// Frames a second, as a ratio: 30000/1001 is no decimal number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameRate {
-    numerator: u32,
-    denominator: u32,
-}
-
-impl FrameRate {
-    /// `numerator / denominator` frames a second.
-    ///
-    /// # Panics
-    /// If one of them is zero.
-    pub fn new(numerator: u32, denominator: u32) -> Self {
-        assert!(
-            numerator > 0 && denominator > 0,
-            "frame rate must be above zero, got {numerator}/{denominator}"
-        );
-        Self {
-            numerator,
-            denominator,
+/// A message of `ffmpeg` without the address in `[h264 @ 0x5581]`, which differs in every run.
+pub(super) fn without_address(line: &str) -> String {
+    match line.split_once(" @ 0x") {
+        Some((before, after)) => {
+            let rest = after.trim_start_matches(|digit: char| digit.is_ascii_hexdigit());
+            format!("{before}{rest}")
         }
+        None => line.into(),
     }
-
-    /// Frames a second, rounded.
-    pub fn per_second(self) -> f64 {
-        f64::from(self.numerator) / f64::from(self.denominator)
-    }
-}
-
-impl fmt::Display for FrameRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.numerator, self.denominator)
-    }
-}
-
-impl FromStr for FrameRate {
-    type Err = String;
-
-    /// Reads `25` or `30000/1001`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (numerator, denominator) = text.split_once('/').unwrap_or((text, "1"));
-        match (numerator.parse(), denominator.parse()) {
-            (Ok(numerator @ 1..), Ok(denominator @ 1..)) => Ok(Self {
-                numerator,
-                denominator,
-            }),
-            _ => Err(format!(
-                "frame rate must be a number above zero as 25 or 30000/1001, got {text}"
-            )),
-        }
-    }
-}
-
-/// What a video file says about itself, before anything is decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VideoInfo {
-    /// Height of a frame in pixels, as it is shown: a turned video counts turned.
-    pub height: usize,
-    /// Width of a frame in pixels, as it is shown.
-    pub width: usize,
-    /// Frames a second, on average, where the file says.
-    pub frame_rate: Option<FrameRate>,
-    /// Frames that the file declares, where it does. A file that was cut without being
-    /// encoded again declares more than it shows;
-    /// [`VideoFile::count_frames`](super::VideoFile::count_frames) counts.
-    pub declared_frames: Option<u64>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    streams: Vec<Stream>,
-}
-
-#[derive(Deserialize)]
-struct Stream {
-    width: usize,
-    height: usize,
-    avg_frame_rate: Option<String>,
-    r_frame_rate: Option<String>,
-    nb_frames: Option<String>,
-    nb_read_frames: Option<String>,
-    #[serde(default)]
-    side_data_list: Vec<SideData>,
-    #[serde(default)]
-    tags: Tags,
-}
-
-#[derive(Deserialize)]
-struct SideData {
-    rotation: Option<f64>,
-}
-
-#[derive(Deserialize, Default)]
-struct Tags {
-    rotate: Option<String>,
-}
-
-impl Stream {
-    /// Whether the frames are shown turned by a quarter, which `ffmpeg` does when it decodes.
-    fn is_turned(&self) -> bool {
-        // Programs before version 5 say it by a tag, later ones by side data.
-        let tag = self.tags.rotate.as_deref().and_then(|tag| tag.parse().ok());
-        let side_data = self.side_data_list.iter().find_map(|data| data.rotation);
-        let degrees: f64 = side_data.or(tag).unwrap_or(0.0);
-        (degrees.rem_euclid(180.0) - 90.0).abs() < 1.0
-    }
-
-    fn info(&self) -> VideoInfo {
-        let (height, width) = match self.is_turned() {
-            true => (self.width, self.height),
-            false => (self.height, self.width),
-        };
-        let rates = [&self.avg_frame_rate, &self.r_frame_rate];
-        let mut rates = rates.into_iter().flatten();
-        VideoInfo {
-            height,
-            width,
-            frame_rate: rates.find_map(|rate| rate.parse().ok()),
-            declared_frames: self.nb_frames.as_deref().and_then(|n| n.parse().ok()),
-        }
-    }
-}
-
-/// Asks for size, rate and declared frames.
-pub(super) fn info(path: &Path, ffmpeg: &Ffmpeg) -> Result<VideoInfo, VideoError> {
-    Ok(ask(path, &mut ffmpeg.ffprobe())?.info())
-}
-
-/// Decodes the whole file and counts.
-pub(super) fn count_frames(path: &Path, ffmpeg: &Ffmpeg) -> Result<u64, VideoError> {
-    let mut ffprobe = ffmpeg.ffprobe();
-    let stream = ask(path, ffprobe.args(["-count_frames", "-threads", "0"]))?;
-    let counted = stream.nb_read_frames.as_deref().map(str::parse);
-    Ok(counted.and_then(Result::ok).unwrap_or_default())
-}
-
-fn ask(path: &Path, ffprobe: &mut Command) -> Result<Stream, VideoError> {
-    // `V` is video without cover pictures.
-    ffprobe.args(["-select_streams", "V:0", "-show_streams", "-of", "json"]);
-    ffprobe.args(["-protocol_whitelist", "file", "-i"]);
-    ffprobe.arg(file_argument(path));
-    ffprobe.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut running = Running::start(ffprobe)?;
-    let mut json = Vec::new();
-    let read = running
-        .take_stdout()
-        .take(ANSWER_LEN)
-        .read_to_end(&mut json);
-    let lost = |source| VideoError::Pipe {
-        path: path.into(),
-        frame: 0,
-        source,
-    };
-    read.map_err(lost)?;
-    let end = running.end().map_err(lost)?;
-    if !end.status.success() {
-        return Err(VideoError::Probe {
-            path: path.into(),
-            source: end,
-        });
-    }
-    let answer: Answer = serde_json::from_slice(&json).map_err(|source| VideoError::Answer {
-        path: path.into(),
-        source,
-    })?;
-    let stream = answer.streams.into_iter().next();
-    stream.ok_or_else(|| VideoError::NoVideo { path: path.into() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rstest::rstest;
 
     #[test]
     fn the_variable_names_the_program_and_its_neighbour() {
@@ -333,30 +213,26 @@ mod tests {
     }
 
     #[test]
+    fn releases_are_told_apart() {
+        let version = |text: &str| version(&format!("ffmpeg version {text} Copyright"));
+        assert_eq!(version("5.1.9-0+deb12u1"), Some((5, 1)));
+        assert_eq!(version("n4.4"), Some((4, 4)));
+        assert_eq!(version("N-113007-g8d24a28d06"), None);
+    }
+
+    #[test]
+    fn messages_are_the_same_in_every_run() {
+        let line = "[matroska,webm @ 0x56140d3378c0] File ended prematurely";
+        let shown = without_address(line);
+        assert_eq!(shown, "[matroska,webm] File ended prematurely");
+        assert_eq!(
+            without_address("moov atom not found"),
+            "moov atom not found"
+        );
+    }
+
+    #[test]
     fn a_path_is_never_an_option() {
         assert_eq!(file_argument(Path::new("-y")), "file:-y");
-    }
-
-    #[rstest]
-    #[case::upright("{}", (2, 3))]
-    #[case::side_data(r#"{"side_data_list":[{},{"rotation":-90}]}"#, (3, 2))]
-    #[case::tag(r#"{"tags":{"rotate":"270"}}"#, (3, 2))]
-    #[case::upside_down(r#"{"side_data_list":[{"rotation":180}]}"#, (2, 3))]
-    fn a_quarter_turn_swaps_the_sides(#[case] json: &str, #[case] size: (usize, usize)) {
-        let mut json: serde_json::Value = serde_json::from_str(json).unwrap();
-        json["width"] = 3.into();
-        json["height"] = 2.into();
-        let info = serde_json::from_value::<Stream>(json).unwrap().info();
-        assert_eq!((info.height, info.width), size);
-    }
-
-    #[rstest]
-    #[case("25", Some("25/1"))]
-    #[case("30000/1001", Some("30000/1001"))]
-    #[case("0/0", None)]
-    #[case("-25", None)]
-    fn rates_are_ratios_above_zero(#[case] text: &str, #[case] rate: Option<&str>) {
-        let read = text.parse::<FrameRate>().ok();
-        assert_eq!(read.map(|rate| rate.to_string()).as_deref(), rate);
     }
 }

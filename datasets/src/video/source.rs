@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::data::dataset::{Dataset, DatasetError};
 
-use super::{FrameFolder, FrameRate, VideoError, VideoFile, VideoFrame, frame_bytes};
+use super::{FrameFolder, VideoError, VideoFile, VideoFrame, frame_bytes};
 use crate::stream::{Records, StreamingDataset};
 
 /// A video in a folder of frames or in a file, read from front to back.
@@ -51,14 +51,6 @@ impl VideoSource {
         match self {
             Self::Folder(folder) => folder.width(),
             Self::File(file) => file.info().width,
-        }
-    }
-
-    /// Frames a second, where a file says.
-    pub fn frame_rate(&self) -> Option<FrameRate> {
-        match self {
-            Self::Folder(_) => None,
-            Self::File(file) => file.info().frame_rate,
         }
     }
 

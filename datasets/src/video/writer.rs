@@ -1,7 +1,7 @@
 //! A video file, written through `ffmpeg`.
 
 use std::{
-    io::Write,
+    io::{self, Write},
     path::{Path, PathBuf},
     process::{ChildStdin, Stdio},
 };
@@ -10,21 +10,129 @@ use burn_memopt::files::PartFile;
 
 use super::{
     VideoFrame,
+    color::Color,
     error::VideoError,
-    program::{Ffmpeg, FrameRate, Running, file_argument},
+    info::{FieldOrder, FrameRate, VideoInfo},
+    program::{Ffmpeg, Running, file_argument},
+    raw_matroska,
+    times::FrameTimes,
+    tracks::{Container, TrackSource},
 };
 
-/// Writes frames one after the other into an MP4 file (H.264, 4:2:0, BT.709, constant rate
-/// factor 18), which every player takes.
+/// How a video is written, apart from the pixels of its frames.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoWriterConfig {
+    timing: Timing,
+    pixel_aspect: Option<(u32, u32)>,
+    color: Color,
+    field_order: Option<FieldOrder>,
+    tracks: Option<TrackSource>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Timing {
+    Rate(FrameRate),
+    Times(FrameTimes),
+}
+
+impl Timing {
+    fn ticks_per_second(&self) -> u32 {
+        match self {
+            Self::Rate(rate) => rate.ratio().0,
+            Self::Times(times) => times.ticks_per_second(),
+        }
+    }
+
+    /// When frame `index` is shown, in nanoseconds.
+    fn start_nanos(&self, index: usize) -> u64 {
+        self.nanos(match self {
+            Self::Rate(rate) => index as i64 * i64::from(rate.ratio().1),
+            Self::Times(times) => times.starts()[index],
+        })
+    }
+
+    /// How long the last frame is shown, in nanoseconds.
+    fn last_nanos(&self) -> u64 {
+        self.nanos(match self {
+            Self::Rate(rate) => i64::from(rate.ratio().1),
+            Self::Times(times) => times.end() - times.starts()[times.len() - 1],
+        })
+    }
+
+    /// Rounded to the nearest.
+    fn nanos(&self, ticks: i64) -> u64 {
+        let per_second = i128::from(self.ticks_per_second());
+        let nanos = (i128::from(ticks) * 1_000_000_000 + per_second / 2) / per_second;
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+}
+
+impl VideoWriterConfig {
+    /// Frames at an even rate, with square pixels and the colours of BT.709.
+    pub fn new(rate: FrameRate) -> Self {
+        Self {
+            timing: Timing::Rate(rate),
+            pixel_aspect: None,
+            color: Color::bt709(),
+            field_order: None,
+            tracks: None,
+        }
+    }
+
+    /// Each frame at a time of its own.
+    #[must_use]
+    pub fn with_times(self, times: FrameTimes) -> Self {
+        Self {
+            timing: Timing::Times(times),
+            ..self
+        }
+    }
+
+    /// The shape of pixels, the meaning of colours and the order of fields of another video.
+    #[must_use]
+    pub fn with_shape_of(self, info: &VideoInfo) -> Self {
+        Self {
+            pixel_aspect: info.pixel_aspect,
+            color: info.color.clone(),
+            field_order: info.field_order,
+            ..self
+        }
+    }
+
+    /// Sound and subtitles of another file.
+    #[must_use]
+    pub fn with_tracks(self, tracks: Option<TrackSource>) -> Self {
+        Self { tracks, ..self }
+    }
+
+    /// The filters from RGB frames to those that are encoded.
+    fn filters(&self) -> String {
+        let mut filters = self.color.from_rgb();
+        if let Some((width, height)) = self.pixel_aspect {
+            filters += &format!(",setsar={width}/{height}");
+        }
+        match self.field_order {
+            Some(FieldOrder::TopFirst) => filters += ",setfield=tff",
+            Some(FieldOrder::BottomFirst) => filters += ",setfield=bff",
+            None => {}
+        }
+        filters + ",format=yuv420p"
+    }
+}
+
+/// Writes frames one after the other into a video file: H.264 in MP4, QuickTime (`.mov`) and Matroska
+/// (`.mkv`), VP9 in WebM; 4:2:0, constant rate factor 18.
 ///
 /// One frame is in memory, besides what `ffmpeg` keeps. The file gets its name when
 /// [`finish`](Self::finish) was called: an unfinished video never carries it, and an earlier
 /// file stays whole until then.
 ///
 /// # Exactness
-/// H.264 loses a little of every picture, and 4:2:0 needs even sides: where height or width
-/// is odd, the last row or column is written twice, so the video is one pixel larger. For exact
-/// frames use [`FrameFolderWriter`](super::FrameFolderWriter).
+/// The time of every frame is kept, within the clock of the container: milliseconds in Matroska and
+/// WebM, the ticks of [`FrameTimes`] in MP4. The encoder loses a little of every picture, and H.264 in
+/// 4:2:0 needs even sides: where height or width is odd, the last row or column is written twice, so
+/// the video is one pixel larger. For exact frames use
+/// [`FrameFolderWriter`](super::FrameFolderWriter).
 ///
 /// # Example
 /// See [`VideoFile`](super::VideoFile).
@@ -34,6 +142,9 @@ pub struct VideoWriter {
     file: PartFile,
     height: usize,
     width: usize,
+    timing: Timing,
+    /// Sides are multiples of it.
+    multiple: usize,
     running: Running,
     input: ChildStdin,
     /// A frame with even sides.
@@ -72,6 +183,25 @@ impl VideoWriter {
         frame_rate: FrameRate,
         ffmpeg: &Ffmpeg,
     ) -> Result<Self, VideoError> {
+        let config = VideoWriterConfig::new(frame_rate);
+        Self::create_configured(path, height, width, &config, ffmpeg)
+    }
+
+    /// Starts a video with everything that a [`VideoWriterConfig`] says. A name with another extension
+    /// than those above is that of an MP4.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    ///
+    /// # Panics
+    /// As [`create`](Self::create).
+    pub fn create_configured(
+        path: impl AsRef<Path>,
+        height: usize,
+        width: usize,
+        config: &VideoWriterConfig,
+        ffmpeg: &Ffmpeg,
+    ) -> Result<Self, VideoError> {
         assert!(
             height > 0 && width > 0,
             "video must have pixels, got {height}×{width}"
@@ -81,16 +211,48 @@ impl VideoWriter {
             Ok(file) => file,
             Err(source) => return Err(VideoError::Create { path, source }),
         };
+        let container = Container::from_path(&path).unwrap_or(Container::Mp4);
+        let multiple = if container == Container::Webm { 1 } else { 2 };
+        let has_milliseconds = matches!(container, Container::Matroska | Container::Webm);
+        let timing = match &config.timing {
+            Timing::Times(times) if has_milliseconds => Timing::Times(times.in_milliseconds()),
+            timing => timing.clone(),
+        };
+        let ticks = match has_milliseconds {
+            true => 1000,
+            false => timing.ticks_per_second(),
+        };
         let mut command = ffmpeg.ffmpeg();
-        let size = format!("{}x{}", even(width), even(height));
-        let rate = frame_rate.to_string();
-        command.args(["-f", "rawvideo", "-pix_fmt", "rgb24"]);
-        command.args(["-video_size", &size, "-framerate", &rate, "-i", "pipe:0"]);
-        // Without the matrix in words and in the file, players guess it from the size.
-        command.args(["-vf", "scale=out_color_matrix=bt709,format=yuv420p"]);
-        command.args(["-colorspace", "bt709", "-color_primaries", "bt709"]);
-        command.args(["-color_trc", "bt709", "-c:v", "libx264", "-crf", "18"]);
-        command.args(["-movflags", "+faststart", "-f", "mp4", "-y"]);
+        // Otherwise the first frame would be moved to 0, and the sound not with it.
+        command.args(["-copyts", "-f", "matroska", "-i", "pipe:0"]);
+        if let Some(tracks) = &config.tracks {
+            command.args(tracks.input());
+        }
+        command.args(["-map", "0:v:0", "-vf", &config.filters()]);
+        command.args(ffmpeg.passing_times(timing.last_nanos() as f64 / 1e9)?);
+        command.args(["-enc_time_base", &format!("1/{ticks}")]);
+        match container {
+            Container::Webm => {
+                command.args(["-c:v", "libvpx-vp9", "-crf", "18", "-b:v", "0"]);
+                command.args(["-row-mt", "1", "-cpu-used", "4"]);
+            }
+            _ => {
+                // Without B-frames the times of MP4 are those that were given, in every player.
+                command.args(["-c:v", "libx264", "-crf", "18", "-bf", "0"]);
+                if config.field_order.is_some() {
+                    command.args(["-flags", "+ildct+ilme"]);
+                }
+            }
+        }
+        command.args(config.color.options().flatten());
+        if let Some(tracks) = &config.tracks {
+            command.args(tracks.output(container));
+        }
+        if matches!(container, Container::Mp4 | Container::Mov) {
+            command.args(["-movflags", "+faststart"]);
+            command.args(["-video_track_timescale", &ticks.to_string()]);
+        }
+        command.args(["-f", container.format(), "-y"]);
         command.arg(file_argument(file.path()));
         command.stdin(Stdio::piped()).stdout(Stdio::null());
         let mut running = Running::start(&mut command)?;
@@ -99,20 +261,23 @@ impl VideoWriter {
             file,
             height,
             width,
+            multiple,
             input: running.take_stdin(),
             running,
             padded: Vec::new(),
             num_frames: 0,
+            timing,
         })
     }
 
-    /// Appends a frame, whatever its number.
+    /// Appends a frame, whatever its number; it is shown at the next time.
     ///
     /// # Errors
     /// If `ffmpeg` has given up.
     ///
     /// # Panics
-    /// If the frame has another size than the video.
+    /// If the frame has another size than the video, or the video has fewer
+    /// [times](VideoWriterConfig::with_times).
     pub fn write(&mut self, frame: &VideoFrame) -> Result<(), VideoError> {
         frame.check();
         let (height, width) = (self.height, self.width);
@@ -122,32 +287,50 @@ impl VideoWriter {
             frame.height,
             frame.width
         );
-        let written = match (height.is_multiple_of(2), width.is_multiple_of(2)) {
-            (true, true) => self.input.write_all(&frame.pixels),
-            _ => {
+        let sides = [height, width];
+        let pixels = match sides.iter().all(|side| side.is_multiple_of(self.multiple)) {
+            true => &frame.pixels,
+            false => {
                 pad(frame, &mut self.padded);
-                self.input.write_all(&self.padded)
+                &self.padded
             }
         };
-        match written {
-            Ok(()) => {
-                self.num_frames += 1;
-                Ok(())
+        let (timing, input) = (&self.timing, &mut self.input);
+        let is_first = self.num_frames == 0;
+        let nanos = timing.start_nanos(self.num_frames);
+        let mut write = || {
+            if is_first {
+                let [rows, columns] = sides.map(|side| side.next_multiple_of(self.multiple));
+                raw_matroska::write_header(input, rows, columns, timing.last_nanos())?;
             }
-            // The pipe breaks when the program ends, and only its messages say why.
-            Err(source) => Err(match self.running.end() {
-                Ok(end) if !end.status.success() => VideoError::Encode {
-                    path: self.path.clone(),
-                    frame: self.num_frames,
-                    source: end,
-                },
-                _ => VideoError::Pipe {
-                    path: self.path.clone(),
-                    frame: self.num_frames,
-                    source,
-                },
-            }),
-        }
+            raw_matroska::write_frame_header(input, nanos, pixels.len())?;
+            input.write_all(pixels)
+        };
+        let written = write();
+        self.check_written(written)?;
+        self.num_frames += 1;
+        Ok(())
+    }
+
+    /// Tells why the pipe is broken, if it is.
+    fn check_written(&mut self, written: io::Result<()>) -> Result<(), VideoError> {
+        let Err(source) = written else {
+            return Ok(());
+        };
+        // The pipe breaks when the program ends, and only its messages say why.
+        let (path, frame) = (self.path.clone(), self.num_frames);
+        Err(match self.running.end() {
+            Ok(end) if !end.status.success() => VideoError::Encode {
+                path,
+                frame,
+                source: end,
+            },
+            _ => VideoError::Pipe {
+                path,
+                frame,
+                source,
+            },
+        })
     }
 
     /// Waits until everything is encoded and gives the video its name.

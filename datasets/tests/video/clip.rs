@@ -1,5 +1,10 @@
 //! What tests of video files share: a clip, and `ffmpeg` where it is installed.
 
+#![allow(
+    dead_code,
+    reason = "not every test that shares this file needs all of it"
+)]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -42,11 +47,7 @@ pub fn encode(num_frames: usize) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// Runs `ffmpeg` on a file and gives the file it makes beside it.
-#[allow(
-    dead_code,
-    reason = "one of the two tests that share this file does not need it"
-)]
+/// Runs `ffmpeg` on a file and returns the file it makes next to it.
 pub fn convert(input: &Path, before: &[&str], after: &[&str], name: &str) -> PathBuf {
     let output = input.with_file_name(name);
     let mut command = Command::new("ffmpeg");

@@ -29,8 +29,10 @@ pub struct InpaintArgs {
         conflicts_with = "video_dir"
     )]
     pub mask: Option<PathBuf>,
-    /// Where the completed video goes: a name that ends in .mp4, or a folder for PNG frames and,
-    /// where ffmpeg is installed, inpainted.mp4. With --video-dir a folder for one MP4 a video.
+    /// Where the completed video goes: a name that ends in .mp4, .mov, .mkv or .webm, or a folder for
+    /// PNG frames and, where ffmpeg is installed, inpainted.mp4. With --video-dir a folder for one MP4
+    /// a video. A file keeps the times of the frames, the shape of pixels and the meaning of colours
+    /// of the video, and its sound and subtitles where the format takes them.
     #[arg(long, value_name = "PATH", help_heading = "Video")]
     pub output: PathBuf,
     /// Many videos: a folder of video files, or of folders of frames.
@@ -58,10 +60,17 @@ pub struct InpaintArgs {
     /// OUTPUT-masked.
     #[arg(long, help_heading = "Video")]
     pub save_masked_input: bool,
-    /// Frames a second of the MP4, as in 24 or 30000/1001. The default is that of the video, and 24
-    /// for folders of frames.
+    /// Frames a second of the result, as in 24 or 30000/1001. By default each frame keeps its time;
+    /// folders of frames get 24.
     #[arg(long, value_name = "RATE", help_heading = "Video", value_parser = rate)]
     pub save_fps: Option<String>,
+    /// Leave out the sound of the video.
+    #[arg(long, help_heading = "Video")]
+    pub no_audio: bool,
+    /// Complete what can be read of a video that is damaged or cut off, and name the frames that are
+    /// damaged or missing. Otherwise such a video is refused.
+    #[arg(long, help_heading = "Video")]
+    pub skip_damaged: bool,
 
     /// Fill what the masks mark, or extend the frames beyond their borders.
     #[arg(long, value_enum, value_name = "MODE", help_heading = "Result")]
@@ -231,6 +240,7 @@ mod tests {
             "--video a --mask b --preset 6g --height 240 --width 432",
             "--video a --mask b --save-fps 30000/1001 --resize-ratio 0.5",
             "--video a --mask b --budget 8GiB --subvideo-length 20",
+            "--video a --mask b --no-audio --skip-damaged",
         ] {
             let parsed = parse(&format!("{line} {REST}"));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

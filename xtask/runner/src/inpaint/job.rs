@@ -8,8 +8,11 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::cli::InpaintArgs;
 use crate::settings::UsageError;
 
-/// Extensions of videos that are not written.
-const OTHER_VIDEOS: [&str; 6] = ["avi", "mkv", "mov", "mpg", "webm", "wmv"];
+/// Extensions of videos that are not written: these formats do not hold the time of every frame, or
+/// not every sound.
+const OTHER_VIDEOS: [&str; 9] = [
+    "3gp", "avi", "flv", "gif", "m2ts", "mpeg", "mpg", "ts", "wmv",
+];
 
 /// One video to complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +53,7 @@ impl Job {
                 .to_string_lossy();
             if OTHER_VIDEOS.contains(&extension.to_lowercase().as_str()) {
                 return Err(UsageError(format!(
-                    "--output must end in .mp4 or be a folder, got {}",
+                    "--output must end in .mp4, .mov, .mkv or .webm, or be a folder, got {}",
                     args.output.display()
                 ))
                 .into());
@@ -185,9 +188,9 @@ mod tests {
 
     #[test]
     fn an_output_that_is_not_written_is_refused() {
-        let error = jobs("--video a.mp4 --mask b --output c.mov").unwrap_err();
+        let error = jobs("--video a.mp4 --mask b --output c.avi").unwrap_err();
         assert!(
-            error.is::<UsageError>() && error.to_string().contains("c.mov"),
+            error.is::<UsageError>() && error.to_string().contains("c.avi"),
             "{error}"
         );
     }

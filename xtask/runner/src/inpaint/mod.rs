@@ -5,6 +5,7 @@ mod footage;
 mod geometry;
 mod job;
 mod output;
+mod result;
 pub(crate) mod settings;
 
 use std::collections::VecDeque;
@@ -17,7 +18,6 @@ use anyhow::{Error, Result, bail};
 use burn::tensor::Device;
 use burn_memopt::memory::on_host;
 use burn_memopt::precision::Precision;
-use burn_memopt_datasets::video::VideoSource;
 use burn_memopt_models::propainter::ProPainter;
 use burn_memopt_models::propainter::inpaint::{Fallback, InpaintError, Inpainter};
 
@@ -31,7 +31,7 @@ use footage::{Results, VideoFootage};
 use geometry::Geometry;
 use job::Job;
 use output::Output;
-use settings::{InpaintSettings, VideoTask};
+use settings::{InpaintSettings, VideoTask, open_video};
 
 /// Completes the videos that flags name.
 ///
@@ -82,7 +82,7 @@ fn precision_of(jobs: &[Job], args: &InpaintArgs, budget: Option<Budget>) -> Res
     };
     for job in jobs {
         // What cannot be read fails when its turn comes.
-        let Ok(video) = VideoSource::open(&job.video) else {
+        let Ok(video) = open_video(&job.video, args) else {
             continue;
         };
         let size = [video.height(), video.width()];
@@ -157,7 +157,7 @@ impl Run<'_> {
             settings,
             choice,
         } = VideoTask::new(self, job)?;
-        let Some(output) = Output::open(job, args, video.frame_rate())? else {
+        let Some(output) = Output::open(job, args, &video, &settings.geometry)? else {
             let output = job.output.display();
             self.report
                 .note(&format!("{}: {output} is complete already", job.name));
@@ -165,6 +165,9 @@ impl Run<'_> {
         };
         settings.save(output.part())?;
         self.report.start(&job.name, &settings)?;
+        for note in &output.notes {
+            self.report.note(&format!("{}: {note}", job.name));
+        }
         if let (Some(choice), Some(budget)) = (&choice, self.budget) {
             self.report.budget(&job.name, budget, choice)?;
         }
@@ -195,8 +198,8 @@ impl Run<'_> {
         );
         told?;
         let times = times.map_err(explained)?;
-        if let Some(note) = output.finish()? {
-            self.report.note(&note);
+        for note in output.finish()? {
+            self.report.note(&format!("{}: {note}", job.name));
         }
         self.report
             .finished(&job.name, &job.output, started, &times)

@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn_memopt::files;
 use burn_memopt_datasets::video::{
-    FrameFolder, FrameFolderWriter, FrameFormat, FrameRate, VideoError, VideoWriter,
+    Container, Ffmpeg, FrameFolder, FrameFolderWriter, FrameFormat, FrameRate, VideoError,
+    VideoSource, VideoWriter, VideoWriterConfig,
 };
 
+use super::geometry::Geometry;
 use super::job::Job;
+use super::result::ResultConfig;
 use crate::cli::InpaintArgs;
 
-/// Frames a second where neither a flag nor the video says it.
-const FRAME_RATE: u32 = 24;
 /// The video in an output that is a folder.
 const VIDEO_IN_FOLDER: &str = "inpainted.mp4";
 
@@ -27,24 +28,38 @@ pub struct Output {
     part: PathBuf,
     saves_frames: bool,
     saves_masked: bool,
-    rate: FrameRate,
+    config: VideoWriterConfig,
+    /// What of the video the output does not keep, or keeps in another way.
+    pub notes: Vec<String>,
 }
 
 impl Output {
-    /// Opens the output of a video whose rate is `rate`; `None` if it is complete already.
+    /// Opens the output of a video; `None` if it is complete already.
     ///
     /// # Errors
-    /// If the output is there and the run is not resumed, if an unfinished one is there, or if an MP4
-    /// is asked for and `ffmpeg` cannot be started.
-    pub fn open(job: &Job, args: &InpaintArgs, rate: Option<FrameRate>) -> Result<Option<Self>> {
-        let given = args.save_fps.as_deref().map(str::parse).transpose();
-        let given = given.map_err(anyhow::Error::msg)?;
+    /// If the output is there and the run is not resumed, if an unfinished one is there, or if a video
+    /// file is asked for and `ffmpeg` cannot be started.
+    pub fn open(
+        job: &Job,
+        args: &InpaintArgs,
+        video: &VideoSource,
+        geometry: &Geometry,
+    ) -> Result<Option<Self>> {
+        let container = Container::from_path(&job.output);
+        let in_file = container.unwrap_or(Container::Mp4);
+        let ResultConfig { writer, mut notes } = ResultConfig::new(args, video, geometry, in_file)?;
+        if container.is_none() && !notes.is_empty() {
+            let note =
+                format!("the PNG frames hold pictures alone; the rest is for {VIDEO_IN_FOLDER}");
+            notes.insert(0, note);
+        }
         let output = Self {
             path: job.output.clone(),
             part: Self::part_of(job),
-            saves_frames: args.save_frames && is_video(&job.output),
+            saves_frames: args.save_frames && container.is_some(),
             saves_masked: args.save_masked_input,
-            rate: given.or(rate).unwrap_or(FrameRate::new(FRAME_RATE, 1)),
+            config: writer,
+            notes,
         };
         output
             .clean_up()
@@ -72,7 +87,7 @@ impl Output {
             // Nothing is in there yet, or an earlier run's frames, which are kept.
             let _ = fs::remove_dir(output.work()).and_then(|()| fs::remove_dir(&output.part));
             return Err(error).context(
-                "an MP4 needs ffmpeg: install it, or give a folder as --output for PNG frames",
+                "a video file needs ffmpeg: install it, or give a folder as --output for PNG frames",
             );
         }
         Ok(Some(output))
@@ -119,7 +134,8 @@ impl Output {
 
     /// Starts `ffmpeg` and ends it at once.
     fn try_ffmpeg(&self) -> Result<(), VideoError> {
-        VideoWriter::create(self.part.join("trial.mp4"), 16, 16, self.rate).map(drop)
+        let trial = self.part.join("trial.mp4");
+        VideoWriter::create(trial, 16, 16, FrameRate::new(1, 1)).map(drop)
     }
 
     /// Folder of everything until the output is complete.
@@ -158,21 +174,18 @@ impl Output {
         Ok(writer.transpose()?)
     }
 
-    /// Makes the output of all frames, and removes the folder next to it. Returns what of the output
-    /// could not be made without `ffmpeg`, if anything.
+    /// Makes the output of all frames, and removes the folder next to it. Returns notes about what of
+    /// the output could not be made.
     ///
     /// # Errors
     /// If something cannot be read, encoded or moved; the frames stay where they are.
-    pub fn finish(&self) -> Result<Option<String>> {
-        let mut note = None;
+    pub fn finish(&self) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
         if self.saves_masked {
-            self.place(
-                &self.masked(),
-                &with_suffix(&self.path, "-masked"),
-                &mut note,
-            )?;
+            let masked = with_suffix(&self.path, "-masked");
+            self.place(&self.masked(), &masked, &mut notes)?;
         }
-        self.place(&self.frames(), &self.path, &mut note)?;
+        self.place(&self.frames(), &self.path, &mut notes)?;
         if self.saves_frames && self.frames().exists() {
             move_folder(&self.frames(), &self.frames_next_to_video())?;
         }
@@ -180,22 +193,23 @@ impl Output {
         fs::rename(&self.part, self.removed())
             .and_then(|()| fs::remove_dir_all(self.removed()))
             .with_context(|| format!("cannot remove {}", self.part.display()))?;
-        Ok(note)
+        notes.dedup();
+        Ok(notes)
     }
 
     /// Puts a folder of frames where an output is to be: as a video, or with one in it.
-    fn place(&self, frames: &Path, path: &Path, note: &mut Option<String>) -> Result<()> {
+    fn place(&self, frames: &Path, path: &Path, notes: &mut Vec<String>) -> Result<()> {
         // Moved before this run was interrupted; then the folder is not there, or empty.
         if fs::remove_dir(frames).is_ok() || !frames.exists() {
             return Ok(());
         }
         if is_video(path) {
-            return self.encode(frames, path);
+            return self.encode(frames, path, notes);
         }
-        match self.encode(frames, &frames.join(VIDEO_IN_FOLDER)) {
+        match self.encode(frames, &frames.join(VIDEO_IN_FOLDER), notes) {
             Ok(()) => {}
             Err(error) if matches!(error.downcast_ref(), Some(VideoError::Start { .. })) => {
-                *note = Some(format!(
+                notes.push(format!(
                     "{VIDEO_IN_FOLDER} is left out, since ffmpeg is not installed; the frames are whole"
                 ));
             }
@@ -204,21 +218,37 @@ impl Output {
         move_folder(frames, path)
     }
 
-    fn encode(&self, frames: &Path, path: &Path) -> Result<()> {
+    /// Encodes the frames of a folder; without sound and subtitles where `ffmpeg` fails with them, so
+    /// that the work on the frames is not lost.
+    fn encode(&self, frames: &Path, path: &Path, notes: &mut Vec<String>) -> Result<()> {
         let folder = FrameFolder::open(frames)?;
-        let num_frames = burn::data::dataset::Dataset::len(&folder);
-        let mut writer = VideoWriter::create(path, folder.height(), folder.width(), self.rate)?;
-        for index in 0..num_frames {
-            writer.write(&folder.frame(index)?)?;
+        let silent = self.config.clone().with_tracks(None);
+        match encode(&folder, path, &self.config) {
+            Err(VideoError::Encode { source, .. }) if self.config != silent => {
+                notes.push(format!(
+                    "sound and subtitles: left out, since ffmpeg cannot write them into {} ({})",
+                    path.display(),
+                    source.messages
+                ));
+                Ok(encode(&folder, path, &silent)?)
+            }
+            result => Ok(result?),
         }
-        Ok(writer.finish()?)
     }
 }
 
-/// Whether a path is to be an MP4.
+fn encode(folder: &FrameFolder, path: &Path, config: &VideoWriterConfig) -> Result<(), VideoError> {
+    let (height, width, ffmpeg) = (folder.height(), folder.width(), Ffmpeg::from_env());
+    let mut writer = VideoWriter::create_configured(path, height, width, config, &ffmpeg)?;
+    for index in 0..burn::data::dataset::Dataset::len(folder) {
+        writer.write(&folder.frame(index)?)?;
+    }
+    writer.finish()
+}
+
+/// Whether a path is to be a video file.
 pub fn is_video(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("mp4"))
+    Container::from_path(path).is_some()
 }
 
 /// Whether something is at a path, other than an empty folder.
@@ -242,12 +272,14 @@ fn with_ending(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// The path with something behind its name, before an extension that says it is an MP4.
+/// The path with something behind its name, before the extension of a video file.
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    if is_video(path) {
-        with_ending(&path.with_extension(""), &format!("{suffix}.mp4"))
-    } else {
-        with_ending(path, suffix)
+    match path.extension().filter(|_| is_video(path)) {
+        Some(extension) => {
+            let suffix = format!("{suffix}.{}", extension.display());
+            with_ending(&path.with_extension(""), &suffix)
+        }
+        None => with_ending(path, suffix),
     }
 }
 
@@ -263,6 +295,7 @@ mod tests {
                 .map(|path| path.display().to_string())
         };
         assert_eq!(names("a/b.mp4"), ["a/b.mp4.part", "a/b-masked.mp4"]);
+        assert_eq!(names("a/b.MKV"), ["a/b.MKV.part", "a/b-masked.MKV"]);
         assert_eq!(names("a/b.c"), ["a/b.c.part", "a/b.c-masked"]);
     }
 }

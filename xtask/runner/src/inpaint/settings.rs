@@ -10,7 +10,7 @@ use burn_memopt::files;
 use burn_memopt::memory::Bytes;
 use burn_memopt::precision::Precision;
 use burn_memopt_datasets::masks::MaskSource;
-use burn_memopt_datasets::video::VideoSource;
+use burn_memopt_datasets::video::{VideoError, VideoSource};
 use burn_memopt_models::propainter::inpaint::{InpaintConfig, Setting, WORKING_MEMORY, Workload};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -42,6 +42,8 @@ pub struct InpaintSettings {
     pub mode: InpaintMode,
     /// Frames of the video.
     pub num_frames: usize,
+    /// Whether damaged places of the video are skipped.
+    pub skip_damaged: bool,
     /// Sizes of its frames.
     pub geometry: Geometry,
     /// Pixels by which holes are grown.
@@ -160,13 +162,18 @@ impl VideoTask {
     /// # Errors
     /// If one cannot be read, or they do not fit; or if no settings keep the budget.
     pub(super) fn new(run: &Run, job: &Job) -> Result<Self> {
-        let video = VideoSource::open(&job.video)?;
         let args = run.args;
+        let video = open_video(&job.video, args)?;
         if let VideoSource::Folder(folder) = &video {
             folder.verify()?;
             note_unread(&job.video)?;
         }
-        let num_frames = video.count_frames()?;
+        let num_frames = video.count_frames().map_err(|error| match error {
+            VideoError::Damaged { .. } => {
+                anyhow::anyhow!("{error}, or complete what can be read with --skip-damaged")
+            }
+            error => error.into(),
+        })?;
         if num_frames == 0 {
             bail!("{} holds no frame", job.video.display());
         }
@@ -193,6 +200,7 @@ impl VideoTask {
             mask,
             mode: args.mode,
             num_frames: num_frames as usize,
+            skip_damaged: args.skip_damaged,
             geometry,
             mask_dilation: args.mask_dilation.unwrap_or(4) as usize,
             weights: args.weights.clone(),
@@ -208,6 +216,17 @@ impl VideoTask {
             choice,
         })
     }
+}
+
+/// Opens a video as flags ask.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn open_video(path: &Path, args: &InpaintArgs) -> Result<VideoSource, VideoError> {
+    Ok(match VideoSource::open(path)? {
+        VideoSource::File(file) if args.skip_damaged => VideoSource::File(file.skip_damaged()),
+        video => video,
+    })
 }
 
 impl Run<'_> {

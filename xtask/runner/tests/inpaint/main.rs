@@ -3,6 +3,7 @@
 
 mod budget;
 mod completing;
+mod files;
 #[cfg(unix)]
 mod interrupting;
 mod killing;
