@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use image::ImageError;
 
-use super::{program::ProgramFailure, scan::Damage};
+use super::{damage::Damage, program::ProgramFailure};
 use crate::image_file::ImageFileError;
 
 /// Why frames in a folder could not be read or written.

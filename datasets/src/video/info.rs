@@ -2,11 +2,9 @@
 
 use std::{
     collections::HashMap,
-    fmt,
     io::Read,
     path::Path,
     process::{Command, Stdio},
-    str::FromStr,
 };
 
 use serde::Deserialize;
@@ -16,76 +14,12 @@ use super::{
     error::VideoError,
     mp4,
     program::{Ffmpeg, Running, file_argument},
+    times::{FrameRate, ratio},
     tracks::{Track, TrackKind},
 };
 
 /// Bytes of a description that are read: a file's metadata has no bound.
 const DESCRIPTION_LEN: u64 = 1 << 20;
-
-/// Frames a second, as a ratio: 30000/1001 is no decimal number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FrameRate {
-    numerator: u32,
-    denominator: u32,
-}
-
-impl FrameRate {
-    /// `numerator / denominator` frames a second.
-    ///
-    /// # Panics
-    /// If one of them is zero.
-    pub fn new(numerator: u32, denominator: u32) -> Self {
-        assert!(
-            numerator > 0 && denominator > 0,
-            "frame rate must be above zero, got {numerator}/{denominator}"
-        );
-        Self {
-            numerator,
-            denominator,
-        }
-    }
-
-    /// Frames a second, rounded.
-    pub fn per_second(self) -> f64 {
-        f64::from(self.numerator) / f64::from(self.denominator)
-    }
-
-    pub(super) fn ratio(self) -> (u32, u32) {
-        (self.numerator, self.denominator)
-    }
-}
-
-impl fmt::Display for FrameRate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.numerator, self.denominator)
-    }
-}
-
-impl FromStr for FrameRate {
-    type Err = String;
-
-    /// Reads `25` or `30000/1001`.
-    fn from_str(text: &str) -> Result<Self, String> {
-        match ratio(text, '/') {
-            Some((numerator, denominator)) => Ok(Self {
-                numerator,
-                denominator,
-            }),
-            None => Err(format!(
-                "frame rate must be a number above zero as 25 or 30000/1001, got {text}"
-            )),
-        }
-    }
-}
-
-/// Two numbers above zero; the second is 1 where it is missing.
-fn ratio(text: &str, separator: char) -> Option<(u32, u32)> {
-    let (above, below) = text.split_once(separator).unwrap_or((text, "1"));
-    match (above.parse(), below.parse()) {
-        (Ok(above @ 1..), Ok(below @ 1..)) => Some((above, below)),
-        _ => None,
-    }
-}
 
 /// Which rows of an interlaced frame come first in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +31,7 @@ pub enum FieldOrder {
 }
 
 /// What a video file says about itself, before anything is decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VideoInfo {
     /// Height of a frame in pixels, as it is shown: a turned video counts turned.
     pub height: usize,
@@ -122,7 +56,7 @@ pub struct VideoInfo {
 }
 
 /// A video file as it is described by `ffprobe`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Description {
     pub(super) info: VideoInfo,
     /// Names of the container in ffmpeg's words, such as `matroska,webm`.
@@ -396,15 +330,5 @@ mod tests {
         assert_eq!((video.stream, video.codec.as_str()), (2, "vp9"));
         let tracks: Vec<_> = video.info.tracks.iter().map(|track| track.index).collect();
         assert_eq!(tracks, [0, 1]);
-    }
-
-    #[rstest]
-    #[case("25", Some("25/1"))]
-    #[case("30000/1001", Some("30000/1001"))]
-    #[case("0/0", None)]
-    #[case("-25", None)]
-    fn rates_are_ratios_above_zero(#[case] text: &str, #[case] rate: Option<&str>) {
-        let read = text.parse::<FrameRate>().ok();
-        assert_eq!(read.map(|rate| rate.to_string()).as_deref(), rate);
     }
 }

@@ -9,10 +9,13 @@
 
 mod clip;
 mod color;
+mod damage;
 mod error;
 mod file;
 mod folder;
+mod frames;
 mod info;
+mod log;
 mod mp4;
 mod program;
 mod raw_matroska;
@@ -22,20 +25,24 @@ mod source;
 mod times;
 mod tracks;
 mod writer;
+mod writer_config;
 
 pub use clip::{Clip, ClipConfig, ClipFolder, ClipFrames};
 pub use color::Color;
+pub use damage::{CutOff, Damage, MissingFrames};
 pub use error::{FrameError, VideoError};
-pub use file::{VideoFile, VideoFrames};
+pub use file::VideoFile;
 pub use folder::{FrameFolder, FrameFolderWriter, FrameFormat};
-pub use info::{FieldOrder, FrameRate, VideoInfo};
+pub use frames::VideoFrames;
+pub use info::{FieldOrder, VideoInfo};
 pub use program::{Ffmpeg, ProgramFailure};
 pub use resampling::Resampling;
-pub use scan::{CutOff, Damage, MissingFrames, VideoScan};
+pub use scan::VideoScan;
 pub use source::{VideoRecord, VideoSource};
-pub use times::FrameTimes;
+pub use times::{FrameRate, FrameTimes};
 pub use tracks::{Container, Track, TrackKind, TrackSource};
-pub use writer::{VideoWriter, VideoWriterConfig};
+pub use writer::VideoWriter;
+pub use writer_config::VideoWriterConfig;
 
 use image::DynamicImage;
 

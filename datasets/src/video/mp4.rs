@@ -55,7 +55,6 @@ fn ends_early(mut file: impl Read + Seek, len: u64) -> io::Result<bool> {
 mod tests {
     use std::io::Cursor;
 
-    use super::*;
     use rstest::rstest;
 
     fn part(name: &str, len: u32) -> Vec<u8> {

@@ -1,6 +1,71 @@
 //! When the frames of a video are shown.
 
-use super::info::FrameRate;
+use std::{fmt, str::FromStr};
+
+/// Frames a second, as a ratio: 30000/1001 is no decimal number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameRate {
+    numerator: u32,
+    denominator: u32,
+}
+
+impl FrameRate {
+    /// `numerator / denominator` frames a second.
+    ///
+    /// # Panics
+    /// If one of them is zero.
+    pub fn new(numerator: u32, denominator: u32) -> Self {
+        assert!(
+            numerator > 0 && denominator > 0,
+            "frame rate must be above zero, got {numerator}/{denominator}"
+        );
+        Self {
+            numerator,
+            denominator,
+        }
+    }
+
+    /// Frames a second, rounded.
+    pub fn per_second(self) -> f64 {
+        f64::from(self.numerator) / f64::from(self.denominator)
+    }
+
+    pub(super) fn ratio(self) -> (u32, u32) {
+        (self.numerator, self.denominator)
+    }
+}
+
+impl fmt::Display for FrameRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.numerator, self.denominator)
+    }
+}
+
+impl FromStr for FrameRate {
+    type Err = String;
+
+    /// Reads `25` or `30000/1001`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match ratio(text, '/') {
+            Some((numerator, denominator)) => Ok(Self {
+                numerator,
+                denominator,
+            }),
+            None => Err(format!(
+                "frame rate must be a number above zero as 25 or 30000/1001, got {text}"
+            )),
+        }
+    }
+}
+
+/// Two numbers above zero; the second is 1 where it is missing.
+pub(super) fn ratio(text: &str, separator: char) -> Option<(u32, u32)> {
+    let (above, below) = text.split_once(separator).unwrap_or((text, "1"));
+    match (above.parse(), below.parse()) {
+        (Ok(above @ 1..), Ok(below @ 1..)) => Some((above, below)),
+        _ => None,
+    }
+}
 
 /// When each frame of a video is shown, exactly: in ticks of the file's own clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -139,6 +204,7 @@ fn usual_interval(starts: &[i64]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rstest::rstest;
 
     fn repaired(ticks: &[Option<i64>], origin: i64) -> (Vec<i64>, i64, i64) {
         let rate = Some(FrameRate::new(25, 1));
@@ -185,5 +251,15 @@ mod tests {
     #[should_panic(expected = "must rise")]
     fn equal_times_are_refused() {
         let _ = FrameTimes::new(vec![0, 0], 1, 25);
+    }
+
+    #[rstest]
+    #[case("25", Some("25/1"))]
+    #[case("30000/1001", Some("30000/1001"))]
+    #[case("0/0", None)]
+    #[case("-25", None)]
+    fn rates_are_ratios_above_zero(#[case] text: &str, #[case] rate: Option<&str>) {
+        let read = text.parse::<FrameRate>().ok();
+        assert_eq!(read.map(|rate| rate.to_string()).as_deref(), rate);
     }
 }

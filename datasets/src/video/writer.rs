@@ -10,115 +10,13 @@ use burn_memopt::files::PartFile;
 
 use super::{
     VideoFrame,
-    color::Color,
     error::VideoError,
-    info::{FieldOrder, FrameRate, VideoInfo},
     program::{Ffmpeg, Running, file_argument},
     raw_matroska,
-    times::FrameTimes,
-    tracks::{Container, TrackSource},
+    times::FrameRate,
+    tracks::Container,
+    writer_config::{Timing, VideoWriterConfig},
 };
-
-/// How a video is written, apart from the pixels of its frames.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VideoWriterConfig {
-    timing: Timing,
-    pixel_aspect: Option<(u32, u32)>,
-    color: Color,
-    field_order: Option<FieldOrder>,
-    tracks: Option<TrackSource>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Timing {
-    Rate(FrameRate),
-    Times(FrameTimes),
-}
-
-impl Timing {
-    fn ticks_per_second(&self) -> u32 {
-        match self {
-            Self::Rate(rate) => rate.ratio().0,
-            Self::Times(times) => times.ticks_per_second(),
-        }
-    }
-
-    /// When frame `index` is shown, in nanoseconds.
-    fn start_nanos(&self, index: usize) -> u64 {
-        self.nanos(match self {
-            Self::Rate(rate) => index as i64 * i64::from(rate.ratio().1),
-            Self::Times(times) => times.starts()[index],
-        })
-    }
-
-    /// How long the last frame is shown, in nanoseconds.
-    fn last_nanos(&self) -> u64 {
-        self.nanos(match self {
-            Self::Rate(rate) => i64::from(rate.ratio().1),
-            Self::Times(times) => times.end() - times.starts()[times.len() - 1],
-        })
-    }
-
-    /// Rounded to the nearest.
-    fn nanos(&self, ticks: i64) -> u64 {
-        let per_second = i128::from(self.ticks_per_second());
-        let nanos = (i128::from(ticks) * 1_000_000_000 + per_second / 2) / per_second;
-        u64::try_from(nanos).unwrap_or(u64::MAX)
-    }
-}
-
-impl VideoWriterConfig {
-    /// Frames at an even rate, with square pixels and the colours of BT.709.
-    pub fn new(rate: FrameRate) -> Self {
-        Self {
-            timing: Timing::Rate(rate),
-            pixel_aspect: None,
-            color: Color::bt709(),
-            field_order: None,
-            tracks: None,
-        }
-    }
-
-    /// Each frame at a time of its own.
-    #[must_use]
-    pub fn with_times(self, times: FrameTimes) -> Self {
-        Self {
-            timing: Timing::Times(times),
-            ..self
-        }
-    }
-
-    /// The shape of pixels, the meaning of colours and the order of fields of another video.
-    #[must_use]
-    pub fn with_shape_of(self, info: &VideoInfo) -> Self {
-        Self {
-            pixel_aspect: info.pixel_aspect,
-            color: info.color.clone(),
-            field_order: info.field_order,
-            ..self
-        }
-    }
-
-    /// Sound and subtitles of another file.
-    #[must_use]
-    pub fn with_tracks(self, tracks: Option<TrackSource>) -> Self {
-        Self { tracks, ..self }
-    }
-
-    /// The filters from RGB frames to those that are encoded.
-    fn filters(&self) -> String {
-        let mut filters = self.color.from_rgb();
-        if let Some((width, height)) = self.pixel_aspect {
-            filters += &format!(",setsar={width}/{height}");
-        }
-        match self.field_order {
-            Some(FieldOrder::TopFirst) => filters += ",setfield=tff",
-            Some(FieldOrder::BottomFirst) => filters += ",setfield=bff",
-            None => {}
-        }
-        filters + ",format=yuv420p"
-    }
-}
 
 /// Writes frames one after the other into a video file: H.264 in MP4, QuickTime (`.mov`) and Matroska
 /// (`.mkv`), VP9 in WebM; 4:2:0, constant rate factor 18.
@@ -129,7 +27,7 @@ impl VideoWriterConfig {
 ///
 /// # Exactness
 /// The time of every frame is kept, within the clock of the container: milliseconds in Matroska and
-/// WebM, the ticks of [`FrameTimes`] in MP4. The encoder loses a little of every picture, and H.264 in
+/// WebM, the ticks of [`FrameTimes`](super::FrameTimes) in MP4. The encoder loses a little of every picture, and H.264 in
 /// 4:2:0 needs even sides: where height or width is odd, the last row or column is written twice, so
 /// the video is one pixel larger. For exact frames use
 /// [`FrameFolderWriter`](super::FrameFolderWriter).
