@@ -62,8 +62,8 @@ fn rewrite(file: &VideoFile, to: &Path) {
 #[track_caller]
 fn check_close(left: &[f64], right: &[f64]) {
     let is_close = |(left, right): (&f64, &f64)| (left - right).abs() < 0.0011;
-    let pairs = left.iter().zip(right);
-    let are_close = left.len() == right.len() && pairs.map(is_close).all(|close| close);
+    let mut pairs = left.iter().zip(right);
+    let are_close = left.len() == right.len() && pairs.all(is_close);
     assert!(are_close, "{left:?}\n{right:?}");
 }
 

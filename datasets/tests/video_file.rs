@@ -467,6 +467,9 @@ fn a_real_video_is_read_to_its_end() {
     let video = VideoFile::open(path).unwrap();
     assert_eq!((video.info().height, video.info().width), (540, 972));
     assert_eq!(video.info().declared_frames, Some(292));
+    let scan = video.scan().unwrap();
+    assert_eq!(scan.times.len(), 292);
+    assert_eq!(scan.times.seconds(scan.times.end()), 11.68);
     let late: Vec<usize> = decode(&video, 285)
         .iter()
         .map(|frame| frame.index)

@@ -97,7 +97,7 @@ impl Color {
 
     /// A filter that turns RGB frames into frames of this meaning. Each colour sample is the mean of the
     /// pixels that `ffmpeg` gives its colour to when it reads the file.
-    pub(super) fn from_rgb(&self) -> String {
+    pub(super) fn filter_of_rgb(&self) -> String {
         let range = self.range.as_deref().unwrap_or("tv");
         let matrix = self.scaler_matrix();
         format!("scale=out_color_matrix={matrix}:out_range={range}:flags=area")

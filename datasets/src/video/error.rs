@@ -104,7 +104,7 @@ pub enum VideoError {
         path: PathBuf,
     },
     /// `ffprobe` returns something unknown.
-    #[error("ffprobe does not tell what is needed of {path}: install a newer ffmpeg", path = .path.display())]
+    #[error("ffprobe does not describe {path} in a known way: install a newer ffmpeg", path = .path.display())]
     Answer {
         /// The file.
         path: PathBuf,

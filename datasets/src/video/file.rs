@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 use burn::data::dataset::DatasetError;
@@ -49,9 +49,9 @@ use crate::stream::{Records, StreamingDataset};
 pub struct VideoFile {
     path: PathBuf,
     ffmpeg: Ffmpeg,
-    about: Description,
+    about: Arc<Description>,
     skips_damaged: bool,
-    scan: OnceLock<VideoScan>,
+    scan: OnceLock<Arc<VideoScan>>,
 }
 
 impl VideoFile {
@@ -77,7 +77,7 @@ impl VideoFile {
         Ok(Self {
             path,
             ffmpeg,
-            about,
+            about: about.into(),
             skips_damaged: false,
             scan: OnceLock::new(),
         })
@@ -124,7 +124,7 @@ impl VideoFile {
         }
         let scan = scan::scan(&self.path, &self.about, &self.ffmpeg, self.skips_damaged)?;
         if self.skips_damaged || scan.damage.is_none() {
-            return Ok(self.scan.get_or_init(|| scan));
+            return Ok(self.scan.get_or_init(|| scan.into()));
         }
         Err(VideoError::Damaged {
             path: self.path.clone(),

@@ -4,6 +4,8 @@ use super::{damage::Damage, info::Description, program::without_address};
 
 /// Different messages about damage that are kept.
 const NUM_MESSAGES: usize = 3;
+/// What is said of a track without content, such as phones write; no frame is lost by it.
+const HARMLESS: &str = "missing mandatory atoms";
 /// Times beyond are not believed: sums of them would not be numbers any more.
 const LAST_TICK: i64 = 1 << 60;
 
@@ -56,7 +58,7 @@ impl<'a> Log<'a> {
             self.damage.damaged.push(self.ticks.len());
             return;
         }
-        let is_error = matches!(level, "error" | "fatal" | "panic");
+        let is_error = matches!(level, "error" | "fatal" | "panic") && !message.contains(HARMLESS);
         let is_of_reading = is_of_reading(context, &self.about.format);
         if message.contains("corrupt input packet") || is_error && is_of_reading {
             self.is_cut_off |= is_about_the_end(message);
@@ -74,7 +76,7 @@ pub(super) fn tells_of_damage(messages: &str, format: &str) -> bool {
         let context = line
             .strip_prefix('[')
             .and_then(|rest| rest.split_once("] "));
-        context.is_some_and(|(context, _)| context == format)
+        context.is_some_and(|(context, text)| context == format && !text.contains(HARMLESS))
     };
     messages.lines().any(is_of_file)
 }
@@ -141,6 +143,7 @@ mod tests {
             FRAME,
             "[h264 @ 0x55] [error] mmco: unref short failure",
             "[h264 @ 0x55] [warning] Increasing reorder buffer",
+            "[matroska,webm @ 0x55] [error] stream 2, missing mandatory atoms, broken header",
             "[error] Error while decoding stream #0:0: Invalid data",
             "[vist#0:0/h264 @ 0x55] [error] Error submitting packet to decoder",
         ]);

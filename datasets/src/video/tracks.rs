@@ -129,7 +129,11 @@ impl TrackSource {
     /// What is not copied into a container, and what happens to it instead.
     pub fn notes(&self, container: Container) -> Vec<String> {
         let note = |track: &Track| {
-            let Track { kind, codec, .. } = track;
+            let kind = track.kind;
+            let codec = match track.codec.as_str() {
+                "" => "unknown to ffmpeg",
+                codec => codec,
+            };
             let format = container.format();
             match container.codec(track) {
                 Some("copy") => None,

@@ -96,7 +96,7 @@ impl VideoWriterConfig {
 
     /// The filters from RGB frames to those that are encoded.
     pub(super) fn filters(&self) -> String {
-        let mut filters = self.color.from_rgb();
+        let mut filters = self.color.filter_of_rgb();
         if let Some((width, height)) = self.pixel_aspect {
             filters += &format!(",setsar={width}/{height}");
         }
