@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::choices::NetworkChoice;
 use crate::cli::{ConvertFlags, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb};
 use crate::device::{Backend, DeviceChoice};
+use crate::paths::is_same;
 use crate::report::{self, table};
 
 /// Checks or converts weights, and says what is in them.
@@ -62,11 +63,6 @@ fn convert(flags: &ConvertFlags) -> Result<()> {
         ..Report::new(input, &loaded)?
     };
     print(&report, &flags.shared)
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    one.canonicalize()
-        .is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 fn print(report: &Report, flags: &SharedFlags) -> Result<()> {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::Target;
 use super::values::Words;
-use super::{DeviceFlags, Target};
+use crate::device::DeviceChoice;
 
 /// Flags of `evaluate`.
 #[derive(Clone, Debug, Args)]
@@ -32,20 +33,24 @@ pub struct EvaluateArgs {
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub masks: Option<PathBuf>,
 
-    /// Where it runs. The default is the device of the run.
-    #[command(flatten)]
-    pub target: DeviceFlags,
+    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is the device of the run.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
     /// Print one JSON object on stdout instead of the table.
     #[arg(long)]
     pub json: bool,
+    /// Further cargo features to compile, as in autotune,cuda-cpp.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub features: Vec<String>,
 }
 
 impl EvaluateArgs {
     /// Which device evaluates, by the flags or the run.
     pub fn target(&self) -> Target<'_> {
         Target {
+            device: self.device,
             config: Some(self.model.join("config.json").into()),
-            ..self.target.target()
+            features: &self.features,
         }
     }
 

@@ -107,7 +107,7 @@ fn evaluate_run<J: Job>(args: &EvaluateArgs) -> Result<()> {
     let moved = args.data_words();
     let (run, mut settings) = open_run_with::<J::Settings>(&args.model, &moved)?;
     let state = run.latest_or_error()?;
-    let choice = args.target.device.unwrap_or(settings.run.device);
+    let choice = args.device.unwrap_or(settings.run.device);
     settings.run.device = choice;
     let device_name = crate::device::resolve(choice)?.to_string();
     let device = crate::device::open(choice)?.autodiff();
