@@ -522,6 +522,55 @@ fn training_that_only_skips_is_given_up_with_a_reason() {
 }
 
 #[test]
+fn training_that_is_skipped_at_the_lowest_scale_is_given_up() {
+    let _stream = hold_random_stream();
+    let device = test_device();
+    let mut net = Net::new(&device);
+    let x = random([8, 6], &device);
+    let scaler = LossScalerConfig::new()
+        .with_init_scale(4.0)
+        .with_min_scale(Some(1.0));
+    let mut train = MicroBatchTrainerConfig::new()
+        .with_precision(Precision::F16)
+        .with_loss_scaler(Some(scaler))
+        .init(SgdConfig::new().init());
+    for expected in [2.0, 1.0] {
+        micro_batch(&mut train, &net, &x, f32::INFINITY);
+        let (next, outcome) = train.step(net, 0.01);
+        net = next;
+        let scale = expected;
+        assert_eq!(outcome.unwrap(), StepOutcome::Skipped { scale });
+        assert!(!train.last_loss().unwrap().is_finite());
+    }
+    micro_batch(&mut train, &net, &x, f32::INFINITY);
+    let (_, outcome) = train.step(net, 0.01);
+    let error = outcome.unwrap_err();
+    assert!(matches!(
+        error,
+        StepError::Diverged {
+            step: 3,
+            skipped: 3,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn a_discarded_group_leaves_its_loss_and_nothing_else() {
+    let _stream = hold_random_stream();
+    let device = test_device();
+    let net = Net::new(&device);
+    let x = random([8, 6], &device);
+    let mut train = MicroBatchTrainerConfig::new().init(SgdConfig::new().init());
+    assert_eq!(train.discard(&net).unwrap(), None);
+    micro_batch(&mut train, &net, &x, 1.0);
+    assert!(train.discard(&net).unwrap().unwrap().is_finite());
+    assert_eq!(train.state().steps, 0);
+    let (_, outcome) = train.flush(net, 0.01);
+    assert_eq!(outcome.unwrap(), StepOutcome::Empty);
+}
+
+#[test]
 fn a_plain_f32_step_is_bit_equal_to_the_optimizer_alone() {
     let _stream = hold_random_stream();
     let device = test_device();

@@ -2,14 +2,14 @@
 
 use std::{ops::Range, path::Path};
 
-use burn_memopt_datasets::jsonl::{JsonlIndex, JsonlRecord, Line};
+use burn_memopt_datasets::jsonl::{JsonlError, JsonlIndex, JsonlRecord, Line};
 use serde_json::Value;
 
 /// Bytes of the longest line that is read.
 const MAX_LINE_LEN: usize = 256;
 
 /// Reads every record of `text` by an index of at most `max_offsets` offsets, and compares with
-/// what reading it whole finds. Answers how many records were parsed.
+/// what reading it whole finds. Returns how many records were parsed.
 ///
 /// # Panics
 /// If they differ, or an error does not name its place.
@@ -59,7 +59,10 @@ fn parse(number: u64, offset: u64, text: Vec<u8>) -> bool {
     };
     let found = record.parse::<Value>(Path::new("hostile.jsonl"));
     if let Err(error) = &found {
-        let place = format!("hostile.jsonl: record {number} at byte {offset} is not");
+        let place = match error {
+            JsonlError::JsonArray { .. } => "hostile.jsonl: the file is a JSON array".into(),
+            _ => format!("hostile.jsonl: record {number} at byte {offset} is not"),
+        };
         assert!(error.to_string().starts_with(&place), "{error}");
     }
     assert_eq!(found.ok(), expected);

@@ -2,7 +2,7 @@
 
 use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 
-/// Opens the bytes as a stack and reads a few pages; any answer but a panic will do.
+/// Opens the bytes as a stack and reads a few pages; an error is fine, a panic is not.
 pub fn read(bytes: &[u8]) {
     let Ok(stack) = TiffStack::from_bytes(bytes) else {
         return;

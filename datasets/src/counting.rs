@@ -3,6 +3,8 @@
 //! The target of a frame is a density map: every emitter is a small spot whose
 //! pixels sum to one, so the map's sum is the number of emitters.
 
+mod inside;
+
 use std::{
     collections::HashMap,
     ops::Range,
@@ -14,16 +16,15 @@ use burn::data::dataset::{Dataset, DatasetError};
 
 use crate::{
     lazy::LazyDataset,
-    localizations::{Localization, LocalizationError, read_csv_for_stack},
+    localizations::{Localization, LocalizationError, read_table},
     normalization::{Normalization, NormalizationError},
     synthetic::emitters::spot,
     tiff::{FrameSource, TiffStack, TiffStackError},
 };
+use inside::{check_emitter, rows_inside};
 
 /// Standard deviation in pixels of an emitter in the density map.
 const DENSITY_SIGMA: f64 = 1.0;
-/// How far outside the frame, in pixels, an emitter may be fitted.
-const BORDER: f32 = 1.0;
 
 /// One frame, and where its emitters are.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +57,7 @@ pub enum CountError {
     #[error(transparent)]
     Normalization(#[from] NormalizationError),
     /// An emitter is outside its frame.
-    #[error("an emitter in frame {frame} is at x = {x}, y = {y}, outside the {height}×{width} pixels of {path}: positions must be in pixels, not nanometres", path = .path.display())]
+    #[error("an emitter in frame {frame} is at x = {x}, y = {y}, outside the {height}×{width} pixels of {path}: positions must be in pixels; name columns in nanometres \"x [nm]\" and \"y [nm]\"", path = .path.display())]
     OutsideFrame {
         /// The stack.
         path: PathBuf,
@@ -80,6 +81,26 @@ pub enum CountError {
         frame: usize,
         /// Frames in the stack.
         num_frames: usize,
+    },
+    /// Too many rows of a table are in no frame, or outside their frame.
+    #[error("{table}: {outside} of {rows} rows are outside the {num_frames} frames of {height}×{width} pixels of {stack}: {named}. Pass the table that belongs to the stack; positions must be in pixels, and columns in nanometres be named \"x [nm]\" and \"y [nm]\"", table = .table.display(), stack = .stack.display())]
+    RowsOutside {
+        /// The table.
+        table: PathBuf,
+        /// The stack.
+        stack: PathBuf,
+        /// Rows outside.
+        outside: usize,
+        /// Rows of the table.
+        rows: usize,
+        /// The first of the rows outside, with their lines.
+        named: String,
+        /// Frames of the stack.
+        num_frames: usize,
+        /// Height of the frames.
+        height: usize,
+        /// Width of the frames.
+        width: usize,
     },
     /// A split leaves one side without frames.
     #[error("cannot train on the first {train_frames} of {num_frames} frames: choose 1 to {most}, so that frames are left to validate on", most = .num_frames.saturating_sub(1))]
@@ -115,17 +136,57 @@ pub struct CountDataset {
     emitters: Arc<HashMap<usize, Vec<Localization>>>,
     frames: Range<usize>,
     normalization: Normalization,
+    notes: Arc<[String]>,
 }
 
 impl CountDataset {
-    /// Opens a stack and the table that belongs to it. Pixels stay as they are stored.
+    /// Opens a stack and the table that belongs to it, in pixels. Pixels stay as they are stored.
     ///
     /// # Errors
-    /// If a file cannot be read, or an emitter is in no frame or outside its frame.
+    /// As [`open_scaled`](Self::open_scaled).
     pub fn open(stack: impl AsRef<Path>, table: impl AsRef<Path>) -> Result<Self, CountError> {
-        let stack = TiffStack::open(stack)?;
-        let localizations = read_csv_for_stack(table, stack.num_frames())?;
-        Self::new(stack, localizations)
+        Self::open_scaled(stack, table, None)
+    }
+
+    /// Opens a stack and the table that belongs to it, as [`with_table`](Self::with_table) does.
+    ///
+    /// # Errors
+    /// If the stack cannot be opened, and as [`with_table`](Self::with_table).
+    pub fn open_scaled(
+        stack: impl AsRef<Path>,
+        table: impl AsRef<Path>,
+        pixel_size: Option<f64>,
+    ) -> Result<Self, CountError> {
+        Self::with_table(TiffStack::open(stack)?, table, pixel_size)
+    }
+
+    /// Brings an open stack and the table that belongs to it together. The table may be in
+    /// nanometres; `pixel_size` is the side of a pixel in nanometres.
+    ///
+    /// Rows that are in no frame or outside their frame are left out; [`notes`](Self::notes) names
+    /// them.
+    ///
+    /// # Errors
+    /// If the table cannot be read, has no rows, or has more than a third of them in no frame or
+    /// outside their frame.
+    pub fn with_table(
+        stack: TiffStack,
+        table: impl AsRef<Path>,
+        pixel_size: Option<f64>,
+    ) -> Result<Self, CountError> {
+        let path = table.as_ref();
+        let table = read_table(path, pixel_size)?;
+        let (rows, notes) = rows_inside(&stack, path, table)?;
+        let frames = Self::new(stack, rows)?;
+        Ok(Self {
+            notes: notes.into(),
+            ..frames
+        })
+    }
+
+    /// What about the table is worth a look, one sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Brings an open stack and its emitters together. Pixels stay as they are stored.
@@ -144,6 +205,7 @@ impl CountDataset {
             emitters: Arc::new(emitters),
             frames: 0..num_frames,
             normalization: Normalization::default(),
+            notes: Arc::new([]),
         })
     }
 
@@ -261,29 +323,4 @@ fn whole_spot(centre: f32, len: usize) -> Vec<f64> {
     let sum: f64 = line.iter().sum();
     line.iter_mut().for_each(|share| *share /= sum);
     line
-}
-
-fn check_emitter(stack: &TiffStack, emitter: &Localization) -> Result<(), CountError> {
-    let &Localization { frame, x, y, .. } = emitter;
-    let (height, width) = (stack.height(), stack.width());
-    let path = || stack.path().to_path_buf();
-    if frame >= stack.num_frames() {
-        return Err(CountError::FrameOutOfRange {
-            path: path(),
-            frame,
-            num_frames: stack.num_frames(),
-        });
-    }
-    let inside = |at: f32, len: usize| at >= -0.5 - BORDER && at <= len as f32 - 0.5 + BORDER;
-    if !inside(x, width) || !inside(y, height) {
-        return Err(CountError::OutsideFrame {
-            path: path(),
-            frame,
-            x,
-            y,
-            height,
-            width,
-        });
-    }
-    Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, metadata::Orientation,
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, metadata::Orientation,
 };
 use unicode_normalization::UnicodeNormalization;
 
@@ -24,6 +24,8 @@ use crate::folder::{FolderError, entries, is_image, natural_cmp};
 /// Deflate reaches 1,032 to one, and a palette of two colours makes 24 bits of one. In
 /// JPEG a block of 64 values takes one bit at the least, which is less.
 const MAX_EXPANSION: u64 = 1_032 * 24;
+/// Memory that a decoder may take for a file of any length.
+const LEAST_MEMORY: u64 = 16 << 20;
 /// Bytes of pixels that a WebP file of any length may hold: one colour takes no byte for each pixel.
 const MAX_WEBP: u64 = 64 << 20;
 
@@ -63,6 +65,12 @@ pub enum ImageFileError {
         #[source]
         source: ImageError,
     },
+    /// A picture has no pixels.
+    #[error("the image {path} has no pixels: replace it with a whole one", path = .path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// A file has several pictures, such as the pages of a TIFF stack or an animation.
     #[error("{path} has more than one picture, of which only the first would be used: save each as a file of its own", path = .path.display())]
     Several {
@@ -87,7 +95,7 @@ pub enum ImageFileError {
         /// The values, as text.
         values: String,
     },
-    /// A JPEG or PNG file ends before its picture does.
+    /// A JPEG, PNG or TIFF file ends before its picture does.
     #[error("the image {path} ends before its picture does: replace it with a whole one", path = .path.display())]
     Truncated {
         /// The file.
@@ -140,11 +148,13 @@ pub(crate) fn stem(path: &Path) -> String {
 /// Height and width in pixels as a viewer shows them, from the file's header.
 pub(crate) fn size(path: &Path) -> Result<(usize, usize), ImageFileError> {
     let failed = |source| unreadable(path, source);
-    let mut decoder = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|source| failed(source.into()))?
-        .into_decoder()
-        .map_err(failed)?;
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = reader.map_err(|source| failed(source.into()))?;
+    if reader.format() == Some(ImageFormat::Tiff) {
+        let bytes = fs::read(path).map_err(|source| failed(source.into()))?;
+        check_claims(path, ImageFormat::Tiff, &bytes)?;
+    }
+    let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
     let orientation = decoder.orientation().map_err(failed)?;
     let (height, width) = (height as usize, width as usize);
@@ -207,16 +217,24 @@ pub(crate) fn decode_bytes(
         let len = len.ok_or_else(|| ImageFileError::Truncated { path: path.into() })?;
         bytes = &bytes[..len];
     }
-    let mut decoder = ImageReader::with_format(io::Cursor::new(bytes), format)
-        .into_decoder()
-        .map_err(failed)?;
-    let (claimed, len) = (decoder.total_bytes(), bytes.len() as u64);
+    check_claims(path, format, bytes)?;
+    let len = bytes.len() as u64;
     let least = if format == ImageFormat::WebP {
         MAX_WEBP
     } else {
         0
     };
     let allowed = len.saturating_mul(MAX_EXPANSION).max(least);
+    // Of a decoder's own memory, which parts of a picture that are larger than the picture claim.
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(allowed.saturating_mul(2).max(LEAST_MEMORY));
+    let mut reader = ImageReader::with_format(io::Cursor::new(bytes), format);
+    reader.limits(limits.clone());
+    let mut decoder = reader.into_decoder().map_err(failed)?;
+    let claimed = decoder.total_bytes();
+    if claimed == 0 {
+        return Err(ImageFileError::Empty { path: path.into() });
+    }
     if claimed > allowed {
         return Err(ImageFileError::Claim {
             path: path.into(),
@@ -225,13 +243,21 @@ pub(crate) fn decode_bytes(
             allowed,
         });
     }
-    if whole::has_more(bytes, format).map_err(failed)? {
+    if whole::has_more(bytes, format, limits).map_err(failed)? {
         return Err(ImageFileError::Several { path: path.into() });
     }
     let orientation = decoder.orientation().map_err(failed)?;
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
     Ok((image, format))
+}
+
+/// Refuses a TIFF file whose directory claims more than the file has, before a decoder sees it.
+fn check_claims(path: &Path, format: ImageFormat, bytes: &[u8]) -> Result<(), ImageFileError> {
+    if format == ImageFormat::Tiff && !whole::tiff_claims_fit(bytes) {
+        return Err(ImageFileError::Truncated { path: path.into() });
+    }
+    Ok(())
 }
 
 pub(crate) fn unreadable(path: &Path, source: ImageError) -> ImageFileError {

@@ -107,14 +107,23 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// An error with all its causes, as one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+/// An error with its causes, as one line. What a cause says is left out where it was said before.
+///
+/// # Example
+/// ```
+/// use burn_memopt_datasets::with_causes;
+///
+/// let error = burn_memopt_datasets::tiff::TiffStack::open("nowhere.tif").unwrap_err();
+/// let text = with_causes(&error);
+/// assert!(text.starts_with("cannot open nowhere.tif"), "{text}");
+/// ```
+pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    for cause in causes.map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text += &format!(": {cause}");
+        }
     }
     text
 }
@@ -123,4 +132,31 @@ fn with_causes(error: &dyn std::error::Error) -> String {
 #[track_caller]
 fn check_index(what: &str, index: usize, len: usize) {
     assert!(index < len, "{what} must be below {len}, got {index}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[derive(thiserror::Error, Debug)]
+    #[error("{what}")]
+    struct Failed {
+        what: &'static str,
+        source: Error,
+    }
+
+    #[test]
+    fn each_cause_is_said_once() {
+        let error = |what, source| Failed { what, source };
+        let full = || Error::new(ErrorKind::StorageFull, "the disk is full");
+        let once = error("cannot write a.tif", full());
+        assert_eq!(with_causes(&once), "cannot write a.tif: the disk is full");
+        let again = error("cannot write a.tif: the disk is full", full());
+        assert_eq!(with_causes(&again), "cannot write a.tif: the disk is full");
+        let nested = error("cannot save", Error::other(once));
+        let expected = "cannot save: cannot write a.tif: the disk is full";
+        assert_eq!(with_causes(&nested), expected);
+    }
 }

@@ -1,12 +1,15 @@
 //! Tables of localized emitters: one row for each emitter and frame.
 
+mod columns;
+mod table;
+mod text;
+
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
+    io,
     path::{Path, PathBuf},
 };
 
-use csv::StringRecord;
+pub use table::{Table, read_table};
 
 /// One emitter in one frame.
 ///
@@ -86,16 +89,54 @@ pub enum LocalizationError {
         source: io::Error,
     },
     /// The header lacks columns that are needed.
-    #[error("{path}: line 1 lacks the columns {missing}; it names {found}. Rename or add them", path = .path.display(), missing = .missing.join(", "), found = .found.join(", "))]
+    #[error("{path}: line {line} lacks the columns {missing}; it names {found}. Rename or add them", path = .path.display(), missing = .missing.join(", "), found = .found.join(", "))]
     MissingColumns {
         /// The file.
         path: PathBuf,
+        /// The line of the header, from 1.
+        line: u64,
         /// Columns that are needed and not there.
         missing: Vec<String>,
         /// Columns that are there.
         found: Vec<String>,
     },
-    /// A line is not CSV, or has another number of fields than the header.
+    /// The table is in nanometres, and the size of a pixel is not known.
+    #[error("{path}: line {line}: the column \"{column}\" is in nanometres; give the size of a pixel in nanometres (--pixel-size)", path = .path.display())]
+    NeedsPixelSize {
+        /// The file.
+        path: PathBuf,
+        /// The line of the header, from 1.
+        line: u64,
+        /// The column.
+        column: String,
+    },
+    /// There is a header, and nothing after it.
+    #[error("{path}: the table has no rows; pass a table with at least one emitter", path = .path.display())]
+    NoRows {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A line has another number of fields than the header.
+    #[error("{path}: line {line} is not a row of the table: it has {found} fields, the header has {expected}", path = .path.display())]
+    FieldCount {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// Fields of the line.
+        found: usize,
+        /// Fields of the header.
+        expected: usize,
+    },
+    /// Some numbers have a comma and others a point.
+    #[error("{path}: line {line} has a number with a comma, other lines have points; write all numbers with the same decimal mark and without thousands separators", path = .path.display())]
+    DecimalMarks {
+        /// The file.
+        path: PathBuf,
+        /// The first line with a comma in a number, from 1.
+        line: u64,
+    },
+    /// A line is not CSV.
     #[error("{path}: line {line} is not a row of the table", path = .path.display())]
     Row {
         /// The file.
@@ -143,7 +184,8 @@ pub enum LocalizationError {
     },
 }
 
-/// Reads a table with a header, finding columns by name in any order.
+/// Reads a table in pixels with a header, as [`read_table`] does, finding columns by name in any
+/// order.
 ///
 /// `frame`, `x` and `y` are needed; the other fields of a [`Localization`] are read
 /// where they are there; other columns are ignored. Upper and lower case are the same.
@@ -152,7 +194,7 @@ pub enum LocalizationError {
 /// If the file cannot be read, a needed column is missing, or a field is not
 /// the number it should be; the message names the line.
 pub fn read_csv(path: impl AsRef<Path>) -> Result<Vec<Localization>, LocalizationError> {
-    read(path.as_ref(), None)
+    Ok(read_table(path, None)?.rows)
 }
 
 /// Reads a table as [`read_csv`] does and checks that every frame is below
@@ -164,7 +206,18 @@ pub fn read_csv_for_stack(
     path: impl AsRef<Path>,
     num_frames: usize,
 ) -> Result<Vec<Localization>, LocalizationError> {
-    read(path.as_ref(), Some(num_frames))
+    let path = path.as_ref();
+    let table = read_table(path, None)?;
+    let mut rows = table.rows.iter().zip(&table.lines);
+    match rows.find(|(row, _)| row.frame >= num_frames) {
+        None => Ok(table.rows),
+        Some((row, &line)) => Err(LocalizationError::FrameOutOfRange {
+            path: path.into(),
+            line,
+            frame: row.frame,
+            num_frames,
+        }),
+    }
 }
 
 /// Writes a table that [`read_csv`] reads back; unknown values stay empty.
@@ -207,164 +260,4 @@ pub fn write_csv(
         path: path.into(),
         source,
     })
-}
-
-fn read(path: &Path, num_frames: Option<usize>) -> Result<Vec<Localization>, LocalizationError> {
-    let open = |source| LocalizationError::Open {
-        path: path.into(),
-        source,
-    };
-    let mut file = BufReader::new(File::open(path).map_err(open)?);
-    // The parser leaves the line feed of "\r\n" to the next record, so it counts one
-    // line too few at the start of each.
-    let lines_behind = u64::from(ends_lines_with_crlf(&mut file).map_err(open)?);
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(file);
-    let row_error = |source: csv::Error| LocalizationError::Row {
-        path: path.into(),
-        line: line_of(source.position(), lines_behind),
-        source,
-    };
-    let columns = Columns::find(path, reader.headers().map_err(row_error)?)?;
-    let mut localizations = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(row_error)?;
-        let row = Row {
-            path,
-            line: line_of(record.position(), lines_behind),
-            record: &record,
-        };
-        localizations.push(columns.parse(&row, num_frames)?);
-    }
-    Ok(localizations)
-}
-
-/// Whether the first line ends in `"\r\n"`, as far as the buffer shows it.
-fn ends_lines_with_crlf(file: &mut impl BufRead) -> io::Result<bool> {
-    let mut lines = file.fill_buf()?.split(|&byte| byte == b'\n');
-    let first = lines.next().unwrap_or_default();
-    Ok(first.ends_with(b"\r") && lines.next().is_some())
-}
-
-fn line_of(position: Option<&csv::Position>, lines_behind: u64) -> u64 {
-    position.map_or(1, |position| position.line() + lines_behind)
-}
-
-/// Where each column is.
-struct Columns {
-    frame: usize,
-    x: usize,
-    y: usize,
-    /// In the order of [`OPTIONAL`].
-    optional: [Option<usize>; OPTIONAL.len()],
-}
-
-impl Columns {
-    fn find(path: &Path, header: &StringRecord) -> Result<Self, LocalizationError> {
-        let mut missing = Vec::new();
-        let find = |name: &str| {
-            let mut names = header.iter();
-            // A byte order mark, as spreadsheets write it, belongs to no name.
-            names.position(|other| {
-                other
-                    .trim_start_matches('\u{feff}')
-                    .eq_ignore_ascii_case(name)
-            })
-        };
-        let mut need = |name: &str| {
-            find(name).unwrap_or_else(|| {
-                missing.push(name.to_string());
-                0
-            })
-        };
-        let (frame, x, y) = (need("frame"), need("x"), need("y"));
-        if !missing.is_empty() {
-            return Err(LocalizationError::MissingColumns {
-                path: path.into(),
-                missing,
-                found: header.iter().map(str::to_string).collect(),
-            });
-        }
-        Ok(Self {
-            frame,
-            x,
-            y,
-            optional: OPTIONAL.map(|(name, _)| find(name)),
-        })
-    }
-
-    fn parse(
-        &self,
-        row: &Row<'_>,
-        num_frames: Option<usize>,
-    ) -> Result<Localization, LocalizationError> {
-        let mut localization = Localization::new(
-            row.frame(self.frame, num_frames)?,
-            row.number("x", self.x)?,
-            row.number("y", self.y)?,
-        );
-        for ((name, field), column) in OPTIONAL.into_iter().zip(self.optional) {
-            *field(&mut localization) = row.known(name, column)?;
-        }
-        Ok(localization)
-    }
-}
-
-/// One line of the table.
-struct Row<'a> {
-    path: &'a Path,
-    line: u64,
-    record: &'a StringRecord,
-}
-
-impl Row<'_> {
-    /// A frame number; some programs write it as `11.0`.
-    fn frame(&self, column: usize, num_frames: Option<usize>) -> Result<usize, LocalizationError> {
-        let text = self.text(column);
-        let whole = text.parse::<usize>().ok().or_else(|| {
-            let number = text.parse::<f64>().ok()?;
-            let exact = number >= 0.0 && number.fract() == 0.0 && number < 2f64.powi(53);
-            exact.then_some(number as usize)
-        });
-        let frame =
-            whole.ok_or_else(|| self.error("frame", column, "a whole number of at least 0"))?;
-        match num_frames {
-            Some(num_frames) if frame >= num_frames => Err(LocalizationError::FrameOutOfRange {
-                path: self.path.into(),
-                line: self.line,
-                frame,
-                num_frames,
-            }),
-            _ => Ok(frame),
-        }
-    }
-
-    fn number(&self, name: &str, column: usize) -> Result<f32, LocalizationError> {
-        match self.text(column).parse::<f32>() {
-            Ok(number) if number.is_finite() => Ok(number),
-            _ => Err(self.error(name, column, "a finite number")),
-        }
-    }
-
-    fn known(&self, name: &str, column: Option<usize>) -> Result<Option<f32>, LocalizationError> {
-        match column {
-            Some(column) if !self.text(column).is_empty() => self.number(name, column).map(Some),
-            _ => Ok(None),
-        }
-    }
-
-    fn text(&self, column: usize) -> &str {
-        self.record.get(column).unwrap_or_default()
-    }
-
-    fn error(&self, name: &str, column: usize, rule: &'static str) -> LocalizationError {
-        LocalizationError::Value {
-            path: self.path.into(),
-            line: self.line,
-            column: name.to_string(),
-            rule,
-            value: self.text(column).to_string(),
-        }
-    }
 }

@@ -69,8 +69,8 @@ fn a_table_has_the_columns_that_its_rows_know() {
 
 #[rstest]
 #[case::missing(
-    "frame,x [nm]\n",
-    "line 1 lacks the columns x, y; it names frame, x [nm]"
+    "frame,x [km]\n",
+    "line 1 lacks the columns x, y; it names frame, x [km]"
 )]
 #[case::empty("", "line 1 lacks the columns frame, x, y")]
 #[case::text(

@@ -1,7 +1,8 @@
 //! Weights in files, by the names that PyTorch gives them.
 
+mod names;
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,7 @@ use burn::store::{
     PytorchStore, SafetensorsStore, bridge,
 };
 use burn::tensor::{DType, TensorData};
+use names::{by_name, unwrapped};
 
 /// What can go wrong between a network and a file of weights.
 #[derive(thiserror::Error, Debug)]
@@ -49,6 +51,17 @@ pub enum WeightsError {
         origin: String,
         /// Every difference.
         mismatch: Mismatch,
+    },
+    /// Several state dicts of a file have the names of the network.
+    #[error(
+        "{origin}: {} fit this network; save one of them in a file of its own",
+        .prefixes.join(" and ")
+    )]
+    Ambiguous {
+        /// The file, or "state dict".
+        origin: String,
+        /// What the names of each begin with.
+        prefixes: Vec<String>,
     },
     /// A tensor of the right name and shape cannot be used.
     #[error("{origin}: cannot use a tensor")]
@@ -139,13 +152,14 @@ pub trait StateDict: Module {
         name.into()
     }
 
-    /// Loads a PyTorch checkpoint (`.pth`, `.pt`): a state dict.
+    /// Loads a PyTorch checkpoint (`.pth`, `.pt`): a state dict, or a dict with a state dict in it.
     ///
-    /// Half-precision tensors are widened to f32.
+    /// Half-precision tensors are widened to f32. Names may have a prefix such as `module.`, and the
+    /// state dict may be in another one, for example as `state_dict` next to an optimizer's state.
     ///
     /// # Errors
     /// If the file cannot be read, or any tensor is missing, unexpected or of another shape:
-    /// the error lists them all. The file is never loaded in part.
+    /// the error lists them all. The file is never loaded in part. If several state dicts in it fit.
     fn load_pytorch(self, path: impl AsRef<Path>) -> Result<Self, WeightsError> {
         let path = path.as_ref();
         let mut store = PytorchStore::from_file(path).map_indices_contiguous(false);
@@ -219,13 +233,15 @@ fn load_tensors<M: StateDict>(
     origin: &str,
     tensors: Vec<StoredTensor>,
 ) -> Result<M, WeightsError> {
-    let mut given = by_name::<M>(tensors);
     // Settles pending updates of running statistics, which would replace the loaded ones.
     drop(model.valid());
+    let own = model.collect(None, None, true);
+    let names = own.iter().map(|own| M::state_dict_name(&own.name));
+    let names: Vec<_> = names.collect();
+    let mut given = by_name::<M>(unwrapped::<M>(&names, origin, tensors)?);
     let mut mismatch = Mismatch::default();
     let mut matched = Vec::new();
-    for own in model.collect(None, None, true) {
-        let name = M::state_dict_name(&own.name);
+    for (own, name) in own.into_iter().zip(names) {
         match given.remove(&name) {
             None => mismatch.missing.push(name),
             Some(tensor) if tensor.shape != own.shape => {
@@ -254,18 +270,6 @@ fn load_tensors<M: StateDict>(
             source: Box::new(source),
         }),
     }
-}
-
-/// The tensors of a file by their names in the state dict.
-fn by_name<M: StateDict>(tensors: Vec<StoredTensor>) -> BTreeMap<String, StoredTensor> {
-    let tensors = tensors.into_iter();
-    let mut tensors: Vec<_> = tensors
-        .map(|tensor| (M::published_name(&tensor.name).into_owned(), tensor))
-        .filter(|(name, _)| !M::is_bookkeeping(name))
-        .collect();
-    // The last one of a name stays: those that have it themselves.
-    tensors.sort_by_key(|(name, tensor)| tensor.name.ends_with(name.as_str()));
-    tensors.into_iter().collect()
 }
 
 /// The name in PyTorch of a layer's parameter; those of a normalization have others in burn.

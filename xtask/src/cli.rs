@@ -16,6 +16,7 @@ mod evaluate;
 mod infer;
 mod inpaint;
 mod models;
+pub mod paths;
 mod plan;
 mod tools;
 mod train;

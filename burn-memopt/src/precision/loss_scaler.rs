@@ -116,6 +116,11 @@ impl LossScaler {
         self.scale
     }
 
+    /// Whether the scale cannot be lowered any more.
+    pub fn is_lowest(&self) -> bool {
+        self.scale <= self.floor()
+    }
+
     /// Finite steps since the scale last changed or a step overflowed.
     pub fn growth_tracker(&self) -> usize {
         self.growth_tracker
@@ -154,11 +159,12 @@ impl LossScaler {
 
     fn lowered(&self) -> f32 {
         let lowered = (f64::from(self.scale) * self.config.backoff_factor) as f32;
-        let floor = self
-            .config
-            .min_scale
-            .map_or(f32::MIN_POSITIVE, |min| min as f32);
-        lowered.max(floor)
+        lowered.max(self.floor())
+    }
+
+    fn floor(&self) -> f32 {
+        let min_scale = self.config.min_scale;
+        min_scale.map_or(f32::MIN_POSITIVE, |min| min as f32)
     }
 }
 
@@ -192,7 +198,12 @@ mod tests {
     #[test]
     fn the_scale_stops_at_its_floor() {
         let config = config().with_min_scale(Some(3.0));
-        assert_eq!(scales(config, &[true, true, true]), [4.0, 3.0, 3.0]);
+        assert_eq!(scales(config.clone(), &[true, true, true]), [4.0, 3.0, 3.0]);
+        let mut scaler = config.init();
+        scaler.advance(true);
+        assert!(!scaler.is_lowest());
+        scaler.advance(true);
+        assert!(scaler.is_lowest());
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(super) struct Group {
     accumulator: Scaled<WeightedAccumulator>,
     /// Sum of weight times mean loss over the group, left on the device.
     loss_sum: Option<Tensor<1>>,
+    /// Mean loss of the last group that was read.
+    last_loss: Option<f64>,
     /// As they were before the group; kept after it, to undo its update.
     statistics: Option<RunningStatistics>,
     /// The parameters of the model that was last trained; none before the first.
@@ -55,6 +57,7 @@ impl Group {
             max_skipped_steps: config.max_skipped_steps,
             accumulator: Scaled::default(),
             loss_sum: None,
+            last_loss: None,
             statistics: None,
             ids: Vec::new(),
             state: TrainState {
@@ -101,6 +104,17 @@ impl Group {
     /// Counts as if the groups since `state` had not been.
     pub(super) fn set_state(&mut self, state: TrainState) {
         self.state = state;
+    }
+
+    /// Drops the group and returns its mean loss.
+    pub(super) fn discard<M: Module>(&mut self, model: &M) -> Result<Option<f64>, StepError> {
+        let mean = self.mean(model);
+        self.undo(model);
+        Ok(mean?.map(|(loss, _)| loss))
+    }
+
+    pub(super) fn last_loss(&self) -> Option<f64> {
+        self.last_loss
     }
 
     pub(super) fn micro_batches(&self) -> usize {
@@ -199,7 +213,9 @@ impl Group {
         };
         let grads = grads.try_unscale(model).map_err(failed)?;
         let loss_sum = loss_sum.try_into_scalar::<f32>().map_err(failed)?;
-        Ok(Some((f64::from(loss_sum) / weight, grads)))
+        let loss = f64::from(loss_sum) / weight;
+        self.last_loss = Some(loss);
+        Ok(Some((loss, grads)))
     }
 
     fn accept<M: Module>(&mut self, model: &M, loss: f64, grads: Unscaled) -> Verdict {
@@ -234,9 +250,11 @@ impl Group {
                 StepError::NonFiniteLoss { step, loss }
             });
         }
+        let scaler = self.state.scaler.as_ref();
+        let was_lowest = scaler.is_some_and(LossScaler::is_lowest);
         let scale = self.state.advance(grads.skip()).unwrap_or(1.0);
         let skipped = self.state.skipped_in_a_row;
-        if skipped >= self.max_skipped_steps {
+        if was_lowest || skipped >= self.max_skipped_steps {
             return Err(StepError::Diverged {
                 step,
                 skipped,

@@ -10,6 +10,9 @@ use crate::gradients::Clipping;
 use crate::precision::{Autocast, AutocastPolicy, LossScalerConfig, Precision};
 use crate::tensors::Tensors;
 
+/// Gradients that overflow at this scale overflow without scaling.
+const LOWEST_SCALE: f64 = 1.0;
+
 /// Settings of a [`MicroBatchTrainer`].
 #[derive(Config, Debug)]
 pub struct MicroBatchTrainerConfig {
@@ -19,8 +22,8 @@ pub struct MicroBatchTrainerConfig {
     /// What stays in f32 below that. The default keeps `BatchNorm`.
     #[config(default = "AutocastPolicy::default()")]
     pub policy: AutocastPolicy,
-    /// Loss scaling. The default is [`LossScalerConfig::new`] for f16, and none
-    /// for other precisions.
+    /// Loss scaling. The default is [`LossScalerConfig::new`] with a lowest scale of 1 for f16, and
+    /// none for other precisions.
     pub loss_scaler: Option<LossScalerConfig>,
     /// Micro-batches per optimizer step. The default is `1`.
     #[config(default = 1)]
@@ -65,7 +68,10 @@ impl MicroBatchTrainerConfig {
         );
         let scaler = match &self.loss_scaler {
             Some(config) => Some(config.init()),
-            None if self.precision.needs_loss_scaling() => Some(LossScalerConfig::new().init()),
+            None if self.precision.needs_loss_scaling() => {
+                let config = LossScalerConfig::new().with_min_scale(Some(LOWEST_SCALE));
+                Some(config.init())
+            }
             None => None,
         };
         Group::new(self, scaler)
@@ -189,7 +195,7 @@ impl MicroBatchTrainer {
     ///
     /// # Errors
     /// - Without loss scaling, if the loss or a gradient is not finite.
-    /// - With it, if `max_skipped_steps` steps in a row were skipped.
+    /// - With it, if `max_skipped_steps` steps in a row were skipped, or one at the lowest scale.
     /// - If the device fails, out of memory for instance.
     ///
     /// The gradients of the group are dropped; the model and the optimizer are
@@ -239,6 +245,25 @@ impl MicroBatchTrainer {
             Ok(Verdict::Empty) => (model, Ok(StepOutcome::Empty)),
             Err(error) => (model, Err(error)),
         }
+    }
+
+    /// Drops what is accumulated and returns its mean loss, with running statistics as before; `None`
+    /// if there was nothing to learn from.
+    ///
+    /// # Errors
+    /// If the device fails.
+    ///
+    /// # Panics
+    /// If `model` is not that of the group's micro-batches.
+    pub fn discard<M: Module>(&mut self, model: &M) -> Result<Option<f64>, StepError> {
+        self.group.discard(model)
+    }
+
+    /// The mean loss of the last group, before it was scaled; `None` before the first.
+    ///
+    /// After a skipped step it is finite if gradients overflowed because of the scale alone.
+    pub fn last_loss(&self) -> Option<f64> {
+        self.group.last_loss()
     }
 
     /// The precision and policy of the forward pass.

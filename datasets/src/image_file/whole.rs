@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Seek};
 
 use image::{
-    AnimationDecoder, ImageFormat, ImageResult,
+    AnimationDecoder, ImageDecoder, ImageFormat, ImageResult, Limits,
     codecs::{gif::GifDecoder, png::PngDecoder, webp::WebPDecoder},
 };
 use memchr::memchr;
@@ -50,11 +50,13 @@ pub(super) fn png_is_whole(file: &mut (impl BufRead + Seek), len: u64) -> io::Re
 }
 
 /// Whether there is another picture behind the first.
-pub(super) fn has_more(bytes: &[u8], format: ImageFormat) -> ImageResult<bool> {
+pub(super) fn has_more(bytes: &[u8], format: ImageFormat, limits: Limits) -> ImageResult<bool> {
     let cursor = io::Cursor::new(bytes);
     Ok(match format {
         ImageFormat::Gif => {
-            let frames = GifDecoder::new(cursor)?.into_frames();
+            let mut decoder = GifDecoder::new(cursor)?;
+            decoder.set_limits(limits)?;
+            let frames = decoder.into_frames();
             frames.take(2).filter(Result::is_ok).count() > 1
         }
         ImageFormat::Png => PngDecoder::new(cursor)?.is_apng()?,
@@ -64,27 +66,68 @@ pub(super) fn has_more(bytes: &[u8], format: ImageFormat) -> ImageResult<bool> {
     })
 }
 
+/// Whether no entry of a TIFF file's first directory claims more bytes than the file has. The decoder
+/// takes memory for what they claim.
+pub(super) fn tiff_claims_fit(bytes: &[u8]) -> bool {
+    let Some(directory) = first_directory(bytes) else {
+        return true;
+    };
+    let claims = (0..directory.num_entries).map_while(|index| {
+        // Tag, type, number of values, and the values or their offset.
+        let at = index.saturating_mul(directory.entry_len);
+        let at = at.saturating_add(directory.start);
+        let kind = number(bytes, at.saturating_add(2), 2)?;
+        let count = number(bytes, at.saturating_add(4), directory.offset_len)?;
+        let size = match kind {
+            3 | 8 => 2,
+            4 | 9 | 11 | 13 => 4,
+            5 | 10 | 12 | 16..=18 => 8,
+            _ => 1,
+        };
+        Some(count.saturating_mul(size))
+    });
+    claims.max().unwrap_or(0) <= bytes.len() as u64
+}
+
 /// Where a TIFF file's second directory is; zero where it has none.
 fn next_directory(bytes: &[u8]) -> Option<u64> {
-    let is_little = bytes.starts_with(b"II");
-    let number = |at: u64, len: usize| -> Option<u64> {
-        let at = usize::try_from(at).ok()?;
-        let digits = bytes.get(at..at.checked_add(len)?)?.iter();
-        let append = |number: u64, digit: &u8| number << 8 | u64::from(*digit);
-        Some(match is_little {
-            true => digits.rev().fold(0, append),
-            false => digits.fold(0, append),
-        })
+    let first = first_directory(bytes)?;
+    let entries = first.num_entries.checked_mul(first.entry_len)?;
+    number(bytes, first.start.checked_add(entries)?, first.offset_len)
+}
+
+/// A directory of a TIFF file: entries of one length, and then the offset of the next directory.
+struct Directory {
+    start: u64,
+    num_entries: u64,
+    entry_len: u64,
+    offset_len: usize,
+}
+
+/// A TIFF file's first directory. BigTIFF has wider numbers, and its offset 4 bytes later.
+fn first_directory(bytes: &[u8]) -> Option<Directory> {
+    let (first, count_len, entry_len, offset_len) = match number(bytes, 2, 2)? {
+        43 => (number(bytes, 8, 8)?, 8, 20, 8),
+        _ => (number(bytes, 4, 4)?, 2, 12, 4),
     };
-    // A directory is the number of its entries, the entries, and the offset of the next one. BigTIFF
-    // has wider numbers, and the offset of the first directory 4 bytes later.
-    let (first, count_len, entry_len, offset_len) = match number(2, 2)? {
-        43 => (number(8, 8)?, 8, 20, 8),
-        _ => (number(4, 4)?, 2, 12, 4),
-    };
-    let entries = number(first, count_len)?.checked_mul(entry_len)?;
-    let next = first.checked_add(count_len as u64)?.checked_add(entries)?;
-    number(next, offset_len)
+    Some(Directory {
+        start: first.checked_add(count_len as u64)?,
+        num_entries: number(bytes, first, count_len)?,
+        entry_len,
+        offset_len,
+    })
+}
+
+/// A number of `len` bytes in a TIFF file.
+fn number(bytes: &[u8], at: u64, len: usize) -> Option<u64> {
+    let at = usize::try_from(at).ok()?;
+    let digits = bytes.get(at..at.checked_add(len)?)?.iter();
+    let append = |number: u64, digit: &u8| number << 8 | u64::from(*digit);
+    Some(if bytes.starts_with(b"II") {
+        digits.rev().fold(0, append)
+    } else {
+        digits.fold(0, append)
+    })
 }
 
 #[cfg(test)]
@@ -111,5 +154,10 @@ mod tests {
         let big = *b"MM\0\x2a\0\0\0\x08\0\x01............\0\0\0\0";
         assert_eq!(next_directory(&big), Some(0));
         assert_eq!(next_directory(&big[..20]), None);
+        // One entry of no type, whose number of values is that of four dots.
+        assert!(!tiff_claims_fit(&little) && tiff_claims_fit(&big[..10]));
+        let mut few = little;
+        few[14..18].copy_from_slice(&[3, 0, 0, 0]);
+        assert!(tiff_claims_fit(&few));
     }
 }

@@ -218,13 +218,23 @@ impl JsonlRecord {
         })?;
         let mut parser = Deserializer::from_str(text);
         let value = seed.deserialize(&mut parser);
-        value
-            .and_then(|value| parser.end().map(|()| value))
-            .map_err(|source| JsonlError::Parse {
+        let value = value.and_then(|value| parser.end().map(|()| value));
+        value.map_err(|source| {
+            if self.begins_array_of_records() {
+                return JsonlError::JsonArray { path: path.into() };
+            }
+            JsonlError::Parse {
                 path: path.into(),
                 record: self.number,
                 offset: self.offset,
                 source,
-            })
+            }
+        })
+    }
+
+    /// Whether this is the first line of a file that is one array of objects, on one line or many.
+    pub(crate) fn begins_array_of_records(&self) -> bool {
+        let after_bracket = self.text.strip_prefix(b"[").map(<[u8]>::trim_ascii);
+        self.number == 0 && after_bracket.is_some_and(|text| matches!(text, [] | [b'{', ..]))
     }
 }

@@ -95,7 +95,7 @@ pub enum JsonlError {
         offset: u64,
     },
     /// A line is longer than the limit.
-    #[error("{path}: record {record} at byte {offset} is longer than the limit of {max_line_len} bytes; raise `max_line_len` if the line is meant to be", path = .path.display())]
+    #[error("{path}: record {record} at byte {offset} is longer than the limit of {max_line_len} bytes; allow longer lines if it is meant to be", path = .path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
@@ -118,6 +118,12 @@ pub enum JsonlError {
         /// Where in the record it is wrong.
         #[source]
         source: Utf8Error,
+    },
+    /// The file is one array of records.
+    #[error("{path}: the file is a JSON array, not JSON Lines; write one record on each line, for example with `jq -c '.[]' {path}`", path = .path.display())]
+    JsonArray {
+        /// The file.
+        path: PathBuf,
     },
     /// A record is no JSON, or not of the wanted type.
     #[error("{path}: record {record} at byte {offset} is not the JSON that is wanted", path = .path.display())]

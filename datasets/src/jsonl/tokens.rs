@@ -51,11 +51,11 @@ pub enum TokensError {
         source: tokenizers::Error,
     },
     /// There is nothing to fill with.
-    #[error("the tokenizer has no padding and none of the tokens {tokens}: set `pad_id`", tokens = PAD_TOKENS.join(", "))]
+    #[error("the tokenizer has no padding and none of the tokens {tokens}: choose the token that fills texts up", tokens = PAD_TOKENS.join(", "))]
     NoPadToken,
     /// The special tokens leave no room for texts.
     #[error(
-        "a length of {length} tokens leaves no room for texts: {special} special tokens stand around two of them; choose a greater `length`"
+        "a length of {length} tokens leaves no room for texts: {special} special tokens are around two of them; choose a greater length"
     )]
     TooShort {
         /// The configured length.

@@ -256,6 +256,14 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
         track.set(beginning);
     }
 
+    /// The indices of the next `count` items, which are not loaded; fewer at the end of the epoch.
+    pub fn upcoming(&self, count: usize) -> Vec<u64> {
+        let position = self.track().position.clone();
+        let mut feed = self.plan.source.feed(&position, &self.plan.config);
+        let next = || feed.next().ok().flatten().map(|ticket| ticket.index);
+        std::iter::from_fn(next).take(count).collect()
+    }
+
     /// Where the consumer is: what to save with a run.
     pub fn state(&self) -> LoaderState {
         let num_items = self.plan.source.len();

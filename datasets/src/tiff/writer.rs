@@ -18,6 +18,7 @@ const FIRST_PIXEL: u64 = 16;
 /// Pixels that are gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
 
+const ASCII: u64 = 2;
 const SHORT: u64 = 3;
 const LONG: u64 = 4;
 const LONG8: u64 = 16;
@@ -58,6 +59,8 @@ pub struct TiffStackWriter {
     width: usize,
     sample: Option<SampleType>,
     num_rows: u64,
+    /// The program that writes the stack, with a zero behind it; empty if it is not named.
+    software: Vec<u8>,
     file: BufWriter<PartFile>,
     /// The longest file that is still written as a classic TIFF.
     classic_len: u64,
@@ -94,6 +97,7 @@ impl TiffStackWriter {
             width,
             sample: None,
             num_rows: 0,
+            software: Vec::new(),
             file,
             classic_len: u64::from(u32::MAX),
         })
@@ -166,9 +170,19 @@ impl TiffStackWriter {
             width,
             sample: Some(T::TYPE),
             num_rows,
+            software: Vec::new(),
             file: position().map_err(failed)?,
             classic_len: u64::from(u32::MAX),
         })
+    }
+
+    /// Names the program that writes the stack, in the tag `Software` of every page.
+    pub fn with_software(self, name: &str) -> Self {
+        Self {
+            // Nine bytes at the least, which a tag does not hold itself.
+            software: format!("{name:<8}\0").into_bytes(),
+            ..self
+        }
     }
 
     /// Appends a frame of `height * width` pixels, row by row.
@@ -292,9 +306,10 @@ impl TiffStackWriter {
             big_endian: cfg!(target_endian = "big"),
             big_tiff: false,
         };
-        let classic_len = self.directory(format, sample, 0, 0).len() as u64;
+        let classic_len = self.directory(format, sample, [0; 3]).len() as u64;
         format.big_tiff = start + num_pages * classic_len > self.classic_len;
-        let directory_len = self.directory(format, sample, 0, 0).len() as u64;
+        let directory_len = self.directory(format, sample, [0; 3]).len() as u64;
+        let software = start + num_pages * directory_len;
         for page in 0..num_pages {
             let is_last = page + 1 == num_pages;
             let next = if is_last {
@@ -303,40 +318,52 @@ impl TiffStackWriter {
                 start + (page + 1) * directory_len
             };
             let data = FIRST_PIXEL + page * page_len;
-            let directory = self.directory(format, sample, data, next);
+            let directory = self.directory(format, sample, [data, software, next]);
             self.file.write_all(&directory)?;
         }
+        self.file.write_all(&self.software)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&format.header(start))
     }
 
-    /// The directory of the page whose pixels start at `data`.
-    fn directory(&self, format: Format, sample: SampleType, data: u64, next: u64) -> Vec<u8> {
+    /// The directory of a page: where its pixels, the name of the software and the next directory
+    /// are.
+    fn directory(
+        &self,
+        format: Format,
+        sample: SampleType,
+        [data, software, next]: [u64; 3],
+    ) -> Vec<u8> {
         let (sample_format, bits) = sample.tags();
         let page_len = (self.height * self.width * sample.size()) as u64;
         let offset = if format.big_tiff { LONG8 } else { LONG };
-        let tags: [(u64, u64, u64); 10] = [
-            (256, LONG, self.width as u64),
-            (257, LONG, self.height as u64),
-            (258, SHORT, bits as u64),
-            (259, SHORT, 1),
-            (262, SHORT, 1),
-            (273, offset, data),
-            (277, SHORT, 1),
-            (278, LONG, self.height as u64),
-            (279, offset, page_len),
-            (339, SHORT, u64::from(sample_format)),
+        let one = |tag, kind, value| (tag, kind, 1, value);
+        let mut tags = vec![
+            one(256, LONG, self.width as u64),
+            one(257, LONG, self.height as u64),
+            one(258, SHORT, bits as u64),
+            one(259, SHORT, 1),
+            one(262, SHORT, 1),
+            one(273, offset, data),
+            one(277, SHORT, 1),
+            one(278, LONG, self.height as u64),
+            one(279, offset, page_len),
         ];
+        if !self.software.is_empty() {
+            tags.push((305, ASCII, self.software.len() as u64, software));
+        }
+        tags.push(one(339, SHORT, u64::from(sample_format)));
         let mut bytes = Vec::new();
         format.push(&mut bytes, tags.len() as u64, format.count_len());
-        for (tag, kind, value) in tags {
+        for (tag, kind, count, value) in tags {
             format.push(&mut bytes, tag, 2);
             format.push(&mut bytes, kind, 2);
-            format.push(&mut bytes, 1, format.word_len());
+            format.push(&mut bytes, count, format.word_len());
             let len = match kind {
                 SHORT => 2,
                 LONG => 4,
-                _ => 8,
+                // A number of eight bytes, or an offset.
+                _ => format.word_len(),
             };
             format.push(&mut bytes, value, len);
             bytes.resize(bytes.len() + format.word_len() - len, 0);
@@ -350,60 +377,10 @@ fn check_size(height: usize, width: usize) {
     for (what, size) in [("height", height), ("width", width)] {
         assert!(
             size > 0 && u32::try_from(size).is_ok(),
-            "frame {what} must lie between 1 and 2³² − 1, got {size}"
+            "frame {what} must be between 1 and 2³² − 1, got {size}"
         );
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tiff::{FrameSource, TiffStack};
-
-    #[test]
-    fn a_stack_that_outgrows_a_classic_tiff_becomes_a_bigtiff() {
-        let folder = tempfile::tempdir().unwrap();
-        for (classic_len, version) in [(16 + 3 * 8 + 3 * 126, 42), (16 + 3 * 8 + 3 * 126 - 1, 43)] {
-            let path = folder.path().join("stack.tif");
-            let mut writer = TiffStackWriter::create(&path, 2, 2).unwrap();
-            writer.classic_len = classic_len;
-            for page in 0..3i16 {
-                writer.write_frame(&[page, -page, 7, 8]).unwrap();
-            }
-            writer.finish().unwrap();
-            let bytes = std::fs::read(&path).unwrap();
-            assert_eq!(u16::from_ne_bytes([bytes[2], bytes[3]]), version);
-            let stack = TiffStack::open_checked(&path).unwrap();
-            assert_eq!(stack.frame(2).unwrap().pixels, [2.0, -2.0, 7.0, 8.0]);
-        }
-    }
-
-    #[test]
-    fn a_stack_is_gone_on_with_in_the_middle_of_a_page_and_after_its_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let [path, part] = ["a.tif", "a.tif.part"].map(|name| folder.path().join(name));
-        let open = |rows| TiffStackWriter::resume::<f32>(&path, &part, 2, 1, rows);
-        let mut writer = open(0).unwrap();
-        writer.write_rows(&[1f32, 2.0, 3.0, 99.0]).unwrap();
-        drop(writer);
-        // A row behind those that count is written again.
-        let mut writer = open(3).unwrap();
-        writer.write_rows(&[4f32]).unwrap();
-        assert_eq!(writer.num_frames(), 2);
-        drop(writer);
-        open(4).unwrap().finish().unwrap();
-        assert!(!part.exists());
-        let stack = TiffStack::open_checked(&path).unwrap();
-        assert_eq!(stack.num_frames(), 2);
-        assert_eq!(stack.frame(1).unwrap().pixels, [3.0, 4.0]);
-    }
-
-    #[test]
-    fn rows_that_are_not_there_are_not_made_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let [path, part] = ["a.tif", "a.tif.part"].map(|name| folder.path().join(name));
-        let error = TiffStackWriter::resume::<f32>(&path, &part, 2, 1, 3).unwrap_err();
-        let text = error.to_string();
-        assert!(text.contains("0 rows") && text.contains('3'), "{text}");
-    }
-}
+mod tests;

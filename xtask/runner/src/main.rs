@@ -7,12 +7,13 @@
 use std::process::ExitCode;
 
 use anyhow::Result;
+use burn_memopt::batch::Failure;
 use burn_memopt::memory::CountingAllocator;
 use clap::{CommandFactory, Parser};
 use xtask::{choices, cli};
 
 use crate::cli::Program;
-use crate::report::{StdoutClosed, note};
+use crate::report::{StdoutClosed, causes, note};
 use crate::settings::UsageError;
 
 mod advise;
@@ -38,16 +39,32 @@ struct Cli {
     program: Program,
 }
 
+/// The exit code of a panic.
+const FAULT: i32 = 101;
+
 /// Counts live and peak bytes, for progress, summaries and artifacts.
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 fn main() -> ExitCode {
-    match run(cli::parse::<Cli>().program) {
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        // What a panic says is said below, or where it is caught, without its place in the source.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
+    let ran = std::panic::catch_unwind(|| run(cli::parse::<Cli>().program));
+    let ended = ran.unwrap_or_else(|panic| {
+        let why = Failure::panic_text(&*panic);
+        note(format_args!(
+            "error: {why}\nThis is a fault of the program: please report it, with what the same \
+             command says when RUST_BACKTRACE=1 is set"
+        ));
+        std::process::exit(FAULT)
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<StdoutClosed>() => ExitCode::SUCCESS,
         Err(error) => {
-            note(format_args!("error: {error:#}"));
+            note(format_args!("error: {}", causes(&error)));
             let is_usage = error.chain().any(|cause| cause.is::<UsageError>());
             if is_usage {
                 ExitCode::from(2)

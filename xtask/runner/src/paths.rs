@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Map, Value};
 use xtask::cli::PROCEDURAL;
+use xtask::cli::paths::{from_text, to_text};
 
 /// The key of saved settings that names the folder where their relative paths start, seen from the
 /// folder of the file. Without it, they start in the working directory: so older builds saved them.
@@ -50,8 +51,7 @@ fn rebase(settings: &mut Map<String, Value>, names: &BTreeSet<String>, from: &Pa
         if let Some(Value::String(path)) = settings.get_mut(name)
             && path != PROCEDURAL
         {
-            let rebased = rebased(path.as_ref(), from, to);
-            *path = rebased.to_string_lossy().into_owned();
+            *path = to_text(&rebased(&from_text(path), from, to));
         }
     }
 }

@@ -14,6 +14,7 @@ use figment::error::Kind;
 use figment::providers::{Format, Json, Toml, Yaml};
 use figment::{Figment, Provider};
 use serde_json::Value;
+use xtask::cli::paths::from_text;
 use xtask::cli::values::{Given, Words, from_words, names, paths, word, words};
 
 pub use xtask::cli::{
@@ -194,7 +195,7 @@ fn check_kept<M: ModelSettings>(settings: &Settings<M>, saved: &Settings<M>) -> 
     for key in M::KEPT_ON_RESUME.iter().chain(RunSettings::KEPT_ON_RESUME) {
         let [new, old] =
             [&new, &old].map(|words| words.get(*key).map_or("not given", String::as_str));
-        let is_same_file = || paths.contains(*key) && is_same(new.as_ref(), old.as_ref());
+        let is_same_file = || paths.contains(*key) && is_same(&from_text(new), &from_text(old));
         if new != old && !is_same_file() {
             bail!(UsageError(format!(
                 "a resumed run keeps its {key}: it is {old}, got {new}; leave it out, or start a new run"

@@ -12,12 +12,13 @@ use burn_memopt_models::propainter::{FlowCompletion, InpaintGenerator, Published
 use burn_memopt_models::weights::{StateDict, WeightsError};
 use clap::ValueEnum;
 use serde::Serialize;
+use xtask::cli::paths;
 
 use crate::choices::NetworkChoice;
 use crate::cli::{ConvertFlags, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb};
 use crate::device::{Backend, DeviceChoice};
 use crate::paths::is_same;
-use crate::report::{self, table};
+use crate::report::{self, causes, table};
 
 /// Checks or converts weights, and says what is in them.
 ///
@@ -41,7 +42,7 @@ fn verify(flags: &VerifyFlags) -> Result<()> {
     if failed.len() <= 1 {
         return failed.pop().map_or(Ok(()), Err);
     }
-    let all = failed.iter().map(|error| format!("\n{error:#}"));
+    let all = failed.iter().map(|error| format!("\n{}", causes(error)));
     let all: String = all.collect();
     bail!(
         "{} of {} files are not what they should be:{all}",
@@ -230,12 +231,14 @@ fn tensors<M: StateDict>(network: &M) -> Result<Vec<(String, TensorData)>> {
 /// What is in a file. Serialised, it is the object that `--json` prints.
 #[derive(Debug, Serialize)]
 struct Report {
+    #[serde(with = "paths")]
     path: PathBuf,
     network: String,
     num_tensors: usize,
     num_values: usize,
     bytes: Bytes,
     tensors: Vec<Row>,
+    #[serde(with = "paths::optional")]
     output: Option<PathBuf>,
     /// Values of the output that were compared with the input.
     num_compared: Option<usize>,

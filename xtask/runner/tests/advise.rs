@@ -301,6 +301,35 @@ fn a_video_is_a_stream_of_frames() {
 }
 
 #[test]
+fn tables_in_any_form_are_checked_and_noted() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/tests/cases/tables");
+    let stack = cases.join("frames.tif");
+    let table = |name: &str| cases.join(name).display().to_string();
+    for (name, note) in [
+        ("decimal_commas.csv", ""),
+        ("decode_emitters.csv", ""),
+        ("frames_from_one.csv", "frame 0 is never named"),
+        ("one_emitter_outside.csv", "left out 1 of 25 rows"),
+    ] {
+        let told = json(&stack, &["--targets", &table(name)]);
+        assert_eq!(told["kind"], "counted_stack");
+        let notes = told["notes"].to_string();
+        assert!(
+            notes.contains(note) && (note.is_empty() == (notes == "[]")),
+            "{notes}"
+        );
+    }
+    let nanometres = ["--targets", &table("thunderstorm_nm.csv")];
+    fails(&stack, &nanometres, 1, &["x [nm]", "--pixel-size"]);
+    json(
+        &stack,
+        &[&nanometres[..], &["--pixel-size", "100"]].concat(),
+    );
+    let none = ["--targets", &table("header_only.csv")];
+    fails(&stack, &none, 1, &["the table has no rows"]);
+}
+
+#[test]
 fn several_data_sets_in_one_folder_are_told_apart() {
     let dir = folder();
     write_images(dir.path(), 2);
@@ -396,4 +425,23 @@ fn flags_that_do_not_belong_to_the_data_are_wrong_usage() {
     let output = process::output(&mut command);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--memory") && stderr(&output).contains("GiB"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_path_that_is_no_text_is_read() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let dir = folder();
+    let (stack, table) = write_movie(dir.path(), 4);
+    let [other, moved] =
+        [&b"\xe9.tif"[..], b"\xff.csv"].map(|name| dir.path().join(OsStr::from_bytes(name)));
+    fs::rename(stack, &other).unwrap();
+    fs::rename(table, &moved).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_burn-memopt"));
+    command.args(["advise", "--json", "--memory", "1MiB", "--device", "flex"]);
+    command.arg("--data").arg(other).arg("--targets").arg(moved);
+    let output = process::output(&mut command);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
 }

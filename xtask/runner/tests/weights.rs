@@ -109,3 +109,26 @@ fn what_does_not_fit_is_refused_with_every_difference_and_what_it_is() {
     weights(&["verify", text(&misnamed), network[0], network[1], "--json"]).succeeded();
     assert!(!folder.path().join("ProPainter.safetensors").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn paths_that_are_no_text_are_read_and_written() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = checkpoint(&folder, "raft-things", "a.pth");
+    let input = path.with_file_name(OsStr::from_bytes(b"\xe9.pth"));
+    fs::rename(path, &input).expect("another name");
+    let output = input.with_file_name(OsStr::from_bytes(b"\xff.safetensors"));
+    let run = |args: [&OsStr; 4]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_burn-memopt"));
+        Run::new(command.arg("weights").args(args)).succeeded()
+    };
+    let [verify, json] = ["verify", "--json"].map(OsStr::new);
+    run([verify, json, input.as_ref(), input.as_ref()]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_burn-memopt"));
+    command.args(["weights", "convert", "--json", "--output"]);
+    Run::new(command.args([&output, &input])).succeeded();
+    run([verify, json, output.as_ref(), output.as_ref()]);
+}

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Target;
+use super::paths;
 use super::values::Words;
 use crate::device::DeviceChoice;
 
@@ -66,7 +67,7 @@ impl EvaluateArgs {
             .into_iter()
             .filter_map(|(name, path)| Some((name, path.as_ref()?)));
         given
-            .map(|(name, path)| (name.into(), path.to_string_lossy().into_owned()))
+            .map(|(name, path)| (name.into(), paths::to_text(path)))
             .collect()
     }
 }

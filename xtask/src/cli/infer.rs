@@ -43,6 +43,9 @@ pub struct InferFlags {
     /// emitter in a pixel).
     #[arg(long, value_name = "PATH", help_heading = "Files")]
     pub output: PathBuf,
+    /// Write over files at --output that infer did not write itself.
+    #[arg(long, help_heading = "Files")]
+    pub overwrite: bool,
     /// The settings.
     #[command(flatten)]
     pub settings: Given<InferSettings>,

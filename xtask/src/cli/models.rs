@@ -8,6 +8,7 @@ use clap::builder::ArgPredicate;
 use clap::{Args, Command};
 use serde::Serialize;
 
+use super::paths;
 use super::train::{ModelSettings, Variants};
 use super::values::{above_zero, at_least, depth, share_to_use};
 use crate::choices::{LossChoice, NormChoice, UpsamplingChoice};
@@ -36,15 +37,23 @@ pub struct UNetData {
     /// TIFF stack to train on. The default is a small generated stack of emitters.
     #[arg(long, value_name = "TIFF", help_heading = "Data", requires = "targets")]
     #[arg(conflicts_with_all = ["images", "masks"])]
+    #[serde(with = "paths::optional")]
     pub data: Option<PathBuf>,
     /// Table of emitter positions in the stack, CSV.
     #[arg(long, value_name = "CSV", help_heading = "Data", requires = "data")]
+    #[serde(with = "paths::optional")]
     pub targets: Option<PathBuf>,
+    /// Side of a pixel in nanometres, for a table of emitter positions in nanometres.
+    #[arg(long, value_name = "NM", help_heading = "Data", requires = "targets")]
+    #[arg(value_parser = above_zero)]
+    pub pixel_size: Option<f64>,
     /// Folder of images to train on.
     #[arg(long, value_name = "DIR", help_heading = "Data", requires = "masks")]
+    #[serde(with = "paths::optional")]
     pub images: Option<PathBuf>,
     /// Folder of masks, one for each image, of the same name and size.
     #[arg(long, value_name = "DIR", help_heading = "Data", requires = "images")]
+    #[serde(with = "paths::optional")]
     pub masks: Option<PathBuf>,
     /// Classes in the masks, background included, of which 255 may mark pixels of none. By default,
     /// every value but 0 is object.
@@ -64,10 +73,12 @@ pub struct UNetData {
 
 impl ModelSettings for UNetSettings {
     const MODEL: &'static str = "unet";
-    const VARIANTS: &'static [Variants] = &[[&["data", "targets"], &["images", "masks"]]];
+    const VARIANTS: &'static [Variants] =
+        &[[&["data", "targets", "pixel_size"], &["images", "masks"]]];
     const KEPT_ON_RESUME: &'static [&'static str] = &[
         "data",
         "targets",
+        "pixel_size",
         "images",
         "masks",
         "classes",
@@ -109,6 +120,7 @@ pub struct UNetNetworkSettings {
     pub upsampling: UpsamplingChoice,
     /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.
     #[arg(long, value_name = "FILE", help_heading = "Model")]
+    #[serde(with = "paths::optional")]
     pub weights: Option<PathBuf>,
 }
 
@@ -131,10 +143,12 @@ pub struct WatermarkData {
     /// Folder of images with watermarks, with --masks; alone: of photographs that watermarks are
     /// drawn on. Without it, backgrounds are generated.
     #[arg(long, value_name = "DIR", help_heading = "Data")]
+    #[serde(with = "paths::optional")]
     pub images: Option<PathBuf>,
     /// Folder of masks of the watermarks, one for each image, of the same name and size.
     #[arg(long, value_name = "DIR", help_heading = "Data", requires = "images")]
     #[arg(conflicts_with_all = ["num_images", "image_size"])]
+    #[serde(with = "paths::optional")]
     pub masks: Option<PathBuf>,
     /// Images to generate, those for evaluation included.
     #[arg(long, value_name = "N", help_heading = "Data", value_parser = at_least(2_usize))]
@@ -173,17 +187,24 @@ impl ModelSettings for WatermarkSettings {
 pub struct DecodeSettings {
     /// TIFF stack to train on. The default is a small generated stack of emitters.
     #[arg(long, value_name = "TIFF", help_heading = "Data", requires = "targets")]
+    #[serde(with = "paths::optional")]
     pub data: Option<PathBuf>,
     /// Table of emitter positions in the stack, CSV. Photons, background and z are learned where
     /// it has them.
     #[arg(long, value_name = "CSV", help_heading = "Data", requires = "data")]
+    #[serde(with = "paths::optional")]
     pub targets: Option<PathBuf>,
+    /// Side of a pixel in nanometres, for a table of emitter positions in nanometres.
+    #[arg(long, value_name = "NM", help_heading = "Data", requires = "targets")]
+    #[arg(value_parser = above_zero)]
+    pub pixel_size: Option<f64>,
     /// The network.
     #[command(flatten)]
     #[serde(flatten)]
     pub network: DecodeNetworkSettings,
     /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.
     #[arg(long, value_name = "FILE", help_heading = "Model")]
+    #[serde(with = "paths::optional")]
     pub weights: Option<PathBuf>,
     /// Least probability of an emitter that is found.
     #[arg(long, value_name = "PROB", help_heading = "Evaluation", value_parser = share_to_use)]
@@ -212,8 +233,14 @@ pub struct DecodeNetworkSettings {
 
 impl ModelSettings for DecodeSettings {
     const MODEL: &'static str = "decode";
-    const KEPT_ON_RESUME: &'static [&'static str] =
-        &["data", "targets", "base_channels", "depth", "norm_groups"];
+    const KEPT_ON_RESUME: &'static [&'static str] = &[
+        "data",
+        "targets",
+        "pixel_size",
+        "base_channels",
+        "depth",
+        "norm_groups",
+    ];
 
     fn adapt(flags: Command) -> Command {
         flags
@@ -233,6 +260,7 @@ pub struct ClipSettings {
         help_heading = "Data",
         conflicts_with = "num_videos"
     )]
+    #[serde(with = "paths::optional")]
     pub data: Option<PathBuf>,
     /// Videos to generate, those for evaluation included.
     #[arg(long, value_name = "N", help_heading = "Data", value_parser = at_least(2_usize))]
@@ -265,9 +293,11 @@ pub struct ClipSettings {
     /// `weights`; or `procedural`: generated videos know their flow, for others weights are made up,
     /// which teach nothing.
     #[arg(long, value_name = "DIR", help_heading = "Model", default_value = PROCEDURAL)]
+    #[serde(with = "paths")]
     pub weights: PathBuf,
     /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.
     #[arg(long, value_name = "FILE", help_heading = "Model")]
+    #[serde(with = "paths::optional")]
     pub init_weights: Option<PathBuf>,
 }
 

@@ -1,8 +1,10 @@
 //! Flags of the commands that measure, advise and convert.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::DeviceFlags;
@@ -33,6 +35,10 @@ pub struct AdviseArgs {
     /// Table of emitter positions in the stack of --data, CSV.
     #[arg(long, value_name = "CSV", help_heading = "Data")]
     pub targets: Option<PathBuf>,
+    /// Side of a pixel in nanometres, for a table of emitter positions in nanometres.
+    #[arg(long, value_name = "NM", help_heading = "Data", requires = "targets")]
+    #[arg(value_parser = above_zero)]
+    pub pixel_size: Option<f64>,
     /// Folder that the paths of images in JSON Lines start from. The default is the folder of
     /// the file.
     #[arg(long, value_name = "DIR", help_heading = "Data")]
@@ -156,7 +162,7 @@ pub struct ConvertFlags {
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
     /// Where they go, a name that ends in .safetensors. A file that is there is replaced.
-    #[arg(long, value_name = "FILE", value_parser = safetensors)]
+    #[arg(long, value_name = "FILE", value_parser = OsStringValueParser::new().try_map(safetensors))]
     pub output: PathBuf,
     /// What every verb has.
     #[command(flatten)]
@@ -178,8 +184,8 @@ pub struct SharedFlags {
 }
 
 /// Checks that a name is that of a safetensors file.
-fn safetensors(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
+fn safetensors(path: OsString) -> Result<PathBuf, String> {
+    let path = PathBuf::from(path);
     if path.extension().is_some_and(|it| it == "safetensors") {
         Ok(path)
     } else {

@@ -11,6 +11,7 @@ use super::Target;
 use super::models::{
     DecodeSettings, FlowCompletionSettings, ProPainterSettings, UNetSettings, WatermarkSettings,
 };
+use super::paths;
 use super::values::{Given, above_zero, at_least, share};
 use crate::choices::{PrecisionChoice, checkpoint};
 use crate::device::DeviceChoice;
@@ -230,6 +231,7 @@ pub struct RunSettings {
     pub memory_tracking: bool,
     /// Where memory is recorded, CSV. The default is memory.csv in the artifact folder.
     #[arg(long, value_name = "FILE", help_heading = "Memory")]
+    #[serde(with = "paths::optional")]
     pub memory_log_file: Option<PathBuf>,
 
     /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the

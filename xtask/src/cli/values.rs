@@ -13,6 +13,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, Id};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::paths;
 use crate::device::DeviceChoice;
 
 /// Settings as a user writes them, by name: that of their flag, with underscores.
@@ -42,8 +43,7 @@ impl<T: Args> FromArgMatches for Given<T> {
         let is_given = |name: &String| matches.value_source(name) == Some(ValueSource::CommandLine);
         let word = |name: String| {
             let value = matches.get_raw(&name)?.next_back()?;
-            let value = value.to_string_lossy().into_owned();
-            Some((name, value))
+            Some((name, paths::to_text(value.as_ref())))
         };
         Ok(Self {
             values: T::from_arg_matches(matches)?,
@@ -126,9 +126,10 @@ pub fn word(value: Value) -> Option<String> {
 pub fn from_words<T: Args>(words: &Words) -> Result<T, WrongWord> {
     let command = Command::new("settings").no_binary_name(true);
     let command = T::augment_args(command).mut_args(|flag| flag.conflicts_with(Resettable::Reset));
-    let flags = words
-        .iter()
-        .map(|(name, word)| format!("--{}={word}", name.replace('_', "-")));
+    let flags = words.iter().map(|(name, word)| {
+        let flag = format!("--{}={word}", name.replace('_', "-"));
+        paths::from_text(&flag).into_os_string()
+    });
     let matches = command
         .try_get_matches_from(flags)
         .map_err(WrongWord::new)?;

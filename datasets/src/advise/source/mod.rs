@@ -81,6 +81,8 @@ impl fmt::Display for SourceKind {
 pub struct Companions<'a> {
     /// The table of emitters of a TIFF stack.
     pub targets: Option<&'a Path>,
+    /// The side of a pixel in nanometres, for a table in nanometres.
+    pub pixel_size: Option<f64>,
     /// The masks of a folder of images, or one for all.
     pub masks: Option<&'a Path>,
     /// The folder that the images of JSON Lines start from.
@@ -269,9 +271,12 @@ fn open_file(path: &Path, companions: Companions<'_>) -> Result<DataSource, Sour
     }
     refuse(companions.images, "images", "JSON Lines", path)?;
     if named == FileKind::Tiff || is_tiff(&start) {
-        return readers::stack(path, companions.targets);
+        return readers::stack(path, companions);
     }
     refuse(companions.targets, "targets", "a TIFF stack", path)?;
+    if first_character(&start) == Some(b'[') {
+        return Err(JsonlError::JsonArray { path: path.into() }.into());
+    }
     Err(SourceError::NoDataset(match named {
         FileKind::Video => return readers::video(path),
         FileKind::Image => format!("{shown} is a single image; give the folder that it is in"),
@@ -281,8 +286,13 @@ fn open_file(path: &Path, companions: Companions<'_>) -> Result<DataSource, Sour
 
 /// Whether a file begins as JSON Lines do, compressed or not.
 fn is_text(start: &[u8]) -> bool {
+    is_gzip(start) || first_character(start) == Some(b'{')
+}
+
+/// The first character that is no space, after a byte-order mark if there is one.
+fn first_character(start: &[u8]) -> Option<u8> {
     let without_mark = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
-    is_gzip(start) || without_mark.trim_ascii_start().starts_with(b"{")
+    without_mark.trim_ascii_start().first().copied()
 }
 
 fn is_gzip(start: &[u8]) -> bool {

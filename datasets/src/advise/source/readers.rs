@@ -6,7 +6,8 @@ use burn::{data::dataset::Dataset, tensor::DType};
 use burn_memopt::memory::Bytes;
 
 use super::{
-    DataSource, MAX_SEEN, SourceError, SourceKind, contents::Contents, file_bytes, sampled, spread,
+    Companions, DataSource, MAX_SEEN, SourceError, SourceKind, contents::Contents, file_bytes,
+    sampled, spread,
 };
 use crate::{
     advise::{Access, DatasetBytes, ItemBytes},
@@ -19,15 +20,18 @@ use crate::{
 };
 
 /// A stack, alone or with the table of its emitters.
-pub(super) fn stack(path: &Path, targets: Option<&Path>) -> Result<DataSource, SourceError> {
+pub(super) fn stack(path: &Path, companions: Companions<'_>) -> Result<DataSource, SourceError> {
     let stack = TiffStack::open(path)?;
     let (first, access) = first_frame(&stack)?;
     let num_frames = stack.num_frames() as u64;
     let about = format!("{num_frames} frames of {first}");
     // Checked by the reader, which names a table that does not belong to the stack.
-    let counted = targets
-        .map(|table| CountDataset::open(path, table))
+    let counted = companions
+        .targets
+        .map(|table| CountDataset::open_scaled(path, table, companions.pixel_size))
         .transpose()?;
+    let of_table = counted.as_ref().map_or(&[][..], CountDataset::notes);
+    let notes = [stack.notes(), of_table].concat();
     let (kind, about, loaded) = match counted {
         None => (SourceKind::TiffStack, about, stack.frame_bytes()),
         Some(frames) => {
@@ -46,7 +50,7 @@ pub(super) fn stack(path: &Path, targets: Option<&Path>) -> Result<DataSource, S
         access,
         bytes: DatasetBytes::uniform(num_frames, item).with_stored(stored),
         items_seen: num_frames,
-        notes: stack.notes().to_vec(),
+        notes,
     })
 }
 

@@ -1,14 +1,23 @@
 //! What JSON Lines take, with and without images.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    path::Path,
+};
 
 use burn_memopt::memory::Bytes;
+use flate2::bufread::MultiGzDecoder;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{DataSource, SourceError, SourceKind, file_bytes, spread};
 use crate::{
     advise::{Access, DatasetBytes, ItemBytes},
-    jsonl::{JsonlConfig, JsonlRecord, JsonlRecords, JsonlStream, VqaConfig, VqaItem, VqaStream},
+    jsonl::{
+        JsonlConfig, JsonlError, JsonlRecord, JsonlRecords, JsonlStream, VqaConfig, VqaItem,
+        VqaStream,
+    },
     stream::StreamingDataset,
     with_causes,
 };
@@ -23,7 +32,7 @@ pub(super) fn open(
     images: Option<&Path>,
 ) -> Result<DataSource, SourceError> {
     let front = Front::read(path, is_gzip)?;
-    let first: Value = front.records[0].parse(path)?;
+    let first = front.first_whole(path)?;
     if let Some(config) = vqa_config(&first, images) {
         return front.questions(&VqaStream::open(path, &config)?);
     }
@@ -47,6 +56,10 @@ pub(super) fn open(
 /// The first records of a file, which represent the others.
 struct Front {
     records: Vec<JsonlRecord>,
+    /// Which of them are no JSON, in ascending order.
+    broken: Vec<usize>,
+    /// What is wrong with the first of those.
+    notes: Vec<String>,
     is_gzip: bool,
     /// Bytes of the file.
     stored: Bytes,
@@ -73,6 +86,14 @@ impl Front {
             let message = format!("{} holds no record, only blank lines", path.display());
             return Err(SourceError::NoDataset(message));
         }
+        // An array in the first line alone is a whole file; one in every line is a record.
+        if let [only] = records.as_slice()
+            && is_whole
+            && only.begins_array_of_records()
+        {
+            return Err(JsonlError::JsonArray { path: path.into() }.into());
+        }
+        let (broken, notes) = broken(path, is_gzip, &records)?;
         let seen = records.len() as u64;
         let num_records = if is_whole {
             Some(seen)
@@ -84,11 +105,20 @@ impl Front {
         };
         Ok(Self {
             records,
+            broken,
+            notes,
             is_gzip,
             stored,
             num_records,
             is_whole,
         })
+    }
+
+    /// The first record that is JSON.
+    fn first_whole(&self, path: &Path) -> Result<Value, SourceError> {
+        let is_whole = |index: &usize| self.broken.binary_search(index).is_err();
+        let first = (0..self.records.len()).find(is_whole).unwrap_or(0);
+        Ok(self.records[first].parse(path)?)
     }
 
     /// How many records there are, for people.
@@ -102,7 +132,9 @@ impl Front {
 
     /// Questions; an image that cannot be read takes nothing, so a note says how many there are.
     fn questions(self, stream: &VqaStream<f32>) -> Result<DataSource, SourceError> {
+        // What is no JSON has a note of its own.
         let seen: Vec<_> = spread(self.records.len())
+            .filter(|index| self.broken.binary_search(index).is_err())
             .map(|index| &self.records[index])
             .collect();
         let without_image = |record: &&&JsonlRecord| {
@@ -157,6 +189,7 @@ impl Front {
         } else {
             (Access::Decoded, Vec::new())
         };
+        notes.extend(self.notes);
         if !self.is_whole {
             let seen = self.records.len();
             notes.push(format!(
@@ -172,6 +205,53 @@ impl Front {
             notes,
         }
     }
+}
+
+/// Records that are no JSON, and a note that names the first.
+fn broken(
+    path: &Path,
+    is_gzip: bool,
+    records: &[JsonlRecord],
+) -> Result<(Vec<usize>, Vec<String>), SourceError> {
+    let mut broken = Vec::new();
+    let mut first = None;
+    for (index, record) in records.iter().enumerate() {
+        let Err(error) = record.parse::<IgnoredAny>(path) else {
+            continue;
+        };
+        if let JsonlError::JsonArray { .. } = error {
+            return Err(error.into());
+        }
+        broken.push(index);
+        first.get_or_insert((record, error));
+    }
+    let Some((record, error)) = first else {
+        return Ok((broken, Vec::new()));
+    };
+    let line = line_at(path, is_gzip, record.offset).map_err(|source| SourceError::Unreadable {
+        path: path.into(),
+        source,
+    })?;
+    let note = format!(
+        "{} of {} records looked at cannot be read, the first in line {line}: {}",
+        broken.len(),
+        records.len(),
+        with_causes(&error)
+    );
+    Ok((broken, vec![note]))
+}
+
+/// The line, from 1, at byte `offset` of the text.
+fn line_at(path: &Path, is_gzip: bool, offset: u64) -> io::Result<u64> {
+    let file = BufReader::new(File::open(path)?);
+    let text: Box<dyn Read> = if is_gzip {
+        Box::new(MultiGzDecoder::new(file))
+    } else {
+        Box::new(file)
+    };
+    let mut before = Vec::new();
+    text.take(offset).read_to_end(&mut before)?;
+    Ok(1 + before.iter().filter(|&&byte| byte == b'\n').count() as u64)
 }
 
 /// How to read records such as `record` as questions about images, if they are such.

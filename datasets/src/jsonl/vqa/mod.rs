@@ -1,6 +1,7 @@
 //! Questions about images.
 
 mod item;
+mod record;
 
 use std::{
     io,
@@ -20,7 +21,7 @@ use crate::{
 };
 
 use item::Images;
-pub use item::VqaRecord;
+pub use record::VqaRecord;
 
 /// How questions about images are read.
 #[derive(Config, Debug, PartialEq)]
@@ -31,7 +32,7 @@ pub struct VqaConfig {
     /// Field with the question. The default is `question`.
     #[config(default = "String::from(\"question\")")]
     pub question_field: String,
-    /// Field with the answer, or a list of answers; `None` if there are none, as in
+    /// Field with the answer, or a list of answers; each may be an object with `answer`. `None` if there are none, as in
     /// a test set. The default is `answer`.
     #[config(default = "Some(String::from(\"answer\"))")]
     pub answer_field: Option<String>,
@@ -82,7 +83,7 @@ pub enum VqaError {
     #[error(transparent)]
     Record(#[from] JsonlError),
     /// The path of an image leads out of the root folder.
-    #[error("{path}: record {record} names the image {image}, which lies outside the root {root}; set `root`, or `allow_outside_root` if you trust the file", path = .path.display(), root = .root.display())]
+    #[error("{path}: record {record} names the image {image}, which is outside {root}, the folder that images are read from: give a folder that contains it, or move it there", path = .path.display(), root = .root.display())]
     OutsideRoot {
         /// The JSON Lines file.
         path: PathBuf,
@@ -94,7 +95,7 @@ pub enum VqaError {
         root: PathBuf,
     },
     /// An image is not there.
-    #[error("{path}: the image {image} of record {record} is missing: add it, or set `root` to the folder that paths start from", path = .path.display(), image = .image.display())]
+    #[error("{path}: the image {image} of record {record} is missing: add it, or give the folder that paths start from", path = .path.display(), image = .image.display())]
     MissingImage {
         /// The JSON Lines file.
         path: PathBuf,
@@ -128,7 +129,7 @@ pub enum VqaError {
         source: ImageFileError,
     },
     /// An image has another size than all should have.
-    #[error("{path}: the image {image} of record {record} is {found_height}×{found_width} pixels (height × width), expected is {height}×{width}: scale it, or set another `image_size`", path = .path.display(), image = .image.display())]
+    #[error("{path}: the image {image} of record {record} is {found_height}×{found_width} pixels (height × width), expected is {height}×{width}: scale it, or expect another size", path = .path.display(), image = .image.display())]
     SizeDiffers {
         /// The JSON Lines file.
         path: PathBuf,
@@ -146,7 +147,7 @@ pub enum VqaError {
         width: usize,
     },
     /// An image would take more memory than is allowed.
-    #[error("{path}: the image {image} of record {record} takes {needed} bytes decoded, {allowed} are allowed: scale it, or raise `max_image_bytes`", path = .path.display(), image = .image.display())]
+    #[error("{path}: the image {image} of record {record} takes {needed} bytes decoded, {allowed} are allowed: scale it, or allow larger images", path = .path.display(), image = .image.display())]
     TooLarge {
         /// The JSON Lines file.
         path: PathBuf,

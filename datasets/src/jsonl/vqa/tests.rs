@@ -79,6 +79,8 @@ fn images_come_as_planes_of_either_kind() {
 #[case::boolean("true", &["true"])]
 #[case::list(r#"["two", 2, false]"#, &["two", "2", "false"])]
 #[case::empty_list("[]", &[])]
+#[case::object(r#"{"answer": "two", "answer_id": 1}"#, &["two"])]
+#[case::objects(r#"[{"answer": "two", "answer_confidence": "yes"}, {"x": [{}], "answer": 2}]"#, &["two", "2"])]
 fn answers_are_one_or_many(#[case] answer: &str, #[case] expected: &[&str]) {
     let text =
         format!(r#"{{"id": [1, {{}}], "answer": {answer}, "image": "a.png", "question": "?"}}"#);
@@ -107,6 +109,15 @@ fn answers_are_one_or_many(#[case] answer: &str, #[case] expected: &[&str]) {
     "expected an answer: text, a number, true or false"
 )]
 #[case::answer_is_an_object(r#"{"answer": {}}"#, "or a list of answers")]
+#[case::answer_has_no_answer(r#"{"answer": [{"text": "!"}]}"#, "or an object with `answer`")]
+#[case::answer_within_answer(
+    r#"{"answer": {"answer": {"answer": "!"}}}"#,
+    "expected an answer: text, a number, true or false"
+)]
+#[case::two_answers(
+    r#"{"answer": {"answer": 1, "answer": 2}}"#,
+    "the field `answer` stands twice"
+)]
 fn records_that_are_no_questions_are_named(#[case] text: &str, #[case] reason: &str) {
     let (_folder, path) = set(text);
     let VqaError::Record(JsonlError::Parse { source, .. }) = error(&path, &VqaConfig::new()) else {

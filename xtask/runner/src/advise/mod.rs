@@ -49,6 +49,7 @@ pub fn run(args: &AdviseArgs) -> Result<()> {
 fn open(args: &AdviseArgs) -> Result<DataSource> {
     let companions = Companions {
         targets: args.targets.as_deref(),
+        pixel_size: args.pixel_size,
         masks: args.masks.as_deref(),
         images: args.images.as_deref(),
     };

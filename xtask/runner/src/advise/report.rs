@@ -5,12 +5,14 @@ use std::path::Path;
 
 use burn_memopt_datasets::advise::{Advice, DataSource};
 use serde::Serialize;
+use xtask::cli::paths;
 
 use super::machine::Machine;
 
 /// Data, machine and advice. Serialised, it is the object that `--json` prints.
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
+    #[serde(with = "paths")]
     pub(super) data: &'a Path,
     #[serde(flatten)]
     pub(super) source: DataSource,

@@ -44,6 +44,9 @@ pub fn run(args: &InferArgs) -> Result<()> {
     let InferModel::Unet(flags) = &args.model;
     let settings = resolve_infer(flags)?;
     let work = Work::find(&flags.input, &flags.output)?;
+    if !flags.overwrite {
+        work.check_free()?;
+    }
     let device_name = crate::device::resolve(settings.device)?.to_string();
     let device = crate::device::open(settings.device)?;
     let model = Trained::load(
@@ -126,7 +129,8 @@ fn many(mut session: Session, folder: &Path, targets: &[Target], flags: &InferFl
 
 /// What to do after an interruption.
 fn interrupted() -> String {
-    let words: Vec<_> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
+    let words = std::env::args_os().skip(1);
+    let words: Vec<_> = words.map(|word| quoted(&word.to_string_lossy())).collect();
     let command = words.join(" ");
     let program = program();
     format!("interrupted; what is done is kept, resume with\n  {program} {command}")

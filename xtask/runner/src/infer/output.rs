@@ -1,6 +1,7 @@
 //! The result of a file: rows that are written as they become final.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +10,6 @@ use anyhow::{Context, Result};
 use burn_memopt::chunked::{BoxError, RowSink};
 use burn_memopt::files;
 use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackError, TiffStackWriter};
-use image::{ImageBuffer, ImageFormat, Luma};
 
 use super::records::PartState;
 use super::target::Target;
@@ -18,7 +18,12 @@ use crate::train::most_probable;
 /// How often rows are brought to the disk for certain. What is computed in between is lost if the
 /// process is ended.
 const SYNC_EVERY: Duration = Duration::from_millis(100);
-/// What stands for 1 in a PNG file.
+/// What results name as their software.
+const SOFTWARE: &str = "burn-memopt infer";
+/// Bytes at both ends of a result, one of which has the name: the front of a PNG file, and the end of
+/// a stack.
+const NAMED_WITHIN: u64 = 256;
+/// What is 1 in a PNG file.
 const PNG_ONE: f32 = 65535.0;
 
 /// A result that is being written, under a name of its own until it is whole.
@@ -58,6 +63,7 @@ impl Output {
         };
         let rows = state.rows_done;
         let writer = TiffStackWriter::resume::<f32>(whole, &part, height, width, rows)?;
+        let writer = writer.with_software(SOFTWARE);
         Ok(Self {
             target: target.clone(),
             part,
@@ -144,27 +150,48 @@ impl RowSink for Output {
     }
 }
 
+/// Whether a file is a result of this command, and not another one that would be lost.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn is_result(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    let mut ends = Vec::new();
+    (&file).take(NAMED_WITHIN).read_to_end(&mut ends)?;
+    file.seek(SeekFrom::Start(len.saturating_sub(NAMED_WITHIN)))?;
+    file.take(NAMED_WITHIN).read_to_end(&mut ends)?;
+    let name = SOFTWARE.as_bytes();
+    Ok(ends.windows(name.len()).any(|part| part == name))
+}
+
 /// Makes a PNG file of the only page of a stack, of shares of 65,535 or of the numbers of classes.
 fn write_png(stack: &Path, target: &Path, has_classes: bool) -> Result<u64> {
     let stack = TiffStack::open(stack)?;
     let page = stack.page(0)?;
     let [height, width] = [stack.height(), stack.width()];
     let mut num_clipped = 0;
-    let mut pixels = Vec::with_capacity(height * width);
+    // Of 16 bits, the high byte first.
+    let mut pixels = Vec::with_capacity(2 * height * width);
     for row in 0..height {
         for value in page.patch(row..row + 1, 0..width) {
-            if has_classes {
-                pixels.push(value as u16);
-                continue;
-            }
-            num_clipped += u64::from(!(0.0..=1.0).contains(&value));
-            pixels.push((value.clamp(0.0, 1.0) * PNG_ONE).round() as u16);
+            let value = if has_classes {
+                value as u16
+            } else {
+                num_clipped += u64::from(!(0.0..=1.0).contains(&value));
+                (value.clamp(0.0, 1.0) * PNG_ONE).round() as u16
+            };
+            pixels.extend(value.to_be_bytes());
         }
     }
-    let image = ImageBuffer::<Luma<u16>, _>::from_raw(width as u32, height as u32, pixels)
-        .context("the image has too many pixels for a PNG file")?;
-    files::write_with_path(target, |path| {
-        Ok::<_, anyhow::Error>(image.save_with_format(path, ImageFormat::Png)?)
+    files::write(target, |out| {
+        let mut encoder = png::Encoder::new(out, width as u32, height as u32);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_depth(png::BitDepth::Sixteen);
+        encoder.add_text_chunk("Software".into(), SOFTWARE.into())?;
+        let mut image = encoder.write_header()?;
+        image.write_image_data(&pixels)?;
+        Ok(image.finish()?)
     })
     .with_context(|| format!("cannot write {}", target.display()))?;
     Ok(num_clipped)

@@ -11,6 +11,7 @@ use burn_memopt::chunked::Accumulator;
 use burn_memopt::files::{self, FileStamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use xtask::cli::paths;
 
 use super::input::Input;
 use super::model::Trained;
@@ -24,6 +25,7 @@ const FINISHED_FILES: &str = "infer.jsonl";
 /// A file at one state of its content, as far as that can be seen without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileState {
+    #[serde(with = "paths")]
     path: PathBuf,
     bytes: u64,
     /// Nanoseconds since 1970.
@@ -149,8 +151,10 @@ fn state_file(result: &Path) -> PathBuf {
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{name}.{ending}"))
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
 }
 
 /// The finished files of a folder of results.
@@ -232,5 +236,5 @@ impl FinishedFiles {
 
 fn result_name(target: &Target) -> String {
     let name = target.output.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
+    paths::to_text(name.as_ref())
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::output::is_result;
+use super::records::PartState;
 use crate::paths::is_same;
 use crate::report::note_unread;
 use crate::settings::UsageError;
@@ -102,6 +104,30 @@ impl Work {
             refuse(rule, &target.output)?;
         }
         Ok(Self::File(target))
+    }
+
+    /// Refuses to write over files that this command did not write.
+    ///
+    /// # Errors
+    /// If there is one, or a file cannot be read.
+    pub fn check_free(&self) -> Result<()> {
+        let targets = match self {
+            Self::File(target) => std::slice::from_ref(target),
+            Self::Folder(_, targets) => targets,
+        };
+        for Target { output, .. } in targets {
+            let is_own =
+                || is_result(output).with_context(|| format!("cannot read {}", output.display()));
+            let is_begun = PartState::find(output).is_some();
+            if output.exists() && !is_begun && !is_own()? {
+                bail!(
+                    "{} is there already and is no result of infer: give another --output, or write \
+                     over it with --overwrite",
+                    output.display()
+                );
+            }
+        }
+        Ok(())
     }
 
     /// Makes the folder of the results.

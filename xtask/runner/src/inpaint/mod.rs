@@ -24,7 +24,7 @@ use burn_memopt_models::propainter::inpaint::{Fallback, InpaintError, Inpainter}
 use crate::cli::{InpaintArgs, PROCEDURAL};
 use crate::interrupt::Interrupt;
 use crate::report::inpaint::Report;
-use crate::report::note;
+use crate::report::{causes, note};
 use crate::settings::UsageError;
 use budget::Budget;
 use footage::{Results, VideoFootage};
@@ -222,7 +222,7 @@ fn explained(error: InpaintError) -> Error {
 fn summed_up(failed: &[(String, Error)], total: usize) -> Error {
     let lines = failed
         .iter()
-        .map(|(name, error)| format!("\n  {name}: {error:#}"));
+        .map(|(name, error)| format!("\n  {name}: {}", causes(error)));
     let lines: String = lines.collect();
     anyhow::anyhow!(
         "{} of {total} videos could not be completed:{lines}",

@@ -14,6 +14,7 @@ use burn_memopt_datasets::video::{VideoError, VideoSource};
 use burn_memopt_models::propainter::inpaint::{InpaintConfig, Setting, WORKING_MEMORY, Workload};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use xtask::cli::paths;
 
 use super::Run;
 use super::footage::check_not_empty;
@@ -35,8 +36,10 @@ const PATHS: [&str; 3] = ["video", "mask", "weights"];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InpaintSettings {
     /// The video.
+    #[serde(with = "paths")]
     pub video: PathBuf,
     /// Its masks, unless frames are extended.
+    #[serde(with = "paths::optional")]
     pub mask: Option<PathBuf>,
     /// What is filled.
     pub mode: InpaintMode,
@@ -49,6 +52,7 @@ pub struct InpaintSettings {
     /// Pixels by which holes are grown.
     pub mask_dilation: usize,
     /// The weights.
+    #[serde(with = "paths")]
     pub weights: PathBuf,
     /// What flow completion and the generator compute in.
     pub precision: Precision,
@@ -130,7 +134,8 @@ impl InpaintSettings {
             let saved = theirs.get(key).unwrap_or(&Value::Null);
             let is_same_file = || match (saved, mine) {
                 (Value::String(saved), Value::String(mine)) => {
-                    PATHS.contains(&key.as_str()) && is_same(saved.as_ref(), mine.as_ref())
+                    PATHS.contains(&key.as_str())
+                        && is_same(&paths::from_text(saved), &paths::from_text(mine))
                 }
                 _ => false,
             };

@@ -8,8 +8,9 @@ use burn::tensor::Device;
 use burn_memopt::batch::BatchReport;
 use burn_memopt::memory::Bytes;
 use serde::Serialize;
+use xtask::cli::paths;
 
-use super::{Console, Memory, Pace, counted, known, progress_line, table};
+use super::{Console, Memory, Pace, causes, counted, known, progress_line, table};
 use crate::infer::target::Target;
 use crate::interrupt::Interrupt;
 
@@ -224,10 +225,11 @@ impl Report {
         self.memory.end();
         self.end_file();
         self.num_failed += 1;
-        self.note(&format!("{}: failed: {error:#}", target.input.display()));
+        let error = causes(error);
+        self.note(&format!("{}: failed: {error}", target.input.display()));
         self.console.emit(&Event::Failed {
             input: &target.input,
-            error: format!("{error:#}"),
+            error,
         })
     }
 
@@ -315,7 +317,9 @@ impl Row {
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event<'a> {
     File {
+        #[serde(with = "paths")]
         input: &'a Path,
+        #[serde(with = "paths")]
         output: &'a Path,
         pages: usize,
         height: usize,
@@ -334,14 +338,18 @@ enum Event<'a> {
     },
     Done(&'a Row),
     Skipped {
+        #[serde(with = "paths")]
         input: &'a Path,
+        #[serde(with = "paths")]
         output: &'a Path,
     },
     Failed {
+        #[serde(with = "paths")]
         input: &'a Path,
         error: String,
     },
     Interrupted {
+        #[serde(with = "paths")]
         input: &'a Path,
         rows_done: u64,
     },
@@ -363,6 +371,7 @@ struct Summary<'a> {
     /// What became of batches; exact tiles run alone.
     batch: Option<&'a BatchReport>,
     device: &'a str,
+    #[serde(with = "paths")]
     output: &'a Path,
 }
 

@@ -12,8 +12,9 @@ use burn_memopt_models::propainter::inpaint::{
     Fallback, InpaintProgress, Setting, Stage, StageTime, Workload,
 };
 use serde::Serialize;
+use xtask::cli::paths;
 
-use super::{Console, known, progress_line};
+use super::{Console, causes, known, progress_line};
 use crate::inpaint::budget::Budget;
 use crate::inpaint::settings::InpaintSettings;
 use crate::interrupt::Interrupt;
@@ -170,10 +171,10 @@ impl Report {
 
     /// Says that a video cannot be completed.
     pub fn failed(&self, video: &str, error: &Error) -> Result<()> {
+        let error = causes(error);
         if self.is_many {
-            self.note(&format!("{video}: failed: {error:#}"));
+            self.note(&format!("{video}: failed: {error}"));
         }
-        let error = format!("{error:#}");
         self.console.emit(&Event::Failed { video, error })
     }
 
@@ -227,6 +228,7 @@ enum Event<'a> {
     },
     Summary {
         video: &'a str,
+        #[serde(with = "paths")]
         output: &'a Path,
         frames: usize,
         seconds: f64,

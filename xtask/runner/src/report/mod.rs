@@ -15,11 +15,12 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
 use burn_memopt_datasets::folder::unread_files;
 use burn_memopt_datasets::tiff::FrameSource;
+use burn_memopt_datasets::with_causes;
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -53,6 +54,11 @@ pub fn print(text: impl fmt::Display) -> Result<()> {
 pub fn note(text: impl fmt::Display) {
     // Whoever closed it does not want to know.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// An error with its causes, each said once.
+pub fn causes(error: &Error) -> String {
+    with_causes(&**error)
 }
 
 /// Says on standard error what is to be known about frames that are read.

@@ -9,6 +9,7 @@ use burn_memopt::memory::Bytes;
 use burn_memopt::train::MicroBatches;
 use serde::Serialize;
 use serde_json::Value;
+use xtask::cli::paths;
 
 use super::{Console, Pace, known, progress_line};
 use crate::train::Comparison;
@@ -66,6 +67,7 @@ pub struct Summary {
 enum Event<'a> {
     Start {
         model: &'a str,
+        #[serde(with = "paths")]
         artifact_dir: &'a Path,
         first_step: u64,
         steps: u64,
@@ -87,6 +89,7 @@ enum Event<'a> {
     },
     Save {
         step: u64,
+        #[serde(with = "paths")]
         dir: &'a Path,
     },
     Summary(&'a Summary),

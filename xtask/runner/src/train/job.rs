@@ -56,6 +56,11 @@ pub trait Job: Sized {
     /// Opens the data that the settings name; `None` if they name none. Nothing is written.
     fn open(&self) -> Result<Option<Self::Data>>;
 
+    /// What about the data is worth a look, one sentence each.
+    fn notes(_data: &Self::Data) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Generates the data in `folder`, or opens what was generated there before.
     fn generate(&self, folder: &Path) -> Result<Self::Data>;
 
@@ -85,6 +90,11 @@ pub trait Job: Sized {
         batch_size: usize,
         device: &Device,
     ) -> Result<Loader<Self::Item, Self::Batch>>;
+
+    /// The name of item `index` of the training part, for messages.
+    fn item_name(_data: &Self::Data, index: usize) -> String {
+        format!("item {index}")
+    }
 
     /// Items in a batch.
     fn num_items(batch: &Self::Batch) -> usize;
@@ -129,6 +139,9 @@ pub trait Trainer<M: Module>: Sized {
 
     /// Steps every optimizer with what is accumulated; the outcome is that of the first.
     fn flush(&mut self, network: M, lr: f64) -> (M, Result<StepOutcome, StepError>);
+
+    /// Drops what is accumulated, and returns whether the losses were finite.
+    fn discard(&mut self, network: &M) -> Result<bool, StepError>;
 
     /// Steps with what `run` accumulates in micro-batches of a size.
     fn step(
@@ -179,6 +192,11 @@ impl<M: Module> Trainer<M> for MicroBatchTrainer {
         MicroBatchTrainer::flush(self, network, lr)
     }
 
+    fn discard(&mut self, network: &M) -> Result<bool, StepError> {
+        let loss = MicroBatchTrainer::discard(self, network)?;
+        Ok(loss.is_none_or(f64::is_finite))
+    }
+
     fn step_in_parts(
         &mut self,
         network: M,
@@ -208,6 +226,14 @@ impl Trainer<Rivals> for AdversarialStep {
     fn flush(&mut self, rivals: Rivals, lr: f64) -> (Rivals, Result<StepOutcome, StepError>) {
         let (rivals, outcomes) = AdversarialStep::flush(self, rivals, lr);
         (rivals, outcomes.map(|[generator, _]| generator))
+    }
+
+    fn discard(&mut self, rivals: &Rivals) -> Result<bool, StepError> {
+        let losses = [
+            self.generator.discard(&rivals.generator)?,
+            self.discriminator.discard(&rivals.discriminator)?,
+        ];
+        Ok(losses.into_iter().flatten().all(f64::is_finite))
     }
 }
 

@@ -24,9 +24,8 @@ use burn::tensor::Device;
 use burn_memopt::files;
 use burn_memopt::precision::Precision;
 use burn_memopt_datasets::counting::CountDataset;
-use burn_memopt_datasets::localizations::read_csv_for_stack;
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie, MovieFiles};
-use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
+use burn_memopt_datasets::tiff::TiffStack;
 
 use crate::cli::{TrainFlags, TrainModel};
 use crate::interrupt::Interrupt;
@@ -70,6 +69,7 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let precision = precision(run.precision, &device)?;
     let job = J::new(settings.clone())?;
     let data = job.open()?;
+    data.iter().flat_map(J::notes).for_each(note);
     if flags.options.verify
         && let Some(data) = &data
     {
@@ -203,13 +203,24 @@ fn num_training(num_items: usize, holdout: f64, place: &str) -> Result<usize> {
     Ok(num_items - held_out.clamp(1, num_items - 1))
 }
 
-/// Opens a stack with its table, and says what is to be known about the stack before the table is
-/// read: a damaged stack may have fewer frames than the table names.
-fn open_counted(stack: &Path, table: &Path) -> Result<CountDataset> {
+/// Opens a stack with its table, and prints the notes on the stack before the table is read: a
+/// damaged stack may have fewer frames than the table names.
+fn open_counted(stack: &Path, table: &Path, pixel_size: Option<f64>) -> Result<CountDataset> {
     let stack = TiffStack::open(stack)?;
     print_notes(&stack);
-    let table = read_csv_for_stack(table, stack.num_frames())?;
-    Ok(CountDataset::new(stack, table)?)
+    Ok(CountDataset::with_table(stack, table, pixel_size)?)
+}
+
+/// Refuses what a network made of an item, whose name is for the message, if it is not finite.
+fn check_finite(output: &[f32], name: impl Fn() -> String) -> Result<()> {
+    if output.iter().all(|value| value.is_finite()) {
+        return Ok(());
+    }
+    bail!(
+        "evaluation: the network's output for {} is not finite. Look for NaN or infinite values in \
+         its file",
+        name()
+    )
 }
 
 /// Lets `write` fill the folder of generated data, whole or not at all, unless there is `first` in it

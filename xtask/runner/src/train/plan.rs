@@ -85,7 +85,7 @@ impl<M: ModelSettings> Plan<M> {
             let plan = json!({
                 "event": "plan",
                 "settings": serde_json::to_value(&self.settings).context("cannot turn the settings into JSON")?,
-                "artifact_dir": self.artifact_dir,
+                "artifact_dir": xtask::cli::paths::to_text(&self.artifact_dir),
                 "resumed_step": resumed_step,
                 "memory": expected,
             });

@@ -15,8 +15,8 @@ use super::saved;
 use super::session::Session;
 use super::watch::Watch;
 use crate::interrupt::{Interrupt, resume_command};
-use crate::report::print;
 use crate::report::train::{Progress, StepReport, Summary};
+use crate::report::{causes, print};
 use crate::run_dir::RunDir;
 use crate::settings::{ModelSettings, Settings, to_save};
 
@@ -236,7 +236,8 @@ impl<J: Job> Run<'_, J> {
         };
         // The run itself is whole.
         let comparison = comparer.compare(own, run_seconds).unwrap_or_else(|error| {
-            progress.note(&format!("cannot compare with other settings: {error:#}"));
+            let why = causes(&error);
+            progress.note(&format!("cannot compare with other settings: {why}"));
             Comparison::default()
         });
         (progress, comparison)

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::Precision;
-use burn_memopt::train::{MicroBatchTrainerConfig, MicroBatches, StepOutcome};
+use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, StepOutcome};
 use burn_memopt_datasets::loader::{Batches, Loader, LoaderState};
 use burn_memopt_datasets::shuffle::mix;
 use serde::{Deserialize, Serialize};
@@ -146,14 +146,61 @@ impl<J: Job> Session<J> {
         };
         let loss = match outcome {
             Ok(StepOutcome::Stepped { loss, .. }) => Some(loss),
-            Ok(_) => None,
-            Err(error) => return (network, Err(error)),
+            refused => {
+                let checked = self.check_losses(job, data, &network, &start, effective);
+                match checked.and(refused) {
+                    Ok(_) => None,
+                    Err(error) => return (network, Err(error)),
+                }
+            }
         };
         self.step += 1;
         if let Some(loss) = loss {
             self.losses.add(loss);
         }
         (network, Ok(StepDone { loss, items }))
+    }
+}
+
+impl<J: Job> Session<J> {
+    /// After a refused step of the items from `start`: if its loss was not finite before it was
+    /// scaled, computes the loss of each item in f32.
+    ///
+    /// # Errors
+    /// If losses are not finite in f32 either; names the items.
+    fn check_losses(
+        &self,
+        job: &J,
+        data: &J::Data,
+        network: &J::Network,
+        start: &LoaderState,
+        num_items: usize,
+    ) -> Result<()> {
+        let is_finite = |train: &MicroBatchTrainer| train.last_loss().is_none_or(f64::is_finite);
+        if self.train.steps().into_iter().all(is_finite) {
+            return Ok(());
+        }
+        let mut train = J::Trainer::new(&MicroBatchTrainerConfig::new(), J::optimizer);
+        let mut feed = Feed::<J>::new(job, data, 1, &self.device)?;
+        feed.resume(job, data, 1, start)?;
+        let mut names = Vec::new();
+        for index in feed.loader.upcoming(num_items) {
+            feed.each(1, |batch| job.micro_batch(network, &mut train, batch))?;
+            if !train.discard(network)? {
+                names.push(J::item_name(data, index as usize));
+            }
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        bail!(
+            "training step {}: the loss of {} of {num_items} items is not finite, even in f32: \
+             {}. Look for NaN or infinite values in their files; if there are none, lower the \
+             learning rate",
+            self.step + 1,
+            names.len(),
+            names.join(", ")
+        )
     }
 }
 

@@ -218,3 +218,37 @@ fn people_get_a_table() {
         "{said}"
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn paths_that_are_no_text_are_read_and_written() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let place = counting(&[]);
+    let folder = place
+        .path("a")
+        .with_file_name(OsStr::from_bytes(b"caf\xe9"));
+    fs::create_dir(&folder).expect("a folder");
+    let input = folder.join(OsStr::from_bytes(b"\xff.tif"));
+    write_stack(&input, 2, 20, 20);
+    let run = |input: &std::path::Path, output: &std::path::Path| {
+        let mut command = crate::command(&["--model", &place.arg("model")]);
+        command
+            .arg("--input")
+            .arg(input)
+            .arg("--output")
+            .arg(output);
+        crate::Run::new(&mut command).succeeded();
+    };
+    run(&input, &folder.join(OsStr::from_bytes(b"\xfe.tif")));
+    run(&folder, &folder.join("results"));
+    let written = [b"\xfe.tif", b"\xff.tif"].map(|name| {
+        let folder = match name {
+            b"\xff.tif" => folder.join("results"),
+            _ => folder.clone(),
+        };
+        read_stack(&folder.join(OsStr::from_bytes(name)))
+    });
+    assert_eq!(written[0], written[1]);
+}

@@ -130,3 +130,31 @@ fn settings_that_cannot_be_are_wrong_usage(#[case] args: &[&str], #[case] words:
     infer(&place, "model", "in.tif", "out.tif", args).failed(2, words);
     assert!(!place.path("out.tif").exists());
 }
+
+#[test]
+fn a_file_of_others_is_written_over_only_where_that_is_asked_for() {
+    let place = prepare();
+    write_stack(&place.path("one.tif"), 1, 20, 20);
+    fs::create_dir_all(place.path("inputs")).expect("a folder");
+    fs::create_dir_all(place.path("outputs")).expect("a folder");
+    fs::copy(place.path("in.tif"), place.path("inputs/in.tif")).expect("a stack");
+    for (input, output, taken) in [
+        ("in.tif", "out.tif", "out.tif"),
+        ("one.tif", "out.png", "out.png"),
+        ("inputs", "outputs", "outputs/in.tif"),
+    ] {
+        let theirs = match input {
+            "one.tif" => "color.png",
+            _ => "in.tif",
+        };
+        fs::copy(place.path(theirs), place.path(taken)).expect("a file");
+        let run = infer(&place, "model", input, output, &[]);
+        run.failed(1, &[taken, "no result of infer", "--overwrite"]);
+        let kept = [theirs, taken].map(|name| fs::read(place.path(name)).expect("a file"));
+        assert_eq!(kept[0], kept[1]);
+        infer(&place, "model", input, output, &["--overwrite"]).succeeded();
+        // Its own results it replaces without being asked.
+        infer(&place, "model", input, output, &["--batch-size", "1"]).succeeded();
+        assert_ne!(fs::read(place.path(taken)).expect("a file"), kept[0]);
+    }
+}

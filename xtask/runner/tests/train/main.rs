@@ -8,8 +8,11 @@ mod killing;
 #[cfg(unix)]
 #[path = "../kills/mod.rs"]
 mod kills;
+#[cfg(unix)]
+mod paths;
 mod refusals;
 mod resuming;
 mod runner;
+mod tables;
 mod videos;
 mod watermark;

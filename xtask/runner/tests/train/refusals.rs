@@ -4,7 +4,7 @@ use std::fs;
 
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie};
 use burn_memopt_datasets::tiff::TiffStackWriter;
-use image::{GrayImage, Luma, Rgb, RgbImage};
+use image::{GrayImage, Luma, Rgb, Rgb32FImage, RgbImage};
 use rstest::rstest;
 
 use crate::runner::{Run, Workplace, files_in, run};
@@ -20,6 +20,95 @@ fn write_movie(place: &Workplace) -> (String, String) {
         .expect("the movie is written");
     let text = |path: std::path::PathBuf| path.display().to_string();
     (text(files.frames), text(files.localizations))
+}
+
+/// A stack of 10 frames of 64×64 pixels, of which `frame` has a pixel of `value`, or all have one, and
+/// a table with an emitter in each.
+fn write_stack(place: &Workplace, frame: Option<u32>, value: f32) -> [String; 2] {
+    let stack = place.path("stack.tif");
+    let mut writer = TiffStackWriter::create(&stack, 64, 64).expect("a stack");
+    for number in 0..10 {
+        let mut pixels: Vec<f32> = (0..4096).map(|pixel| (pixel % 256) as f32).collect();
+        if frame.is_none_or(|frame| frame == number) {
+            pixels[17] = value;
+        }
+        writer.write_frame(&pixels).expect("a frame");
+    }
+    writer.finish().expect("the stack");
+    let table = place.path("table.csv");
+    let rows: String = (0..10).map(|frame| format!("{frame},5,6\n")).collect();
+    fs::write(&table, format!("frame,x,y\n{rows}")).expect("a table");
+    [stack, table].map(|path| path.display().to_string())
+}
+
+#[rstest]
+#[case::f32_counting("unet", "f32", f32::NAN, &["1 of 2 items is not finite", "frame-00003"])]
+#[case::f16_counting("unet", "f16", f32::NAN, &["1 of 2 items is not finite", "frame-00003"])]
+#[case::f16_infinity("unet", "f16", f32::NEG_INFINITY, &["is not finite", "frame-00003"])]
+#[case::f32_decode("decode", "f32", f32::NAN, &["is not finite", "(see frame 3)"])]
+#[case::f16_decode("decode", "f16", f32::NAN, &["is not finite", "(see frame 3)"])]
+fn a_frame_with_a_pixel_that_is_not_finite_is_named(
+    #[case] model: &'static str,
+    #[case] precision: &str,
+    #[case] value: f32,
+    #[case] words: &[&str],
+) {
+    let place = Workplace::of(model);
+    let [stack, table] = write_stack(&place, Some(3), value);
+    let data = ["--data", &stack, "--targets", &table, "--steps", "8"];
+    let args = [&data[..], &["--precision", precision]].concat();
+    let run = place.train("refused", &args);
+    run.failed(1, &[&["training step"], words].concat());
+}
+
+#[rstest]
+#[case::counting("unet", "frame-00009 is not finite")]
+#[case::decode("decode", "frame 8 (see frame 9) is not finite")]
+fn a_held_out_frame_that_is_not_finite_is_named(#[case] model: &'static str, #[case] words: &str) {
+    let place = Workplace::of(model);
+    let [stack, table] = write_stack(&place, Some(9), f32::NAN);
+    let data = ["--data", &stack, "--targets", &table];
+    let args = [&data[..], &["--steps", "2", "--holdout", "0.2"]].concat();
+    place.train("a", &args).failed(1, &["evaluation", words]);
+}
+
+#[test]
+fn an_image_with_a_value_that_is_not_finite_is_named() {
+    let place = Workplace::new();
+    for folder in ["images", "masks"] {
+        fs::create_dir_all(place.path(folder)).expect("a folder");
+    }
+    for number in 0..4 {
+        let value = if number == 1 { f32::NAN } else { 0.5 };
+        let pixels = [vec![value], vec![0.25; 767]].concat();
+        let image = Rgb32FImage::from_raw(16, 16, pixels).expect("an image");
+        let path = place.path("images").join(format!("p{number}.tif"));
+        image.save(path).expect("the image");
+        let mask = GrayImage::from_fn(16, 16, |x, _| [255 * u8::from(x > 7)].into());
+        let path = place.path("masks").join(format!("p{number}.png"));
+        mask.save(path).expect("the mask");
+    }
+    let (images, masks) = (place.arg("images"), place.arg("masks"));
+    let data = ["--images", &images, "--masks", &masks, "--holdout", "0"];
+    let args = [&data[..], &["--steps", "4", "--precision", "f16"]].concat();
+    let words = ["1 of 2 items is not finite", "p1"];
+    place.train("a", &args).failed(1, &words);
+}
+
+#[test]
+fn a_run_that_is_skipped_to_the_lowest_scale_fails_and_keeps_what_was_saved() {
+    let place = Workplace::new();
+    // Finite in f32, and beyond f16 however the loss is scaled.
+    let [stack, table] = write_stack(&place, None, 1e8);
+    let data = ["--data", &stack, "--targets", &table, "--precision", "f16"];
+    let args = [&data[..], &["--steps", "40", "--save-every", "5"]].concat();
+    let words = [
+        "training step 17",
+        "skipped 17 steps in a row",
+        "loss scale 1",
+    ];
+    place.train("a", &args).failed(1, &words);
+    assert!(place.path("a").join("checkpoint-15").is_dir());
 }
 
 fn train_on(place: &Workplace, stack: &str, table: &str) -> Run {
@@ -40,13 +129,18 @@ fn a_truncated_stack_is_named_with_its_page() {
     let place = Workplace::new();
     let (stack, table) = write_movie(&place);
     let whole = fs::read(&stack).expect("the stack");
-    for len in [5, whole.len() / 2, whole.len() - 100] {
+    for len in [5, whole.len() / 2] {
         fs::write(&stack, &whole[..len]).expect("the stack is cut");
         train_on(&place, &stack, &table).failed(1, &["frames.tif"]);
     }
     fs::write(&stack, &whole[..whole.len() - 100]).expect("the stack is cut");
-    train_on(&place, &stack, &table).failed(1, &["page 19", "copy or export the stack again"]);
     assert!(!place.path("refused").exists());
+    // The good pages are used, and the rows of the others are left out.
+    let args = ["--data", &stack, "--targets", &table, "--steps", "1"];
+    let run = place.train("refused", &args).succeeded();
+    for words in ["page 19", "copy or export the stack again", "left out"] {
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+    }
 }
 
 #[test]

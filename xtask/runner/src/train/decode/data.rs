@@ -33,8 +33,8 @@ pub struct Data {
 
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
-    pub fn open(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
-        let emitters = open_counted(stack, table)?;
+    pub fn open(stack: &Path, table: &Path, pixel_size: Option<f64>, holdout: f64) -> Result<Self> {
+        let emitters = open_counted(stack, table, pixel_size)?;
         let num_frames = emitters.len();
         let cut = num_training(num_frames, holdout, &stack.display().to_string())?;
         let counts = Normalization::measure(emitters.stack(), 0..cut)?;
@@ -91,6 +91,20 @@ pub struct Samples {
     pub emitters: CountDataset,
     /// Which frames.
     pub frames: Range<usize>,
+}
+
+impl Samples {
+    /// The name of item `index`, for messages, with the frame of its window whose pixels are not all
+    /// finite, if there is one.
+    pub fn name(&self, index: usize) -> String {
+        let middle = self.frames.start + index;
+        let window = self.windows.get(middle).map(|window| window.frames);
+        let is_bad = |frame: &&Arc<Frame>| !frame.pixels.iter().all(|pixel| pixel.is_finite());
+        match window.unwrap_or_default().iter().find(is_bad) {
+            Some(frame) => format!("frame {middle} (see frame {})", frame.index),
+            None => format!("frame {middle}"),
+        }
+    }
 }
 
 impl Dataset<Sample> for Samples {

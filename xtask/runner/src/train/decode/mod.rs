@@ -20,10 +20,10 @@ use burn_memopt_models::decode::{
 use burn_memopt_models::loss::MixtureLossConfig;
 
 use super::job::{Job, Metrics, parts};
-use super::movie_in;
 use super::network::{cut, first_weights};
 use super::rehearsal::Rehearsal;
 use super::saved::CutPlan;
+use super::{check_finite, movie_in};
 use crate::run_dir::RunDir;
 use crate::settings::{DecodeSettings, Settings, UsageError};
 use data::{Batch, Collate, Data, Sample, Samples};
@@ -59,9 +59,19 @@ impl Job for DecodeJob {
     fn open(&self) -> Result<Option<Data>> {
         let Settings { model, run } = &self.settings;
         match (&model.data, &model.targets) {
-            (Some(stack), Some(table)) => Data::open(stack, table, run.holdout).map(Some),
+            (Some(stack), Some(table)) => {
+                Data::open(stack, table, model.pixel_size, run.holdout).map(Some)
+            }
             _ => Ok(None),
         }
+    }
+
+    fn item_name(data: &Data, index: usize) -> String {
+        data.training.name(index)
+    }
+
+    fn notes(data: &Data) -> Vec<String> {
+        data.training.emitters.notes().to_vec()
     }
 
     fn generate(&self, folder: &Path) -> Result<Data> {
@@ -75,6 +85,7 @@ impl Job for DecodeJob {
         Data::open(
             &files.frames,
             &files.localizations,
+            None,
             self.settings.run.holdout,
         )
     }
@@ -269,6 +280,12 @@ fn localize(
     let pixels: Vec<&[f32]> = sequence.iter().map(|frame| &frame.pixels[..]).collect();
     let batcher = data.batcher(network.net.size_multiple());
     let output = network.forward_sequence(batcher.batch(&pixels, 1, device));
+    // One number for each frame, which is not finite if one of its values is not.
+    let sums = output.clone().sum_dims(&[1, 2, 3]).try_into_data()?;
+    for (&frame, sum) in frames.iter().zip(sums.iter::<f32>()) {
+        let name = || samples.name(frame - samples.frames.start);
+        check_finite(&[sum], name)?;
+    }
     let [height, width] = batcher.size;
     let [batch_size, channels, ..] = output.dims();
     let output = output.slice([0..batch_size, 0..channels, 0..height, 0..width]);

@@ -32,8 +32,13 @@ pub struct Data {
 
 impl Data {
     /// Opens the frames of a stack, with the table of the emitters in them.
-    pub fn frames(stack: &Path, table: &Path, holdout: f64) -> Result<Self> {
-        let frames = open_counted(stack, table)?;
+    pub fn frames(
+        stack: &Path,
+        table: &Path,
+        pixel_size: Option<f64>,
+        holdout: f64,
+    ) -> Result<Self> {
+        let frames = open_counted(stack, table, pixel_size)?;
         let num_frames = frames.len();
         let num_training = num_training(num_frames, holdout, &stack.display().to_string())?;
         let least_sides = [frames.stack().height(), frames.stack().width()];
@@ -109,6 +114,14 @@ impl Data {
         match &self.training {
             Samples::Frames(frames) => Some(frames.normalization()),
             Samples::Images(..) => None,
+        }
+    }
+
+    /// What about the data is worth a look.
+    pub fn notes(&self) -> &[String] {
+        match &self.training {
+            Samples::Frames(frames) => frames.notes(),
+            Samples::Images(..) => &[],
         }
     }
 

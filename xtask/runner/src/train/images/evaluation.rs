@@ -10,6 +10,7 @@ use image::{Rgb, RgbImage};
 use super::data::{Batch, Data, Sample, Samples};
 use super::task::{Task, most_probable};
 use crate::run_dir::RunDir;
+use crate::train::check_finite;
 use crate::train::job::Metrics;
 
 /// Probability from which a pixel belongs to the mask.
@@ -53,6 +54,7 @@ fn predict(
         let values: Vec<f32> = values.iter::<f32>().collect();
         let len = values.len() / items.len();
         for (sample, output) in items.into_iter().zip(values.chunks_exact(len)) {
+            check_finite(output, || sample.name.clone())?;
             see(Prediction {
                 sample,
                 output: most_probable(output, channels).into_owned(),

@@ -96,7 +96,9 @@ impl ImageSource for UNetSettings {
     fn open(&self, run: &RunSettings) -> Result<Option<Data>> {
         let data = &self.data;
         match (&data.data, &data.targets, &data.images, &data.masks) {
-            (Some(stack), Some(table), ..) => Data::frames(stack, table, run.holdout).map(Some),
+            (Some(stack), Some(table), ..) => {
+                Data::frames(stack, table, data.pixel_size, run.holdout).map(Some)
+            }
             (.., Some(images), Some(masks)) => {
                 Data::images(images, masks, data.classes, run).map(Some)
             }
@@ -112,7 +114,7 @@ impl ImageSource for UNetSettings {
             .with_photons(GENERATED_PHOTONS)
             .with_seed(run.seed);
         let files = movie_in(folder, &config)?;
-        Data::frames(&files.frames, &files.localizations, run.holdout)
+        Data::frames(&files.frames, &files.localizations, None, run.holdout)
     }
 }
 
@@ -225,6 +227,15 @@ impl<S: ImageSource> Job for ImageJob<S> {
 
     fn generate(&self, folder: &Path) -> Result<Data> {
         self.settings.model.generate(&self.settings.run, folder)
+    }
+
+    fn item_name(data: &Data, index: usize) -> String {
+        let sample = data.training.get(index);
+        sample.map_or_else(|_| format!("item {index}"), |sample| sample.name)
+    }
+
+    fn notes(data: &Data) -> Vec<String> {
+        data.notes().to_vec()
     }
 
     fn describe(&self, data: &Data, run: &RunDir) -> Result<()> {
