@@ -19,7 +19,7 @@ use crate::{
     localizations::{Localization, LocalizationError, read_table},
     normalization::{Normalization, NormalizationError},
     synthetic::emitters::spot,
-    tiff::{FrameSource, TiffStack, TiffStackError},
+    tiff::{FrameSource, TiffStackError, open_frames},
 };
 use inside::{check_emitter, rows_inside};
 
@@ -132,7 +132,7 @@ pub enum CountError {
 /// ```
 #[derive(Debug, Clone)]
 pub struct CountDataset {
-    stack: Arc<TiffStack>,
+    stack: Arc<dyn FrameSource>,
     emitters: Arc<HashMap<usize, Vec<Localization>>>,
     frames: Range<usize>,
     normalization: Normalization,
@@ -140,7 +140,7 @@ pub struct CountDataset {
 }
 
 impl CountDataset {
-    /// Opens a stack and the table that belongs to it, in pixels. Pixels stay as they are stored.
+    /// Opens a stack, or a folder of TIFF files, and the table that belongs to it, in pixels. Pixels stay as they are stored.
     ///
     /// # Errors
     /// As [`open_scaled`](Self::open_scaled).
@@ -157,7 +157,7 @@ impl CountDataset {
         table: impl AsRef<Path>,
         pixel_size: Option<f64>,
     ) -> Result<Self, CountError> {
-        Self::with_table(TiffStack::open(stack)?, table, pixel_size)
+        Self::with_table(open_frames(stack)?, table, pixel_size)
     }
 
     /// Brings an open stack and the table that belongs to it together. The table may be in
@@ -170,13 +170,13 @@ impl CountDataset {
     /// If the table cannot be read, has no rows, or has more than a third of them in no frame or
     /// outside their frame.
     pub fn with_table(
-        stack: TiffStack,
+        stack: Arc<dyn FrameSource>,
         table: impl AsRef<Path>,
         pixel_size: Option<f64>,
     ) -> Result<Self, CountError> {
         let path = table.as_ref();
         let table = read_table(path, pixel_size)?;
-        let (rows, notes) = rows_inside(&stack, path, table)?;
+        let (rows, notes) = rows_inside(&*stack, path, table)?;
         let frames = Self::new(stack, rows)?;
         Ok(Self {
             notes: notes.into(),
@@ -193,15 +193,18 @@ impl CountDataset {
     ///
     /// # Errors
     /// If an emitter is in no frame or outside its frame.
-    pub fn new(stack: TiffStack, localizations: Vec<Localization>) -> Result<Self, CountError> {
+    pub fn new(
+        stack: Arc<dyn FrameSource>,
+        localizations: Vec<Localization>,
+    ) -> Result<Self, CountError> {
         let num_frames = stack.num_frames();
         let mut emitters: HashMap<usize, Vec<Localization>> = HashMap::new();
         for emitter in localizations {
-            check_emitter(&stack, &emitter)?;
+            check_emitter(&*stack, &emitter)?;
             emitters.entry(emitter.frame).or_default().push(emitter);
         }
         Ok(Self {
-            stack: Arc::new(stack),
+            stack,
             emitters: Arc::new(emitters),
             frames: 0..num_frames,
             normalization: Normalization::default(),
@@ -247,7 +250,7 @@ impl CountDataset {
     }
 
     /// The stack that frames are read from.
-    pub fn stack(&self) -> &Arc<TiffStack> {
+    pub fn stack(&self) -> &Arc<dyn FrameSource> {
         &self.stack
     }
 

@@ -2,6 +2,8 @@
 
 #![cfg(feature = "tiff")]
 
+use std::sync::Arc;
+
 use burn::data::dataset::Dataset;
 use burn_memopt_datasets::{
     counting::{CountDataset, CountError, density},
@@ -103,7 +105,7 @@ fn a_split_without_one_side_is_refused(#[case] train_frames: usize) {
 #[case::below_the_frame(3.0, 33.0)]
 fn positions_outside_the_frame_are_refused(#[case] x: f32, #[case] y: f32) {
     let stack = TiffStack::open(format!("{FOLDER}/frames.tif")).unwrap();
-    let error = CountDataset::new(stack, vec![Localization::new(4, x, y)]).unwrap_err();
+    let error = CountDataset::new(Arc::new(stack), vec![Localization::new(4, x, y)]).unwrap_err();
     assert!(matches!(error, CountError::OutsideFrame { frame: 4, .. }));
     assert!(error.to_string().contains("32×32 pixels"), "{error}");
 }
@@ -111,7 +113,8 @@ fn positions_outside_the_frame_are_refused(#[case] x: f32, #[case] y: f32) {
 #[test]
 fn a_frame_that_is_not_there_is_refused() {
     let stack = TiffStack::open(format!("{FOLDER}/frames.tif")).unwrap();
-    let error = CountDataset::new(stack, vec![Localization::new(100, 1.0, 1.0)]).unwrap_err();
+    let error =
+        CountDataset::new(Arc::new(stack), vec![Localization::new(100, 1.0, 1.0)]).unwrap_err();
     assert!(matches!(
         error,
         CountError::FrameOutOfRange {

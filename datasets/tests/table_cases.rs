@@ -4,9 +4,12 @@
 
 use std::{fs, path::Path};
 
+use burn::data::dataset::Dataset;
 use burn_memopt_datasets::{
+    advise::{Companions, DataSource},
     counting::CountDataset,
     localizations::{Localization, read_table},
+    tiff::{TiffStackWriter, open_frames},
 };
 use rstest::rstest;
 
@@ -49,6 +52,37 @@ fn changed(change: impl Fn(&str) -> Vec<u8>) -> tempfile::NamedTempFile {
     let plain = fs::read_to_string(path_of("plain.csv")).unwrap();
     fs::write(file.path(), change(&plain)).unwrap();
     file
+}
+
+#[test]
+fn a_folder_of_pages_is_read_as_the_stack() {
+    let stack = open_frames(path_of("frames.tif")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for index in 0..NUM_FRAMES {
+        let path = folder.path().join(format!("t{index}.tif"));
+        let mut writer = TiffStackWriter::create(path, stack.height(), stack.width()).unwrap();
+        writer
+            .write_frame(&stack.frame(index).unwrap().pixels)
+            .unwrap();
+        writer.finish().unwrap();
+    }
+    let table = path_of("plain.csv");
+    let pages = CountDataset::open(folder.path(), &table).unwrap();
+    let frames = CountDataset::open(path_of("frames.tif"), &table).unwrap();
+    let items = |frames: &CountDataset| frames.iter().map(Result::unwrap).collect::<Vec<_>>();
+    assert_eq!(items(&pages), items(&frames));
+
+    let companions = Companions {
+        targets: Some(table.as_ref()),
+        ..Companions::default()
+    };
+    let source = DataSource::open(folder.path(), companions).unwrap();
+    assert!(
+        source.about.starts_with("12 files, 12 frames"),
+        "{}",
+        source.about
+    );
+    assert!(source.about.ends_with("density map"), "{}", source.about);
 }
 
 #[test]

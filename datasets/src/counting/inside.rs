@@ -5,7 +5,7 @@ use std::path::Path;
 use super::CountError;
 use crate::{
     localizations::{Localization, LocalizationError, Table},
-    tiff::{FrameSource, TiffStack},
+    tiff::FrameSource,
 };
 
 /// How far outside the frame, in pixels, an emitter may be fitted.
@@ -17,7 +17,7 @@ const ONE_OUTSIDE_IN: usize = 3;
 
 /// The rows that are inside the frames, and notes on the others.
 pub(super) fn rows_inside(
-    stack: &TiffStack,
+    stack: &dyn FrameSource,
     path: &Path,
     table: Table,
 ) -> Result<(Vec<Localization>, Vec<String>), CountError> {
@@ -96,7 +96,10 @@ fn name(rows: &[(Localization, u64)]) -> String {
 }
 
 /// Refuses an emitter that is in no frame, or outside its frame.
-pub(super) fn check_emitter(stack: &TiffStack, emitter: &Localization) -> Result<(), CountError> {
+pub(super) fn check_emitter(
+    stack: &dyn FrameSource,
+    emitter: &Localization,
+) -> Result<(), CountError> {
     let &Localization { frame, x, y, .. } = emitter;
     let (height, width) = (stack.height(), stack.width());
     let path = || stack.path().to_path_buf();

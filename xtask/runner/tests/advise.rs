@@ -405,8 +405,12 @@ fn flags_that_do_not_belong_to_the_data_are_wrong_usage() {
         2,
         &["--masks", "folder of images"],
     );
+    let images = dir.path().join("images");
+    fs::create_dir(&images).expect("a folder");
+    let image = image::GrayImage::new(4, 4);
+    image.save(images.join("a.png")).expect("an image");
     fails(
-        dir.path(),
+        &images,
         &["--targets", &table],
         2,
         &["--targets", "TIFF stack"],

@@ -34,7 +34,7 @@ pub struct UNetSettings {
 /// What a UNet learns, and from what.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct UNetData {
-    /// TIFF stack to train on. The default is a small generated stack of emitters.
+    /// TIFF stack, or folder of TIFF files, to train on. The default is a small generated stack of emitters.
     #[arg(long, value_name = "TIFF", help_heading = "Data", requires = "targets")]
     #[arg(conflicts_with_all = ["images", "masks"])]
     #[serde(with = "paths::optional")]
@@ -185,7 +185,7 @@ impl ModelSettings for WatermarkSettings {
 /// Settings of `train decode`.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct DecodeSettings {
-    /// TIFF stack to train on. The default is a small generated stack of emitters.
+    /// TIFF stack, or folder of TIFF files, to train on. The default is a small generated stack of emitters.
     #[arg(long, value_name = "TIFF", help_heading = "Data", requires = "targets")]
     #[serde(with = "paths::optional")]
     pub data: Option<PathBuf>,

@@ -222,7 +222,6 @@ impl DataSource {
 
 fn open_folder(path: &Path, companions: Companions<'_>) -> Result<DataSource, SourceError> {
     let shown = path.display();
-    refuse(companions.targets, "targets", "a TIFF stack", path)?;
     if let Some(masks) = companions.masks {
         return readers::images_with_masks(path, masks);
     }
@@ -231,11 +230,14 @@ fn open_folder(path: &Path, companions: Companions<'_>) -> Result<DataSource, So
         return open_file(file, companions);
     }
     refuse(companions.images, "images", "JSON Lines", path)?;
+    if contents.kinds() == [true, false, false, false] {
+        return readers::stack_folder(path, companions);
+    }
+    refuse(companions.targets, "targets", "TIFF stacks", path)?;
     if let Some((images, masks)) = contents.images_and_masks() {
         return readers::images_with_masks(&path.join(images), &path.join(masks));
     }
     Err(SourceError::NoDataset(match contents.kinds() {
-        [true, false, false, false] => return readers::stack_folder(path),
         [false, true, false, false] => return readers::frames(path),
         [false, false, false, false] if !contents.folders.is_empty() => {
             return readers::clips(path);

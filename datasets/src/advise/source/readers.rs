@@ -19,25 +19,31 @@ use crate::{
     video::{ClipConfig, ClipFolder, FrameError, FrameFolder, VideoFile},
 };
 
+/// What a table adds to frames, for people.
+const WITH_DENSITY: &str = ", each with a density map";
+
+/// Frames with the table that is given. The reader names a table that does not belong to them.
+fn counted(path: &Path, companions: Companions<'_>) -> Result<Option<CountDataset>, SourceError> {
+    let open = |table| CountDataset::open_scaled(path, table, companions.pixel_size);
+    Ok(companions.targets.map(open).transpose()?)
+}
+
 /// A stack, alone or with the table of its emitters.
 pub(super) fn stack(path: &Path, companions: Companions<'_>) -> Result<DataSource, SourceError> {
     let stack = TiffStack::open(path)?;
     let (first, access) = first_frame(&stack)?;
     let num_frames = stack.num_frames() as u64;
     let about = format!("{num_frames} frames of {first}");
-    // Checked by the reader, which names a table that does not belong to the stack.
-    let counted = companions
-        .targets
-        .map(|table| CountDataset::open_scaled(path, table, companions.pixel_size))
-        .transpose()?;
+    let counted = counted(path, companions)?;
     let of_table = counted.as_ref().map_or(&[][..], CountDataset::notes);
     let notes = [stack.notes(), of_table].concat();
     let (kind, about, loaded) = match counted {
         None => (SourceKind::TiffStack, about, stack.frame_bytes()),
-        Some(frames) => {
-            let about = format!("{about}, each with a density map");
-            (SourceKind::CountedStack, about, frames.item_bytes(0))
-        }
+        Some(frames) => (
+            SourceKind::CountedStack,
+            about + WITH_DENSITY,
+            frames.item_bytes(0),
+        ),
     };
     let stored = file_bytes(path)?;
     let item = ItemBytes {
@@ -55,7 +61,10 @@ pub(super) fn stack(path: &Path, companions: Companions<'_>) -> Result<DataSourc
 }
 
 /// The TIFF files of a folder, one after the other as one stack. Of many files some are opened.
-pub(super) fn stack_folder(folder: &Path) -> Result<DataSource, SourceError> {
+pub(super) fn stack_folder(
+    folder: &Path,
+    companions: Companions<'_>,
+) -> Result<DataSource, SourceError> {
     let files = files_of(FileKind::Tiff, folder)?;
     let seen: Vec<_> = spread(files.len())
         .map(|index| files[index].clone())
@@ -74,11 +83,19 @@ pub(super) fn stack_folder(folder: &Path) -> Result<DataSource, SourceError> {
         u64::try_from(all).unwrap_or(u64::MAX)
     };
     let num_frames = scaled_to_all(frames_seen);
+    let counted = counted(folder, companions)?;
+    let mut notes = stack.notes().to_vec();
+    let mut about = format!("{} files, {num_frames} frames of {first}", files.len());
+    let mut loaded = stack.frame_bytes();
+    if let Some(frames) = counted {
+        notes.extend_from_slice(frames.notes());
+        about += WITH_DENSITY;
+        loaded = frames.item_bytes(0);
+    }
     let item = ItemBytes {
         stored: Bytes::new(stored.get() / frames_seen),
-        loaded: Bytes::new(stack.frame_bytes()),
+        loaded: Bytes::new(loaded),
     };
-    let mut notes = stack.notes().to_vec();
     if seen.len() < files.len() {
         notes.push(format!(
             "{} of {} files were opened: the number of frames is an estimate",
@@ -88,7 +105,7 @@ pub(super) fn stack_folder(folder: &Path) -> Result<DataSource, SourceError> {
     }
     Ok(DataSource {
         kind: SourceKind::TiffSequence,
-        about: format!("{} files, {num_frames} frames of {first}", files.len()),
+        about,
         access,
         bytes: DatasetBytes::uniform(num_frames, item)
             .with_stored(Bytes::new(scaled_to_all(stored.get()))),

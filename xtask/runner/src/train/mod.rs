@@ -25,7 +25,7 @@ use burn_memopt::files;
 use burn_memopt::precision::Precision;
 use burn_memopt_datasets::counting::CountDataset;
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie, MovieFiles};
-use burn_memopt_datasets::tiff::TiffStack;
+use burn_memopt_datasets::tiff::open_frames;
 
 use crate::cli::{TrainFlags, TrainModel};
 use crate::interrupt::Interrupt;
@@ -206,7 +206,7 @@ fn num_training(num_items: usize, holdout: f64, place: &str) -> Result<usize> {
 /// Opens a stack with its table, and prints the notes on the stack before the table is read: a
 /// damaged stack may have fewer frames than the table names.
 fn open_counted(stack: &Path, table: &Path, pixel_size: Option<f64>) -> Result<CountDataset> {
-    let stack = TiffStack::open(stack)?;
+    let stack = open_frames(stack)?;
     print_notes(&stack);
     Ok(CountDataset::with_table(stack, table, pixel_size)?)
 }

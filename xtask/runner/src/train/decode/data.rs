@@ -14,7 +14,7 @@ use burn_memopt_datasets::lazy::LazyDataset;
 use burn_memopt_datasets::loader::SeededBatcher;
 use burn_memopt_datasets::localizations::Localization;
 use burn_memopt_datasets::normalization::Normalization;
-use burn_memopt_datasets::tiff::{Frame, FrameSource, FrameWindow, FrameWindows, TiffStack};
+use burn_memopt_datasets::tiff::{Frame, FrameSource, FrameWindow, FrameWindows};
 use burn_memopt_models::decode::{Emitter, EmitterTargets, FrameBatcher, OutputScale};
 
 use super::NEIGHBOURS;
@@ -86,7 +86,7 @@ pub struct Sample {
 #[derive(Clone, Debug)]
 pub struct Samples {
     /// Frames with their neighbours.
-    pub windows: Arc<FrameWindows<Arc<TiffStack>>>,
+    pub windows: Arc<FrameWindows<Arc<dyn FrameSource>>>,
     /// The emitters in each frame.
     pub emitters: CountDataset,
     /// Which frames.
