@@ -129,18 +129,9 @@ impl VideoWriter {
         command.args(["-map", "0:v:0", "-vf", &config.filters()]);
         command.args(ffmpeg.passing_times(timing.last_nanos() as f64 / 1e9)?);
         command.args(["-enc_time_base", &format!("1/{ticks}")]);
-        match container {
-            Container::Webm => {
-                command.args(["-c:v", "libvpx-vp9", "-crf", "18", "-b:v", "0"]);
-                command.args(["-row-mt", "1", "-cpu-used", "4"]);
-            }
-            _ => {
-                // Without B-frames the times of MP4 are those that were given, in every player.
-                command.args(["-c:v", "libx264", "-crf", "18", "-bf", "0"]);
-                if config.field_order.is_some() {
-                    command.args(["-flags", "+ildct+ilme"]);
-                }
-            }
+        command.args(encoder(container));
+        if container != Container::Webm && config.field_order.is_some() {
+            command.args(["-flags", "+ildct+ilme"]);
         }
         command.args(config.color.options().flatten());
         if let Some(tracks) = &config.tracks {
@@ -265,6 +256,26 @@ impl VideoWriter {
                 source,
             }),
         }
+    }
+}
+
+/// The options of the encoder for a container.
+fn encoder(container: Container) -> &'static [&'static str] {
+    match container {
+        Container::Webm => &[
+            "-c:v",
+            "libvpx-vp9",
+            "-crf",
+            "18",
+            "-b:v",
+            "0",
+            "-row-mt",
+            "1",
+            "-cpu-used",
+            "4",
+        ],
+        // Without B-frames the times of MP4 are those that were given, in every player.
+        _ => &["-c:v", "libx264", "-crf", "18", "-bf", "0"],
     }
 }
 
