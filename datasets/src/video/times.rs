@@ -109,12 +109,14 @@ impl FrameTimes {
         ticks_per_second: u32,
         rate: Option<FrameRate>,
     ) -> (Self, i64) {
-        let known: Vec<i64> = ticks.iter().copied().flatten().collect();
-        let usual = usual_interval(&known).unwrap_or_else(|| {
+        // Frames without a time between two others would make their interval longer.
+        let pairs = ticks.windows(2);
+        let intervals = pairs.filter_map(|pair| Some(pair[1]?.saturating_sub(pair[0]?)));
+        let usual = usual_interval(intervals).unwrap_or_else(|| {
             let rate = rate.map_or(24.0, FrameRate::per_second);
             ((f64::from(ticks_per_second) / rate).round() as i64).max(1)
         });
-        let first = known.first().copied().unwrap_or(origin);
+        let first = ticks.iter().copied().flatten().next().unwrap_or(origin);
         let origin = origin.min(first);
         let mut starts: Vec<i64> = Vec::with_capacity(ticks.len());
         for tick in ticks {
@@ -188,14 +190,12 @@ impl FrameTimes {
 
     /// The interval that half of the frames do not exceed, where there are two frames.
     pub(super) fn usual_interval(&self) -> Option<i64> {
-        usual_interval(&self.starts)
+        usual_interval(self.starts.windows(2).map(|pair| pair[1] - pair[0]))
     }
 }
 
-/// The median of the rising intervals.
-fn usual_interval(starts: &[i64]) -> Option<i64> {
-    let pairs = starts.windows(2);
-    let intervals = pairs.map(|pair| pair[1].saturating_sub(pair[0]));
+/// The median of the intervals at which times rise.
+fn usual_interval(intervals: impl Iterator<Item = i64>) -> Option<i64> {
     let mut intervals: Vec<i64> = intervals.filter(|interval| *interval > 0).collect();
     let middle = intervals.len() / 2;
     (!intervals.is_empty()).then(|| *intervals.select_nth_unstable(middle).1)
