@@ -115,7 +115,7 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 ///
 /// let error = burn_memopt_datasets::tiff::TiffStack::open("nowhere.tif").unwrap_err();
 /// let text = with_causes(&error);
-/// assert!(text.starts_with("cannot open nowhere.tif"), "{text}");
+/// assert!(text.starts_with("cannot open the TIFF stack nowhere.tif"), "{text}");
 /// ```
 pub fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
