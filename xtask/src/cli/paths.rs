@@ -73,7 +73,7 @@ pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf
 pub mod optional {
     use super::{Deserialize, Deserializer, PathBuf, Serializer, from_text, to_text};
 
-    /// Serialises a path as [`to_text`](super::to_text) does, or nothing.
+    /// Serialises a path as [`to_text`] does, or nothing.
     ///
     /// # Errors
     /// If the serializer fails.
