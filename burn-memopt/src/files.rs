@@ -20,7 +20,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-pub use leftovers::{recover_folder, remove_leftovers, remove_leftovers_in};
+pub use leftovers::{recover_folder, recover_folders_in, remove_leftovers, remove_leftovers_in};
 
 mod leftovers;
 #[cfg(test)]

@@ -177,11 +177,7 @@ impl CountDataset {
         let path = table.as_ref();
         let table = read_table(path, pixel_size)?;
         let (rows, notes) = rows_inside(&*stack, path, table)?;
-        let frames = Self::new(stack, rows)?;
-        Ok(Self {
-            notes: notes.into(),
-            ..frames
-        })
+        Ok(Self::with_rows(stack, rows, notes))
     }
 
     /// What about the table is worth a look, one sentence each.
@@ -197,19 +193,24 @@ impl CountDataset {
         stack: Arc<dyn FrameSource>,
         localizations: Vec<Localization>,
     ) -> Result<Self, CountError> {
-        let num_frames = stack.num_frames();
+        let mut rows = localizations.iter();
+        rows.try_for_each(|row| check_emitter(&*stack, row))?;
+        Ok(Self::with_rows(stack, localizations, Vec::new()))
+    }
+
+    /// Brings frames and the emitters inside them together.
+    fn with_rows(stack: Arc<dyn FrameSource>, rows: Vec<Localization>, notes: Vec<String>) -> Self {
         let mut emitters: HashMap<usize, Vec<Localization>> = HashMap::new();
-        for emitter in localizations {
-            check_emitter(&*stack, &emitter)?;
-            emitters.entry(emitter.frame).or_default().push(emitter);
+        for row in rows {
+            emitters.entry(row.frame).or_default().push(row);
         }
-        Ok(Self {
+        Self {
+            frames: 0..stack.num_frames(),
             stack,
             emitters: Arc::new(emitters),
-            frames: 0..num_frames,
             normalization: Normalization::default(),
-            notes: Arc::new([]),
-        })
+            notes: notes.into(),
+        }
     }
 
     /// Splits into the first `train_frames` frames and the rest, both

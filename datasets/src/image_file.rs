@@ -150,9 +150,15 @@ pub(crate) fn size(path: &Path) -> Result<(usize, usize), ImageFileError> {
     let failed = |source| unreadable(path, source);
     let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
     let reader = reader.map_err(|source| failed(source.into()))?;
-    if reader.format() == Some(ImageFormat::Tiff) {
-        let bytes = fs::read(path).map_err(|source| failed(source.into()))?;
-        check_claims(path, ImageFormat::Tiff, &bytes)?;
+    let claims_fit = || -> io::Result<bool> {
+        let file = File::open(path)?;
+        let len = file.metadata()?.len();
+        Ok(whole::tiff_claims_fit(&mut BufReader::new(file), len))
+    };
+    if reader.format() == Some(ImageFormat::Tiff)
+        && !claims_fit().map_err(|source| failed(source.into()))?
+    {
+        return Err(ImageFileError::Truncated { path: path.into() });
     }
     let mut decoder = reader.into_decoder().map_err(failed)?;
     let (width, height) = decoder.dimensions();
@@ -217,8 +223,11 @@ pub(crate) fn decode_bytes(
         let len = len.ok_or_else(|| ImageFileError::Truncated { path: path.into() })?;
         bytes = &bytes[..len];
     }
-    check_claims(path, format, bytes)?;
     let len = bytes.len() as u64;
+    // Before a decoder takes memory for what a directory claims.
+    if format == ImageFormat::Tiff && !whole::tiff_claims_fit(&mut io::Cursor::new(bytes), len) {
+        return Err(ImageFileError::Truncated { path: path.into() });
+    }
     let least = if format == ImageFormat::WebP {
         MAX_WEBP
     } else {
@@ -250,14 +259,6 @@ pub(crate) fn decode_bytes(
     let mut image = DynamicImage::from_decoder(decoder).map_err(failed)?;
     image.apply_orientation(orientation);
     Ok((image, format))
-}
-
-/// Refuses a TIFF file whose directory claims more than the file has, before a decoder sees it.
-fn check_claims(path: &Path, format: ImageFormat, bytes: &[u8]) -> Result<(), ImageFileError> {
-    if format == ImageFormat::Tiff && !whole::tiff_claims_fit(bytes) {
-        return Err(ImageFileError::Truncated { path: path.into() });
-    }
-    Ok(())
 }
 
 pub(crate) fn unreadable(path: &Path, source: ImageError) -> ImageFileError {

@@ -148,17 +148,18 @@ impl ImageMaskFolder {
     }
 
     /// Reads the headers of all files, and checks that none is cut off and that each mask has its
-    /// image's size, so that a long run does not fail in the middle.
+    /// image's size, so that a long run does not fail in the middle. Returns height and width of each
+    /// item.
     ///
     /// # Errors
     /// If a header cannot be read, a file is cut off, or sizes differ.
-    pub fn verify(&self) -> Result<(), ImageMaskError> {
-        self.pairs.iter().try_for_each(|pair| {
-            pair.check_sizes(
-                image_file::check(&pair.image)?,
-                MaskValues::check(&pair.mask)?,
-            )
-        })
+    pub fn verify(&self) -> Result<Vec<(usize, usize)>, ImageMaskError> {
+        let size = |pair: &Pair| {
+            let size = image_file::check(&pair.image)?;
+            pair.check_sizes(size, MaskValues::check(&pair.mask)?)?;
+            Ok(size)
+        };
+        self.pairs.iter().map(size).collect()
     }
 
     /// Decodes all masks, unless that was done before, and says what their values mean.

@@ -46,17 +46,14 @@ impl MaskRule {
     /// Decodes a mask: 1 on the object and 0 elsewhere, or the number of each pixel's class and -1
     /// where it has none, `[height, width]`.
     pub(crate) fn read(&self, path: &Path) -> Result<(usize, usize, Vec<f32>), ImageFileError> {
-        let (mask, values) = match self {
-            Self::Object(rule) => {
-                let mask = MaskValues::read(path, Palette::Object)?;
-                let values = rule.at_least(rule.least, &mask);
-                (mask, values)
-            }
-            Self::Classes(rule) => {
-                let mask = MaskValues::read(path, Palette::Classes)?;
-                let values = rule.apply(&mask);
-                (mask, values)
-            }
+        let palette = match self {
+            Self::Object(_) => Palette::Object,
+            Self::Classes(_) => Palette::Classes,
+        };
+        let mask = MaskValues::read(path, palette)?;
+        let values = match self {
+            Self::Object(rule) => rule.at_least(rule.least, &mask),
+            Self::Classes(rule) => rule.apply(&mask),
         };
         Ok((mask.height, mask.width, values))
     }

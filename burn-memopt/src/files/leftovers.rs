@@ -110,6 +110,27 @@ pub fn recover_folder(target: impl AsRef<Path>) -> io::Result<()> {
     remove_folder(&sibling(target, PARTIAL_PREFIX)?)
 }
 
+/// As [`recover_folder`], for every target in `parent` whose name `is_meant`.
+///
+/// # Errors
+/// If `parent` cannot be listed, and as [`recover_folder`].
+pub fn recover_folders_in(
+    parent: impl AsRef<Path>,
+    is_meant: impl Fn(&str) -> bool,
+) -> io::Result<()> {
+    let parent = parent.as_ref();
+    for folder in parent.read_dir()? {
+        let name = folder?.file_name();
+        let name = name.to_string_lossy();
+        let mut prefixes = [PARTIAL_PREFIX, REPLACED_PREFIX].into_iter();
+        let target = prefixes.find_map(|prefix| name.strip_prefix(prefix));
+        if let Some(target) = target.filter(|target| is_meant(target)) {
+            recover_folder(parent.join(target))?;
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +186,12 @@ mod tests {
             (read(), root.path().read_dir().unwrap().count()),
             ("old".into(), 1)
         );
+
+        fs::rename(path("state"), path("replaced-state")).unwrap();
+        recover_folders_in(root.path(), |name| name != "state").unwrap();
+        assert!(path("replaced-state").exists());
+        recover_folders_in(root.path(), |name| name == "state").unwrap();
+        assert_eq!(read(), "old");
 
         // Writing again does not lose what is only there under the other name.
         fs::rename(path("state"), path("replaced-state")).unwrap();

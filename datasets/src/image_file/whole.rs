@@ -1,6 +1,6 @@
 //! Whether the bytes of a file are a whole picture, and the only one.
 
-use std::io::{self, BufRead, Seek};
+use std::io::{self, BufRead, Read, Seek};
 
 use image::{
     AnimationDecoder, ImageDecoder, ImageFormat, ImageResult, Limits,
@@ -51,7 +51,7 @@ pub(super) fn png_is_whole(file: &mut (impl BufRead + Seek), len: u64) -> io::Re
 
 /// Whether there is another picture behind the first.
 pub(super) fn has_more(bytes: &[u8], format: ImageFormat, limits: Limits) -> ImageResult<bool> {
-    let cursor = io::Cursor::new(bytes);
+    let mut cursor = io::Cursor::new(bytes);
     Ok(match format {
         ImageFormat::Gif => {
             let mut decoder = GifDecoder::new(cursor)?;
@@ -61,23 +61,24 @@ pub(super) fn has_more(bytes: &[u8], format: ImageFormat, limits: Limits) -> Ima
         }
         ImageFormat::Png => PngDecoder::new(cursor)?.is_apng()?,
         ImageFormat::WebP => WebPDecoder::new(cursor)?.has_animation(),
-        ImageFormat::Tiff => next_directory(bytes).is_some_and(|offset| offset > 0),
+        ImageFormat::Tiff => next_directory(&mut cursor).is_some_and(|offset| offset > 0),
         _ => false,
     })
 }
 
-/// Whether no entry of a TIFF file's first directory claims more bytes than the file has. The decoder
-/// takes memory for what they claim.
-pub(super) fn tiff_claims_fit(bytes: &[u8]) -> bool {
-    let Some(directory) = first_directory(bytes) else {
+/// Whether no entry of a TIFF file's first directory claims more bytes than the file has, which are
+/// `len`. The decoder takes memory for what they claim.
+pub(super) fn tiff_claims_fit(file: &mut (impl Read + Seek), len: u64) -> bool {
+    let Some(directory) = Directory::first(file) else {
         return true;
     };
     let claims = (0..directory.num_entries).map_while(|index| {
         // Tag, type, number of values, and the values or their offset.
         let at = index.saturating_mul(directory.entry_len);
         let at = at.saturating_add(directory.start);
-        let kind = number(bytes, at.saturating_add(2), 2)?;
-        let count = number(bytes, at.saturating_add(4), directory.offset_len)?;
+        let kind = directory.order.number(file, at.saturating_add(2), 2)?;
+        let at = at.saturating_add(4);
+        let count = directory.order.number(file, at, directory.offset_len)?;
         let size = match kind {
             3 | 8 => 2,
             4 | 9 | 11 | 13 => 4,
@@ -86,48 +87,67 @@ pub(super) fn tiff_claims_fit(bytes: &[u8]) -> bool {
         };
         Some(count.saturating_mul(size))
     });
-    claims.max().unwrap_or(0) <= bytes.len() as u64
+    claims.max().unwrap_or(0) <= len
 }
 
 /// Where a TIFF file's second directory is; zero where it has none.
-fn next_directory(bytes: &[u8]) -> Option<u64> {
-    let first = first_directory(bytes)?;
+fn next_directory(file: &mut (impl Read + Seek)) -> Option<u64> {
+    let first = Directory::first(file)?;
     let entries = first.num_entries.checked_mul(first.entry_len)?;
-    number(bytes, first.start.checked_add(entries)?, first.offset_len)
+    let end = first.start.checked_add(entries)?;
+    first.order.number(file, end, first.offset_len)
 }
 
 /// A directory of a TIFF file: entries of one length, and then the offset of the next directory.
 struct Directory {
+    order: ByteOrder,
     start: u64,
     num_entries: u64,
     entry_len: u64,
     offset_len: usize,
 }
 
-/// A TIFF file's first directory. BigTIFF has wider numbers, and its offset 4 bytes later.
-fn first_directory(bytes: &[u8]) -> Option<Directory> {
-    let (first, count_len, entry_len, offset_len) = match number(bytes, 2, 2)? {
-        43 => (number(bytes, 8, 8)?, 8, 20, 8),
-        _ => (number(bytes, 4, 4)?, 2, 12, 4),
-    };
-    Some(Directory {
-        start: first.checked_add(count_len as u64)?,
-        num_entries: number(bytes, first, count_len)?,
-        entry_len,
-        offset_len,
-    })
+impl Directory {
+    /// A file's first directory. BigTIFF has wider numbers, and its offset 4 bytes later.
+    fn first(file: &mut (impl Read + Seek)) -> Option<Self> {
+        let order = match ByteOrder::Big.number(file, 0, 2)? {
+            0x4949 => ByteOrder::Little,
+            _ => ByteOrder::Big,
+        };
+        let (first, count_len, entry_len, offset_len) = match order.number(file, 2, 2)? {
+            43 => (order.number(file, 8, 8)?, 8, 20, 8),
+            _ => (order.number(file, 4, 4)?, 2, 12, 4),
+        };
+        Some(Self {
+            order,
+            start: first.checked_add(count_len as u64)?,
+            num_entries: order.number(file, first, count_len)?,
+            entry_len,
+            offset_len,
+        })
+    }
 }
 
-/// A number of `len` bytes in a TIFF file.
-fn number(bytes: &[u8], at: u64, len: usize) -> Option<u64> {
-    let at = usize::try_from(at).ok()?;
-    let digits = bytes.get(at..at.checked_add(len)?)?.iter();
-    let append = |number: u64, digit: &u8| number << 8 | u64::from(*digit);
-    Some(if bytes.starts_with(b"II") {
-        digits.rev().fold(0, append)
-    } else {
-        digits.fold(0, append)
-    })
+/// Which byte of a number comes first in a TIFF file.
+#[derive(Clone, Copy)]
+enum ByteOrder {
+    Little,
+    Big,
+}
+
+impl ByteOrder {
+    /// The number of `len` bytes, 8 at the most, at a place of a file.
+    fn number(self, file: &mut (impl Read + Seek), at: u64, len: usize) -> Option<u64> {
+        let mut digits = [0; 8];
+        let digits = &mut digits[..len];
+        file.seek(io::SeekFrom::Start(at)).ok()?;
+        file.read_exact(digits).ok()?;
+        let append = |number: u64, digit: &u8| number << 8 | u64::from(*digit);
+        Some(match self {
+            Self::Little => digits.iter().rev().fold(0, append),
+            Self::Big => digits.iter().fold(0, append),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -149,15 +169,18 @@ mod tests {
 
     #[test]
     fn the_second_directory_of_a_tiff_file_is_found_in_either_byte_order() {
+        let next = |bytes: &[u8]| next_directory(&mut io::Cursor::new(bytes));
+        let claims_fit =
+            |bytes: &[u8]| tiff_claims_fit(&mut io::Cursor::new(bytes), bytes.len() as u64);
         let little = *b"II\x2a\0\x08\0\0\0\x01\0............\x63\0\0\0";
-        assert_eq!(next_directory(&little), Some(0x63));
+        assert_eq!(next(&little), Some(0x63));
         let big = *b"MM\0\x2a\0\0\0\x08\0\x01............\0\0\0\0";
-        assert_eq!(next_directory(&big), Some(0));
-        assert_eq!(next_directory(&big[..20]), None);
+        assert_eq!(next(&big), Some(0));
+        assert_eq!(next(&big[..20]), None);
         // One entry of no type, whose number of values is that of four dots.
-        assert!(!tiff_claims_fit(&little) && tiff_claims_fit(&big[..10]));
+        assert!(!claims_fit(&little) && claims_fit(&big[..10]));
         let mut few = little;
         few[14..18].copy_from_slice(&[3, 0, 0, 0]);
-        assert!(tiff_claims_fit(&few));
+        assert!(claims_fit(&few));
     }
 }

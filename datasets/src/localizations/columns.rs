@@ -109,23 +109,12 @@ impl Columns {
         })
     }
 
-    /// Whether a length in nanometres has to become pixels.
-    pub(super) fn has_nanometres(&self) -> bool {
-        self.x.nanometres.is_some()
-            || self.y.nanometres.is_some()
-            || self
-                .optional
-                .iter()
-                .any(|(column, ..)| column.nanometres.is_some())
-    }
-
-    /// The column that is in nanometres and read first, for messages.
-    pub(super) fn first_in_nanometres(&self) -> usize {
-        let mut all = [self.x, self.y].into_iter();
-        let position = all.find(|column| column.nanometres.is_some());
-        let mut rest = self.optional.iter().map(|(column, ..)| *column);
-        let found = position.or_else(|| rest.find(|column| column.nanometres.is_some()));
-        found.map_or(self.x.index, |column| column.index)
+    /// The first column of lengths in nanometres, which have to become pixels.
+    pub(super) fn in_nanometres(&self) -> Option<usize> {
+        let optional = self.optional.iter().map(|(column, ..)| *column);
+        let mut all = [self.x, self.y].into_iter().chain(optional);
+        let found = all.find(|column| column.nanometres.is_some())?;
+        Some(found.index)
     }
 }
 

@@ -59,11 +59,11 @@ pub fn read_table(
     })?;
     let pixel_size = pixel_size.map(|size| [size; 2]);
     let pixel_size = pixel_size.or(layout.coordinates.pixel_size);
-    if columns.has_nanometres() && pixel_size.is_none() {
+    if let (Some(index), None) = (columns.in_nanometres(), pixel_size) {
         return Err(LocalizationError::NeedsPixelSize {
             path: path.into(),
             line: header_line,
-            column: header[columns.first_in_nanometres()].to_string(),
+            column: header[index].to_string(),
         });
     }
     let num_fields = num_filled(&header);

@@ -1,7 +1,6 @@
 //! Many files as one stack.
 
 use std::{
-    fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -12,7 +11,10 @@ use lru::LruCache;
 use super::{
     error::TiffStackError, frame::FrameSource, layout::Layout, page::Page, stack::TiffStack,
 };
-use crate::{folder::natural_cmp, lock};
+use crate::{
+    folder::{FileKind, FolderError, files_of, natural_cmp},
+    lock,
+};
 
 /// Files that are open at the same time, at most.
 const MAX_OPEN: NonZeroUsize = NonZeroUsize::new(16).expect("invariant: 16 is not 0");
@@ -56,27 +58,16 @@ struct SequenceFile {
 }
 
 impl TiffSequence {
-    /// Reads all files of a folder that end in `.tif` or `.tiff`, in the order in which people
-    /// count: `frame2.tif` before `frame10.tif`.
+    /// Reads all files of a folder that end in `.tif` or `.tiff` and are not hidden, in the order in
+    /// which people count: `frame2.tif` before `frame10.tif`.
     ///
     /// # Errors
     /// If the folder cannot be listed or has no such file, a file cannot be opened, or frames are
     /// of different sizes.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, TiffStackError> {
         let folder = folder.as_ref();
-        let list = || -> std::io::Result<Vec<PathBuf>> {
-            let entries = fs::read_dir(folder)?;
-            entries.map(|entry| Ok(entry?.path())).collect()
-        };
-        let mut paths = list().map_err(|source| TiffStackError::Folder {
-            path: folder.into(),
-            source,
-        })?;
-        paths.retain(|path| {
-            let extension = path.extension().and_then(|extension| extension.to_str());
-            extension
-                .is_some_and(|e| e.eq_ignore_ascii_case("tif") || e.eq_ignore_ascii_case("tiff"))
-        });
+        let mut paths = files_of(FileKind::Tiff, folder)
+            .map_err(|FolderError { path, source }| TiffStackError::Folder { path, source })?;
         paths.sort_by(|a, b| natural_cmp(&a.to_string_lossy(), &b.to_string_lossy()));
         if paths.is_empty() {
             return Err(TiffStackError::NoFiles {

@@ -84,11 +84,10 @@ pub(super) fn tells_of_damage(messages: &str, format: &str) -> bool {
 /// Whether messages with a context are about reading the file, rather than about a frame's content.
 fn is_of_reading(context: &str, format: &str) -> bool {
     // Newer programs name their own parts; older ones give no context.
-    let of_program = ["", "vist#", "dec:", "in#"];
+    let of_program = ["vist#", "dec:", "in#"];
     context == format
-        || of_program
-            .iter()
-            .any(|part| context == *part || !part.is_empty() && context.starts_with(part))
+        || context.is_empty()
+        || of_program.iter().any(|part| context.starts_with(part))
 }
 
 fn is_about_the_end(message: &str) -> bool {

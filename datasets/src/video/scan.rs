@@ -154,14 +154,16 @@ fn missing(times: &FrameTimes) -> Vec<MissingFrames> {
     let Some(usual) = times.usual_interval() else {
         return Vec::new();
     };
-    let intervals = || times.starts().windows(2).map(|pair| pair[1] - pair[0]);
     let is_usual = |interval: i64| (interval - usual).abs() * 10 <= usual.max(10);
-    let num_usual = intervals().filter(|interval| is_usual(*interval)).count();
+    let num_usual = times
+        .intervals()
+        .filter(|interval| is_usual(*interval))
+        .count();
     // Where frames come at any time, none can be missed.
     if num_usual * 10 < (times.len() - 1) * 8 {
         return Vec::new();
     }
-    let gaps = intervals().enumerate();
+    let gaps = times.intervals().enumerate();
     gaps.filter_map(|(index, interval)| {
         let count = ((interval as f64 / usual as f64).round() as usize).saturating_sub(1);
         (count > 0).then_some(MissingFrames {

@@ -188,9 +188,14 @@ impl FrameTimes {
         ticks as f64 / f64::from(self.ticks_per_second)
     }
 
+    /// Ticks from each frame to the next.
+    pub(super) fn intervals(&self) -> impl Iterator<Item = i64> {
+        self.starts.windows(2).map(|pair| pair[1] - pair[0])
+    }
+
     /// The interval that half of the frames do not exceed, where there are two frames.
     pub(super) fn usual_interval(&self) -> Option<i64> {
-        usual_interval(self.starts.windows(2).map(|pair| pair[1] - pair[0]))
+        usual_interval(self.intervals())
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Test crates of the whole workspace include this file with `#[path]`; each uses a part of it. Sizes,
 //! counts and constants come from the case, so that another set of the same layout passes too.
-#![allow(dead_code, unused_imports)]
+#![allow(dead_code, unused_imports, reason = "each crate uses a part")]
 
 #[path = "comparison.rs"]
 mod comparison;

@@ -220,18 +220,9 @@ impl RunDir {
     /// If something cannot be removed or renamed.
     pub fn clean_up(&self) -> Result<()> {
         let clean_up = || -> Result<()> {
-            for folder in self.root.read_dir()? {
-                let name = folder?.file_name();
-                let name = name.to_string_lossy();
-                let target = ["partial-", "replaced-"]
-                    .iter()
-                    .find_map(|prefix| name.strip_prefix(prefix));
-                if let Some(target) = target
-                    && (target == DATA_FOLDER || step_of(target).is_some())
-                {
-                    files::recover_folder(self.root.join(target))?;
-                }
-            }
+            files::recover_folders_in(&self.root, |name| {
+                name == DATA_FOLDER || step_of(name).is_some()
+            })?;
             files::remove_leftovers_in(&self.root)?;
             for folder in FOLDERS {
                 files::remove_leftovers_in(self.root.join(folder))?;

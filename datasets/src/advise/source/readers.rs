@@ -1,13 +1,13 @@
 //! What stacks, frames, clips, images and videos take.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use burn::{data::dataset::Dataset, tensor::DType};
 use burn_memopt::memory::Bytes;
 
 use super::{
-    Companions, DataSource, MAX_SEEN, SourceError, SourceKind, contents::Contents, file_bytes,
-    sampled, spread,
+    Companions, DataSource, SourceError, SourceKind, contents::Contents, file_bytes, sampled,
+    spread,
 };
 use crate::{
     advise::{Access, DatasetBytes, ItemBytes},
@@ -15,35 +15,35 @@ use crate::{
     folder::{FileKind, files_of},
     image_mask::ImageMaskFolder,
     lazy::LazyDataset,
-    tiff::{FrameSource, TiffSequence, TiffStack},
+    tiff::{FrameSource, TiffSequence, open_frames},
     video::{ClipConfig, ClipFolder, FrameError, FrameFolder, VideoFile},
 };
 
-/// What a table adds to frames, for people.
-const WITH_DENSITY: &str = ", each with a density map";
-
-/// Frames with the table that is given. The reader names a table that does not belong to them.
-fn counted(path: &Path, companions: Companions<'_>) -> Result<Option<CountDataset>, SourceError> {
-    let open = |table| CountDataset::open_scaled(path, table, companions.pixel_size);
-    Ok(companions.targets.map(open).transpose()?)
+/// What an item of frames is, alone or with the table that is given: words for people, its bytes when
+/// it is loaded, and notes. A table that does not belong to the frames is named.
+fn items(
+    frames: &Arc<dyn FrameSource>,
+    companions: Companions<'_>,
+) -> Result<(&'static str, u64, Vec<String>), SourceError> {
+    let mut notes = frames.notes().to_vec();
+    let Some(table) = companions.targets else {
+        return Ok(("", frames.frame_bytes(), notes));
+    };
+    let counted = CountDataset::with_table(frames.clone(), table, companions.pixel_size)?;
+    notes.extend_from_slice(counted.notes());
+    Ok((", each with a density map", counted.item_bytes(0), notes))
 }
 
 /// A stack, alone or with the table of its emitters.
 pub(super) fn stack(path: &Path, companions: Companions<'_>) -> Result<DataSource, SourceError> {
-    let stack = TiffStack::open(path)?;
+    let stack = open_frames(path)?;
     let (first, access) = first_frame(&stack)?;
     let num_frames = stack.num_frames() as u64;
-    let about = format!("{num_frames} frames of {first}");
-    let counted = counted(path, companions)?;
-    let of_table = counted.as_ref().map_or(&[][..], CountDataset::notes);
-    let notes = [stack.notes(), of_table].concat();
-    let (kind, about, loaded) = match counted {
-        None => (SourceKind::TiffStack, about, stack.frame_bytes()),
-        Some(frames) => (
-            SourceKind::CountedStack,
-            about + WITH_DENSITY,
-            frames.item_bytes(0),
-        ),
+    let (with_table, loaded, notes) = items(&stack, companions)?;
+    let about = format!("{num_frames} frames of {first}{with_table}");
+    let kind = match companions.targets {
+        None => SourceKind::TiffStack,
+        Some(_) => SourceKind::CountedStack,
     };
     let stored = file_bytes(path)?;
     let item = ItemBytes {
@@ -60,22 +60,26 @@ pub(super) fn stack(path: &Path, companions: Companions<'_>) -> Result<DataSourc
     })
 }
 
-/// The TIFF files of a folder, one after the other as one stack. Of many files some are opened.
+/// The TIFF files of a folder, one after the other as one stack. Of many files without a table some
+/// are opened.
 pub(super) fn stack_folder(
     folder: &Path,
     companions: Companions<'_>,
 ) -> Result<DataSource, SourceError> {
     let files = files_of(FileKind::Tiff, folder)?;
-    let seen: Vec<_> = spread(files.len())
-        .map(|index| files[index].clone())
-        .collect();
+    let seen: Vec<_> = match companions.targets {
+        None => spread(files.len())
+            .map(|index| files[index].clone())
+            .collect(),
+        Some(_) => files.clone(),
+    };
     let stored = seen.iter().map(|file| file_bytes(file));
     let stored: Bytes = stored.sum::<Result<_, _>>()?;
-    let stack = if files.len() <= MAX_SEEN {
+    let stack: Arc<dyn FrameSource> = Arc::new(if seen.len() == files.len() {
         TiffSequence::open(folder)?
     } else {
         TiffSequence::from_files(seen.clone())?
-    };
+    });
     let (first, access) = first_frame(&stack)?;
     let frames_seen = stack.num_frames() as u64;
     let scaled_to_all = |amount: u64| {
@@ -83,15 +87,7 @@ pub(super) fn stack_folder(
         u64::try_from(all).unwrap_or(u64::MAX)
     };
     let num_frames = scaled_to_all(frames_seen);
-    let counted = counted(folder, companions)?;
-    let mut notes = stack.notes().to_vec();
-    let mut about = format!("{} files, {num_frames} frames of {first}", files.len());
-    let mut loaded = stack.frame_bytes();
-    if let Some(frames) = counted {
-        notes.extend_from_slice(frames.notes());
-        about += WITH_DENSITY;
-        loaded = frames.item_bytes(0);
-    }
+    let (with_table, loaded, mut notes) = items(&stack, companions)?;
     let item = ItemBytes {
         stored: Bytes::new(stored.get() / frames_seen),
         loaded: Bytes::new(loaded),
@@ -105,7 +101,10 @@ pub(super) fn stack_folder(
     }
     Ok(DataSource {
         kind: SourceKind::TiffSequence,
-        about,
+        about: format!(
+            "{} files, {num_frames} frames of {first}{with_table}",
+            files.len()
+        ),
         access,
         bytes: DatasetBytes::uniform(num_frames, item)
             .with_stored(Bytes::new(scaled_to_all(stored.get()))),

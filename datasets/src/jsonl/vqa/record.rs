@@ -128,7 +128,7 @@ impl<'de> Visitor<'de> for Answers<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut is_found = false;
+        let mut found = None;
         if self.level != Level::Object {
             while let Some(field) = map.next_key::<String>()? {
                 if field != ANSWER {
@@ -140,15 +140,10 @@ impl<'de> Visitor<'de> for Answers<'_> {
                     to,
                     level: Level::Object,
                 })?;
-                set(&mut is_found.then_some(()), ANSWER, ())?;
-                is_found = true;
+                set(&mut found, ANSWER, ())?;
             }
         }
-        if is_found {
-            Ok(())
-        } else {
-            Err(A::Error::invalid_type(Unexpected::Map, &self))
-        }
+        found.ok_or_else(|| A::Error::invalid_type(Unexpected::Map, &self))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {

@@ -56,11 +56,6 @@ pub trait Job: Sized {
     /// Opens the data that the settings name; `None` if they name none. Nothing is written.
     fn open(&self) -> Result<Option<Self::Data>>;
 
-    /// What about the data is worth a look, one sentence each.
-    fn notes(_data: &Self::Data) -> Vec<String> {
-        Vec::new()
-    }
-
     /// Generates the data in `folder`, or opens what was generated there before.
     fn generate(&self, folder: &Path) -> Result<Self::Data>;
 

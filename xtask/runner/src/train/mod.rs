@@ -30,7 +30,7 @@ use burn_memopt_datasets::tiff::open_frames;
 use crate::cli::{TrainFlags, TrainModel};
 use crate::interrupt::Interrupt;
 use crate::report::train::Progress;
-use crate::report::{Console, note, print_notes};
+use crate::report::{Console, causes, note, print_notes};
 use crate::run_dir::{DATA_FOLDER, RunDir};
 use crate::settings::{RunSettings, UsageError};
 pub(crate) use comparison::Comparison;
@@ -69,7 +69,6 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let precision = precision(run.precision, &device)?;
     let job = J::new(settings.clone())?;
     let data = job.open()?;
-    data.iter().flat_map(J::notes).for_each(note);
     if flags.options.verify
         && let Some(data) = &data
     {
@@ -133,7 +132,7 @@ fn verify<J: Job>(data: &J::Data) -> Result<()> {
         .flat_map(|part| (0..part.len()).map(move |index| part.get(index)));
     // Several clips may have the same damaged frame.
     let errors: BTreeSet<String> = items
-        .filter_map(|item| Some(format!("{:#}", anyhow::Error::new(item.err()?))))
+        .filter_map(|item| Some(causes(&item.err()?.into())))
         .collect();
     if errors.is_empty() {
         return Ok(());
@@ -203,12 +202,14 @@ fn num_training(num_items: usize, holdout: f64, place: &str) -> Result<usize> {
     Ok(num_items - held_out.clamp(1, num_items - 1))
 }
 
-/// Opens a stack with its table, and prints the notes on the stack before the table is read: a
-/// damaged stack may have fewer frames than the table names.
+/// Opens a stack with its table and prints the notes on both, those on the stack before the table is
+/// read: a damaged stack may have fewer frames than the table names.
 fn open_counted(stack: &Path, table: &Path, pixel_size: Option<f64>) -> Result<CountDataset> {
     let stack = open_frames(stack)?;
     print_notes(&stack);
-    Ok(CountDataset::with_table(stack, table, pixel_size)?)
+    let frames = CountDataset::with_table(stack, table, pixel_size)?;
+    frames.notes().iter().for_each(note);
+    Ok(frames)
 }
 
 /// Refuses what a network made of an item, whose name is for the message, if it is not finite.
@@ -223,14 +224,14 @@ fn check_finite(output: &[f32], name: impl Fn() -> String) -> Result<()> {
     )
 }
 
-/// Lets `write` fill the folder of generated data, whole or not at all, unless there is `first` in it
-/// already.
+/// Lets `write` fill the folder of generated data, whole or not at all, unless `generated`, which is
+/// in it, is there already.
 fn generate_once(
     folder: &Path,
-    first: &str,
+    generated: &Path,
     write: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
-    if folder.join(first).exists() {
+    if generated.exists() {
         return Ok(());
     }
     files::write_folder(folder, write)
@@ -240,7 +241,7 @@ fn generate_once(
 /// The generated movie in `folder`; it is generated if it is not there yet.
 fn movie_in(folder: &Path, config: &EmitterConfig) -> Result<MovieFiles> {
     let files = MovieFiles::in_folder(folder);
-    generate_once(folder, "localizations.csv", |folder| {
+    generate_once(folder, &files.localizations, |folder| {
         EmitterMovie::generate(config).write(folder)?;
         Ok(())
     })?;

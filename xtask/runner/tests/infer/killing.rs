@@ -1,7 +1,6 @@
 //! What is killed again and again, whenever that is, gives the files of a run that was not.
 #![cfg(unix)]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,21 +11,14 @@ use std::time::{Duration, Instant};
 use image::RgbImage;
 use serde_json::Value;
 
-use crate::kills::Kills;
-use crate::runner::{Run, Workplace, files_in, process};
+use crate::kills::{Kills, assert_same, content};
+use crate::runner::{Run, Workplace, process};
 use crate::{command, counting, masking, write_stack};
 
 fn infer_command(place: &Workplace, input: &str, output: &str) -> Command {
     let [model, input, output] = ["model", input, output].map(|name| place.arg(name));
     let files = ["--model", &model, "--input", &input, "--output", &output];
     command(&[&files[..], &["--chunk-size", "32"]].concat())
-}
-
-/// The content of everything in a folder, by name.
-fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = files_in(folder).into_iter();
-    let name = |path: PathBuf| path.strip_prefix(folder).expect("below").into();
-    files.map(|(path, content)| (name(path), content)).collect()
 }
 
 /// Infers `input` to `NAME/RESULT`, killed ten times in all, until every result is that of `whole`.
@@ -42,13 +34,7 @@ fn kill(place: &Workplace, input: &str, result: &str, marks: &[&'static str]) {
         let done = kills.until_done(|| infer_command(place, input, &output(&name)));
         Run::of(done).succeeded();
         let [killed, whole] = [&name, "whole"].map(|name| content(&place.path(name)));
-        assert!(
-            killed.keys().eq(whole.keys()),
-            "{:?}\n{:?}",
-            killed.keys(),
-            whole.keys()
-        );
-        assert!(killed == whole, "other results");
+        assert_same(&killed, &whole);
         if kills.left() == 0 {
             break;
         }

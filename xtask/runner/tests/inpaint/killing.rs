@@ -1,34 +1,15 @@
 //! A video whose run is killed again and again, whenever that is, is completed as one whose run was not.
 #![cfg(unix)]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use rstest::rstest;
 
-use crate::kills::Kills;
+use crate::kills::{Kills, assert_same, content};
 use crate::runner::{Run, SHORT, Workplace, command, has_ffmpeg, process};
-
-/// The content of all files below a folder.
-fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(&next).expect("a folder") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(folder).expect("below").into();
-                files.insert(name, fs::read(&path).expect("a file"));
-            }
-        }
-    }
-    files
-}
 
 fn inpaint(place: &Workplace, output: &str, more: &[&str]) -> Command {
     let args = place.args("a", output);
@@ -63,15 +44,7 @@ fn a_video_that_is_killed_again_and_again_is_the_same_video(
         let done = kills.until_done(|| inpaint(&place, &format!("{name}/{output}"), &flags));
         Run::of(done).succeeded();
         let (killed, whole) = (content(&folder), content(&place.path("whole")));
-        assert!(
-            killed.keys().eq(whole.keys()),
-            "{:?}\n{:?}",
-            killed.keys(),
-            whole.keys()
-        );
-        for (path, content) in &killed {
-            assert!(content == &whole[path], "{} differs", path.display());
-        }
+        assert_same(&killed, &whole);
         if kills.left() == 0 {
             break;
         }

@@ -1,6 +1,6 @@
 //! Kills a command at moments that a seed draws, and runs it again until it is done.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -116,4 +116,36 @@ fn wait(child: &mut Child, moment: Duration, has_come: impl Fn() -> bool) -> boo
 fn names(folder: &Path) -> BTreeSet<OsString> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name()).collect()
+}
+
+/// The content of all files below a folder.
+pub fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).expect("below").into();
+                files.insert(name, fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    files
+}
+
+/// Asserts that there are the same files with the same content.
+#[track_caller]
+pub fn assert_same(killed: &BTreeMap<PathBuf, Vec<u8>>, whole: &BTreeMap<PathBuf, Vec<u8>>) {
+    assert!(
+        killed.keys().eq(whole.keys()),
+        "{:?}\n{:?}",
+        killed.keys(),
+        whole.keys()
+    );
+    for (path, content) in killed {
+        assert!(content == &whole[path], "{} differs", path.display());
+    }
 }

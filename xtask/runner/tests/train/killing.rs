@@ -7,38 +7,21 @@ use std::time::Instant;
 
 use rstest::rstest;
 
-use crate::kills::Kills;
-use crate::runner::{Run, Workplace, files_in};
+use crate::kills::{Kills, assert_same, content};
+use crate::runner::{Run, Workplace};
 
 /// Every file of a run and its content, without the record of its memory, and without the content of
 /// what holds numbers of parameters, which every process draws anew.
 fn results(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut results = BTreeMap::new();
-    for (path, content) in files_in(folder) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let content = match name.ends_with(".bpk") {
-            true => Vec::new(),
-            false => content,
-        };
-        if !name.starts_with("memory") {
-            results.insert(path.strip_prefix(folder).expect("below").into(), content);
+    let mut results = content(folder);
+    let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+    results.retain(|path, _| !name(path).starts_with("memory"));
+    for (path, content) in &mut results {
+        if name(path).ends_with(".bpk") {
+            content.clear();
         }
     }
     results
-}
-
-#[track_caller]
-fn assert_same(place: &Workplace, killed: &str, whole: &str) {
-    let [killed, whole] = [killed, whole].map(|name| results(&place.path(name)));
-    assert!(
-        killed.keys().eq(whole.keys()),
-        "{:?}\n{:?}",
-        killed.keys(),
-        whole.keys()
-    );
-    for (path, content) in &killed {
-        assert!(content == &whole[path], "{} differs", path.display());
-    }
 }
 
 /// Near a save, and near the end.
@@ -76,7 +59,8 @@ fn a_run_that_is_killed_again_and_again_is_the_same_run(
             false => place.train_command(&name, &args),
         });
         let done = Run::of(done).succeeded();
-        assert_same(&place, &name, "whole");
+        let [killed_run, whole_run] = [&name, "whole"].map(|name| results(&place.path(name)));
+        assert_same(&killed_run, &whole_run);
         for field in ["steps", "loss_first", "loss_last", "metrics"] {
             assert_eq!(done.summary()[field], whole.summary()[field], "{field}");
         }

@@ -70,10 +70,6 @@ impl Job for DecodeJob {
         data.training.name(index)
     }
 
-    fn notes(data: &Data) -> Vec<String> {
-        data.training.emitters.notes().to_vec()
-    }
-
     fn generate(&self, folder: &Path) -> Result<Data> {
         let [height, width] = GENERATED_SIZE;
         let config = EmitterConfig::new()
@@ -165,7 +161,6 @@ impl Job for DecodeJob {
 }
 
 impl DecodeJob {
-    /// The network with its first weights, not yet cut.
     /// Refuses groups of one value, which a normalization sets to 0: where frames are halved to a
     /// single pixel of no more channels than groups.
     fn check_norm(&self, [height, width]: [usize; 2], is_one_pixel: bool) -> Result<()> {
@@ -182,6 +177,7 @@ impl DecodeJob {
         Ok(())
     }
 
+    /// The network with its first weights, not yet cut.
     fn build(&self, disabled: Vec<Attribute>, device: &Device) -> Result<SigmaMUNet> {
         let Settings { model, run } = &self.settings;
         let groups = Some(model.network.norm_groups).filter(|&groups| groups > 0);

@@ -68,13 +68,10 @@ impl Data {
         if let Some(classes) = classes {
             folder = folder.with_classes(classes);
         }
-        folder.verify()?;
+        let sizes = folder.verify()?;
         note_unread(images)?;
         note_unread(masks)?;
         note(folder.mask_rule()?);
-        let sizes: Vec<_> = (0..folder.len())
-            .map(|index| folder.size(index))
-            .collect::<Result<_, _>>()?;
         if run.batch_size > 1 {
             check_one_size(&folder, &sizes)?;
         }
@@ -114,14 +111,6 @@ impl Data {
         match &self.training {
             Samples::Frames(frames) => Some(frames.normalization()),
             Samples::Images(..) => None,
-        }
-    }
-
-    /// What about the data is worth a look.
-    pub fn notes(&self) -> &[String] {
-        match &self.training {
-            Samples::Frames(frames) => frames.notes(),
-            Samples::Images(..) => &[],
         }
     }
 

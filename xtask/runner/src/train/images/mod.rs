@@ -141,7 +141,7 @@ impl ImageSource for WatermarkSettings {
 
     fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data> {
         let (images, masks) = (folder.join("images"), folder.join("masks"));
-        generate_once(folder, "masks", |folder| {
+        generate_once(folder, &masks, |folder| {
             watermarks(self, run)?.write(folder)?;
             Ok(())
         })?;
@@ -232,10 +232,6 @@ impl<S: ImageSource> Job for ImageJob<S> {
     fn item_name(data: &Data, index: usize) -> String {
         let sample = data.training.get(index);
         sample.map_or_else(|_| format!("item {index}"), |sample| sample.name)
-    }
-
-    fn notes(data: &Data) -> Vec<String> {
-        data.notes().to_vec()
     }
 
     fn describe(&self, data: &Data, run: &RunDir) -> Result<()> {

@@ -89,7 +89,7 @@ impl Clips {
             .with_width(settings.width)
             .with_seed(run.seed);
         let num_videos = settings.num_videos;
-        generate_once(folder, "JPEGImages", |folder| {
+        generate_once(folder, &folder.join("JPEGImages"), |folder| {
             write_clips(folder, &config, num_videos, FrameFormat::Png)?;
             Ok(())
         })?;

@@ -1,8 +1,11 @@
 //! Images and masks as people have them: each folder of `cases/pairs` is read as `plain` is, and so
 //! are its neighbours of other depths, containers and names.
 
+mod classes;
+mod values;
+
 use std::{
-    fs::{self, File},
+    fs,
     path::{Path, PathBuf},
 };
 
@@ -13,13 +16,9 @@ use burn_memopt_datasets::{
     image_mask::{ImageMask, ImageMaskError, ImageMaskFolder, MaskRule},
     masks::MaskSource,
     stream::StreamingDataset,
-    tiff::{Sample, TiffStackWriter},
     video::{FrameFolder, VideoRecord},
 };
-use image::{
-    DynamicImage, ExtendedColorType, GrayImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb,
-    RgbImage, codecs::bmp::BmpEncoder,
-};
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb};
 use rstest::rstest;
 
 fn cases(name: &str) -> PathBuf {
@@ -128,6 +127,7 @@ fn folders() -> (tempfile::TempDir, PathBuf, PathBuf) {
 }
 
 const SIDE: u32 = 16;
+const RED: [u8; 3] = [200, 0, 0];
 
 /// A square of `label` in the middle.
 fn square(x: u32, y: u32, label: u16) -> u16 {
@@ -216,103 +216,6 @@ fn a_transparent_pixel_is_background() {
     assert_eq!(read_mask(mask, "a.png").iter().sum::<f32>(), 64.0);
 }
 
-/// The mask of one image, whose file `write` makes.
-fn read_written(name: &str, write: impl FnOnce(&Path)) -> Vec<f32> {
-    let (_folder, images, masks) = folders();
-    GrayImage::new(SIDE, SIDE)
-        .save(images.join("a.png"))
-        .unwrap();
-    write(&masks.join(name));
-    let pairs = ImageMaskFolder::open(&images, &masks).unwrap();
-    pairs.verify().unwrap();
-    pairs.item(0).unwrap().mask
-}
-
-fn square_of<T>(value: impl Fn(u16) -> T) -> Vec<T> {
-    (0..SIDE * SIDE)
-        .map(|index| value(square(index % SIDE, index / SIDE, 1)))
-        .collect()
-}
-
-#[rstest]
-#[case::labels_of_signed_32_bits(|one| i32::from(one) * 70_000)]
-#[case::negative_outside(|one| i32::from(one) - 1)]
-fn a_square_is_found_in_tiff_files_of_whole_numbers(#[case] value: fn(u16) -> i32) {
-    let read = read_written("a.tif", |path| write_tiff(path, &square_of(value)));
-    let expected = square_of(|one| f32::from(u8::from(value(one) > 0)));
-    assert_eq!(read, expected);
-}
-
-#[rstest]
-#[case::zero_and_one(|one| f32::from(one))]
-#[case::shares(|one| 0.9 * f32::from(one))]
-#[case::labels(|one| 7.0 * f32::from(one))]
-#[case::no_number_outside(|one| if one == 1 { 3.0 } else { f32::NAN })]
-fn a_square_is_found_in_tiff_files_of_floating_point_numbers(#[case] value: fn(u16) -> f32) {
-    let read = read_written("a.tif", |path| write_tiff(path, &square_of(value)));
-    assert_eq!(read, square_of(f32::from));
-}
-
-fn write_tiff<T: Sample>(path: &Path, pixels: &[T]) {
-    let side = SIDE as usize;
-    let mut writer = TiffStackWriter::create(path, side, side).unwrap();
-    writer.write_frame(pixels).unwrap();
-    writer.finish().unwrap();
-}
-
-/// Writes the square as an index of a palette, and everything else as another.
-fn write_indices(path: &Path, palette: &[[u8; 3]], object: u8, background: u8) {
-    let indices = square_of(|one| if one == 1 { object } else { background });
-    let palette = palette.concat();
-    let side = SIDE as u16;
-    match path.extension().unwrap().to_str().unwrap() {
-        "png" => {
-            let mut encoder = png::Encoder::new(File::create(path).unwrap(), SIDE, SIDE);
-            encoder.set_color(png::ColorType::Indexed);
-            encoder.set_depth(png::BitDepth::Eight);
-            encoder.set_palette(palette);
-            let mut writer = encoder.write_header().unwrap();
-            writer.write_image_data(&indices).unwrap();
-        }
-        "gif" => {
-            let file = File::create(path).unwrap();
-            let mut encoder = gif::Encoder::new(file, side, side, &palette).unwrap();
-            let frame = gif::Frame::from_indexed_pixels(side, side, indices, None);
-            encoder.write_frame(&frame).unwrap();
-        }
-        _ => {
-            let palette = palette.as_chunks::<3>().0;
-            BmpEncoder::new(&mut File::create(path).unwrap())
-                .encode_with_palette(&indices, SIDE, SIDE, ExtendedColorType::L8, Some(palette))
-                .unwrap();
-        }
-    }
-}
-
-const BLACK: [u8; 3] = [0; 3];
-const WHITE: [u8; 3] = [255; 3];
-const RED: [u8; 3] = [200, 0, 0];
-const GREEN: [u8; 3] = [0, 200, 0];
-
-#[rstest]
-#[case::a_class_of_dark_colour(&[BLACK, [1, 0, 0], RED], 1, 0, 64)]
-#[case::a_background_of_bright_colour(&[GREEN, BLACK, RED], 1, 0, 64)]
-#[case::black_behind_white(&[WHITE, BLACK, RED], 0, 1, 64)]
-#[case::black_only(&[WHITE, RED, BLACK], 2, 2, 0)]
-#[case::grays(&[WHITE, BLACK], 0, 1, 64)]
-fn palettes_count_by_index_unless_they_are_gray(
-    #[values("a.png", "a.gif", "a.bmp")] name: &str,
-    #[case] palette: &[[u8; 3]],
-    #[case] object: u8,
-    #[case] background: u8,
-    #[case] expected: u8,
-) {
-    let read = read_written(name, |path| {
-        write_indices(path, palette, object, background)
-    });
-    assert_eq!(read.iter().sum::<f32>(), f32::from(expected));
-}
-
 #[rstest]
 #[case("_mask")]
 #[case("-gt")]
@@ -338,75 +241,6 @@ fn any_suffix_that_masks_have_in_common_is_found(#[case] suffix: &str) {
         .unwrap();
     let error = ImageMaskFolder::open(&images, &masks).unwrap_err();
     assert!(matches!(error, ImageMaskError::ExtraMask { .. }), "{error}");
-}
-
-/// The classes of a folder of one mask of columns, each of one value.
-fn classes(columns: &[u16], num_classes: usize) -> Result<(Vec<f32>, MaskRule), ImageMaskError> {
-    let (_folder, images, masks) = folders();
-    let width = columns.len() as u32;
-    GrayImage::new(width, 2).save(images.join("a.png")).unwrap();
-    let mask = ImageBuffer::from_fn(width, 2, |x, _| Luma([columns[x as usize]]));
-    DynamicImage::from(mask).save(masks.join("a.png")).unwrap();
-    let pairs = ImageMaskFolder::open(&images, &masks)?.with_classes(num_classes);
-    let mask = pairs.item(0)?.mask;
-    Ok((mask[..columns.len()].to_vec(), pairs.mask_rule()?.clone()))
-}
-
-#[test]
-fn classes_are_numbered_by_their_values() {
-    let read = |columns: &[u16], num| classes(columns, num).unwrap().0;
-    assert_eq!(read(&[2, 0, 1], 3), [2.0, 0.0, 1.0]);
-    assert_eq!(read(&[3, 0], 4), [3.0, 0.0]);
-    assert_eq!(read(&[0, 255, 1], 2), [0.0, -1.0, 1.0]);
-    assert_eq!(read(&[255, 0, 127], 3), [2.0, 0.0, 1.0]);
-    assert_eq!(read(&[1000, 0, 40_000, 7], 4), [2.0, 0.0, 3.0, 1.0]);
-    let (_, rule) = classes(&[3, 0], 4).unwrap();
-    assert!(
-        rule.to_string()
-            .ends_with("warning: no pixel is of the classes 1, 2"),
-        "{rule}"
-    );
-}
-
-#[test]
-fn values_that_are_not_the_classes_asked_for_are_named() {
-    for (columns, num, words) in [
-        (
-            &[0, 5, 9][..],
-            4,
-            "have 3 values: 0, 5, 9; these are not the numbers of 4 classes",
-        ),
-        (&[0, 1, 2], 2, "have 3 values: 0, 1, 2; these"),
-    ] {
-        let error = classes(columns, num).unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
-    }
-}
-
-#[test]
-fn classes_by_palette_and_by_colour() {
-    let of = |name: &str| {
-        let folder = cases("pairs").join(name);
-        let pairs = ImageMaskFolder::open(folder.join("images"), folder.join("masks")).unwrap();
-        let pairs = pairs.with_classes(3);
-        pairs
-            .iter()
-            .map(|pair| pair.unwrap().mask)
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(of("class_palette"), of("labels_0_1_2"));
-    assert!(of("labels_0_1_2").concat().contains(&2.0));
-
-    let (_folder, images, masks) = folders();
-    RgbImage::new(2, 1).save(images.join("a.png")).unwrap();
-    let mut mask = RgbImage::new(2, 1);
-    mask.put_pixel(0, 0, Rgb(RED));
-    mask.save(masks.join("a.png")).unwrap();
-    let pairs = ImageMaskFolder::open(&images, &masks)
-        .unwrap()
-        .with_classes(2);
-    let error = pairs.item(0).unwrap_err().to_string();
-    assert!(error.contains("its pixels have colours"), "{error}");
 }
 
 #[test]
