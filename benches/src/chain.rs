@@ -58,7 +58,7 @@ impl Workload {
     fn new(bench: &Bench) -> Self {
         let device = bench.device.clone().autodiff();
         device.seed(0);
-        let (num_blocks, shape) = bench.pick((32, [2, 16, 96, 96]), (8, [1, 16, 32, 32]));
+        let (num_blocks, shape) = bench.pick((32, [2, 16, 96, 96]), (8, [1, 16, 48, 48]));
         Self {
             blocks: (0..num_blocks)
                 .map(|_| ResidualBlock::new(&device))

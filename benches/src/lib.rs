@@ -10,6 +10,7 @@
 //! Cases about loading measure an epoch on the host, those about inference a run.
 
 mod bench;
+mod busy;
 mod chain;
 mod chunked;
 mod data;
@@ -108,6 +109,8 @@ pub fn cases() -> Vec<Case> {
         "inpaint_80" "80 frames of 64×64 completed in sub-videos of 20, and where the time goes",
             video::streamed::<80>;
         "inpaint_160" "the same with 160 frames", video::streamed::<160>;
+        "inpaint_432x240" "12 frames of 432×240 at ProPainter's settings, and where the time goes",
+            video::official;
         "chain32" "32 residual blocks on 2×16×96×96, 6 segments", chain::segments;
         "chain32_least" "the same in the least memory", chain::least;
         "plan_unet30" "U-Net on 2×3×256×256 by the memory planner, in 30 % of the plain peak",
@@ -119,7 +122,7 @@ pub fn cases() -> Vec<Case> {
         "chain32_budget40" 40, "chain32_budget50" 50, "chain32_budget60" 60, "chain32_budget70" 70,
         "chain32_budget80" 80, "chain32_budget90" 90, "chain32_budget100" 100);
     let models = cases! {
-        "unet256" "U-Net on 1×3×256×256, every block recomputed", unet::block;
+        "unet256" "U-Net on 1×3×256×256, every block recomputed, next to burn's own strategy", unet::block;
         "unet256_least" "the same in the least memory", unet::least;
         "unet256_autocast" "U-Net on 2×3×256×256 in f16", unet::autocast;
         "unet256_accumulate" "U-Net on 8×3×256×256 as 8 micro-batches", unet::accumulate;
@@ -139,7 +142,7 @@ pub fn cases() -> Vec<Case> {
 /// The groups of `cargo bench`, one a technique. Show their variants by [`Case::visit`].
 pub fn groups() -> Vec<Case> {
     cases! {
-        "segments" "8 residual blocks on 1×16×32×32, 3 segments", chain::segments;
+        "segments" "8 residual blocks on 1×16×48×48, 3 segments", chain::segments;
         "budget" "the same in 50 % of the plain peak", chain::budget::<50>;
         "accumulation" "U-Net on 4×3×64×64 as 4 micro-batches", unet::accumulate;
         "autocast" "U-Net on 2×3×64×64 in f16", unet::autocast;

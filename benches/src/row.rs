@@ -20,6 +20,9 @@ pub struct Row {
     /// The part of that time in seconds that networks took, where stages of a pipeline are measured.
     #[serde(default)]
     pub network_seconds: Option<f64>,
+    /// The share of the time in which one thread alone computed, where stages of a pipeline are measured.
+    #[serde(default)]
+    pub single_thread: Option<f64>,
     /// Items in a second (pages, frames), where loading or a pipeline is measured.
     pub items_per_second: Option<f64>,
     /// Whether the gradients equal those of the plain variant: bit for bit on
@@ -43,6 +46,7 @@ impl Row {
             predicted_bytes: None,
             seconds,
             network_seconds: None,
+            single_thread: None,
             items_per_second: None,
             exact: None,
         }
@@ -53,7 +57,7 @@ impl Row {
 /// networks took.
 pub fn table(rows: &[Row]) -> String {
     let mut lines = vec![format!(
-        "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9} {:>8} {:>8} {:>9}  {}",
+        "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9} {:>8} {:>8} {:>8} {:>9}  {}",
         "case",
         "variant",
         "peak",
@@ -62,6 +66,7 @@ pub fn table(rows: &[Row]) -> String {
         "seconds",
         "vs plain",
         "networks",
+        "1 thread",
         "items/s",
         "exact"
     )];
@@ -75,7 +80,7 @@ pub fn table(rows: &[Row]) -> String {
         };
         let peak = |bytes: Option<u64>| bytes.map(|bytes| bytes as f64);
         lines.push(format!(
-            "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9.3} {:>8} {:>8} {:>9}  {}",
+            "{:<23} {:<12} {:>11} {:>8} {:>11} {:>9.3} {:>8} {:>8} {:>8} {:>9}  {}",
             row.case,
             row.variant,
             row.peak_bytes
@@ -86,6 +91,7 @@ pub fn table(rows: &[Row]) -> String {
             row.seconds,
             share(Some(row.seconds), plain.map(|p| p.seconds)),
             share(row.network_seconds, Some(row.seconds)),
+            share(row.single_thread, Some(1.0)),
             row.items_per_second.map_or(String::new(), per_second),
             match row.exact {
                 Some(true) => "yes",

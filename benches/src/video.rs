@@ -23,42 +23,70 @@ use burn_memopt_models::propainter::{
 use crate::{
     Row,
     bench::{Bench, Runs, Variant},
+    busy::{BusyThreads, Looks},
 };
 
-/// Height and width of a frame in pixels.
-const SIDE: usize = 64;
-/// Height and width of the hole, which moves.
-const HOLE: usize = 24;
 /// Frames of a sub-video: 80 frames are four of them.
 const SUB_VIDEO: usize = 20;
 
 /// A whole run, which is to need the same memory whatever its length, and a row for each stage.
 pub(crate) fn streamed<const NUM_FRAMES: usize>(bench: &mut Bench) -> Result<(), BoxError> {
-    let device = bench.device.clone();
-    let networks = ProPainter::procedural(&device);
     let config = InpaintConfig {
         raft_iter: 4,
         subvideo_length: SUB_VIDEO,
         ..InpaintConfig::default()
     };
-    let inpainter = Inpainter::new(&networks, config, &device);
+    let clip = |num_frames| Clip {
+        num_frames,
+        size: [64, 64],
+        hole: 24,
+    };
     // What stays for ever, like the buffers of threads, is there after the first sub-videos.
-    complete(&inpainter, 2 * SUB_VIDEO)?;
+    pipeline(bench, config, clip(2 * SUB_VIDEO), clip(NUM_FRAMES))
+}
+
+/// ProPainter's own example: its frame size and settings.
+pub(crate) fn official(bench: &mut Bench) -> Result<(), BoxError> {
+    let clip = |num_frames, size| Clip {
+        num_frames,
+        size,
+        hole: 80,
+    };
+    let (first, clip) = (clip(2, [128, 128]), clip(12, [240, 432]));
+    pipeline(bench, InpaintConfig::default(), first, clip)
+}
+
+/// Completes `clip` after a `first` one, which is not measured.
+fn pipeline(
+    bench: &mut Bench,
+    config: InpaintConfig,
+    first: Clip,
+    clip: Clip,
+) -> Result<(), BoxError> {
+    let device = bench.device.clone();
+    let networks = ProPainter::procedural(&device);
+    let inpainter = Inpainter::new(&networks, config, &device);
+    complete(&inpainter, first, &mut |_| {})?;
+    let num_frames = clip.num_frames as f64;
     let meter = PeakMeter::start(&device);
+    let busy = BusyThreads::<4>::watch();
     let start = Instant::now();
-    let (stages, exact) = complete(&inpainter, NUM_FRAMES)?;
+    let (stages, exact) = complete(&inpainter, clip, &mut |stage| busy.enter(stage))?;
     let seconds = start.elapsed().as_secs_f64();
+    let looks = busy.finish();
     bench.push(Row {
         peak_bytes: meter.finish().peak.map(Bytes::get),
         network_seconds: Some(stages.iter().map(|stage| stage.network_seconds).sum()),
-        items_per_second: Some(NUM_FRAMES as f64 / seconds),
+        items_per_second: Some(num_frames / seconds),
+        single_thread: looks.into_iter().sum::<Looks>().single(),
         exact: Some(exact),
         ..Row::new("streamed", &device, seconds)
     });
-    for (stage, time) in Stage::ALL.into_iter().zip(stages) {
+    for ((stage, time), looks) in Stage::ALL.into_iter().zip(stages).zip(looks) {
         bench.push(Row {
             network_seconds: Some(time.network_seconds),
             items_per_second: time.frames_per_second(),
+            single_thread: looks.single(),
             ..Row::new(name(stage), &device, time.seconds)
         });
     }
@@ -74,40 +102,59 @@ fn name(stage: Stage) -> &'static str {
     }
 }
 
-/// Completes a clip; says what each stage took, and whether every frame came once with its known
-/// pixels untouched.
-fn complete(inpainter: &Inpainter, num_frames: usize) -> Result<([StageTime; 4], bool), BoxError> {
+/// Completes a clip and calls `enter` when a stage begins; says what each took, and whether every
+/// frame came once with its known pixels untouched.
+fn complete(
+    inpainter: &Inpainter,
+    mut clip: Clip,
+    enter: &mut dyn FnMut(usize),
+) -> Result<([StageTime; 4], bool), BoxError> {
     let work = tempfile::tempdir()?;
     let mut sink = Untouched {
+        clip,
         next: 0,
         holds: true,
     };
-    let mut go_on = |_: &InpaintProgress| ControlFlow::Continue(());
-    let stages = inpainter.run(&mut Clip { num_frames }, work.path(), &mut sink, &mut go_on)?;
-    Ok((stages, sink.holds && sink.next == num_frames))
+    let mut go_on = |progress: &InpaintProgress| {
+        enter(progress.stage as usize);
+        ControlFlow::Continue(())
+    };
+    let stages = inpainter.run(&mut clip, work.path(), &mut sink, &mut go_on)?;
+    Ok((stages, sink.holds && sink.next == clip.num_frames))
 }
 
 /// A texture that drifts behind a moving hole; frames are made when they are asked for.
+#[derive(Clone, Copy)]
 struct Clip {
     num_frames: usize,
+    /// Height and width of a frame in pixels.
+    size: [usize; 2],
+    /// Height and width of the hole, which moves.
+    hole: usize,
 }
 
-fn pixels(index: usize) -> Vec<u8> {
-    let value = |place: usize| {
-        let (channel, place) = (place % 3, place / 3);
-        let (row, column) = (place / SIDE + index, place % SIDE + 2 * index);
-        let wave = (row as f64 / 5.0).sin() + (column as f64 / (3 + channel) as f64).cos();
-        (127.5 + 60.0 * wave) as u8
-    };
-    (0..3 * SIDE * SIDE).map(value).collect()
-}
+impl Clip {
+    fn pixels(&self, index: usize) -> Vec<u8> {
+        let [height, width] = self.size;
+        let value = |place: usize| {
+            let (channel, place) = (place % 3, place / 3);
+            let (row, column) = (place / width + index, place % width + 2 * index);
+            let wave = (row as f64 / 5.0).sin() + (column as f64 / (3 + channel) as f64).cos();
+            (127.5 + 60.0 * wave) as u8
+        };
+        (0..3 * height * width).map(value).collect()
+    }
 
-fn mask(index: usize) -> Vec<u8> {
-    let first = index % (SIDE - HOLE);
-    let hole = first..first + HOLE;
-    let value =
-        |place: usize| u8::from(hole.contains(&(place / SIDE)) && hole.contains(&(place % SIDE)));
-    (0..SIDE * SIDE).map(value).collect()
+    fn holes(&self, index: usize) -> Vec<u8> {
+        let [height, width] = self.size;
+        let first = index % (height - self.hole);
+        let hole = first..first + self.hole;
+        let is_hole =
+            |place: usize| hole.contains(&(place / width)) && hole.contains(&(place % width));
+        (0..height * width)
+            .map(|place| u8::from(is_hole(place)))
+            .collect()
+    }
 }
 
 impl Footage for Clip {
@@ -116,27 +163,28 @@ impl Footage for Clip {
     }
 
     fn size(&self) -> [usize; 2] {
-        [SIDE; 2]
+        self.size
     }
 
     fn frame(&mut self, index: usize) -> Result<Vec<u8>, BoxError> {
-        Ok(pixels(index))
+        Ok(self.pixels(index))
     }
 
     fn mask(&mut self, index: usize) -> Result<Vec<u8>, BoxError> {
-        Ok(mask(index))
+        Ok(self.holes(index))
     }
 }
 
 /// Checks finished frames and keeps none.
 struct Untouched {
+    clip: Clip,
     next: usize,
     holds: bool,
 }
 
 impl FrameSink for Untouched {
     fn write(&mut self, index: usize, completed: &[u8]) -> Result<(), BoxError> {
-        let (given, mask) = (pixels(index), mask(index));
+        let (given, mask) = (self.clip.pixels(index), self.clip.holes(index));
         let is_kept = |place: usize| mask[place / 3] == 1 || completed[place] == given[place];
         self.holds &= index == self.next && completed.len() == given.len();
         self.holds = self.holds && (0..given.len()).all(is_kept);

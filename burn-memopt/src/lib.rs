@@ -72,6 +72,7 @@ pub mod grad_checkpoint;
 pub mod gradients;
 pub mod guide;
 pub mod memory;
+pub mod nn;
 pub mod precision;
 pub mod prelude;
 pub mod tensors;

@@ -57,7 +57,8 @@ fn live_bytes_stay_constant_over_mixed_precision_steps() {
         let outcome = outcome.expect("no error");
         let skipped = matches!(outcome, StepOutcome::Skipped { .. });
         assert!(skipped || !overflow);
-        if step == 100 || step == 590 {
+        // Not right after a step that was skipped, which leaves a node less in autodiff's graph.
+        if step == 110 || step == 590 {
             live.push(memory::live().expect("the allocator is installed").get());
         }
     }

@@ -3,8 +3,8 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{GroupNorm, GroupNormConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{DType, Device, Tensor};
+use burn_memopt::nn::{conv2d, relu};
 
 use super::config::{Activation, convolution};
 use crate::chain::Keep;
@@ -61,7 +61,7 @@ impl Layers {
     pub(super) fn forward(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
         self.layers.iter().fold(x, |x, layer| match layer {
             Layer::Norm(norm) => group_norm(norm, x),
-            Layer::Conv(conv) => conv.forward(x),
+            Layer::Conv(conv) => conv2d(conv, x),
             Layer::Activation(activation) => activation.forward(keep, x),
         })
     }
@@ -125,7 +125,7 @@ impl Head {
     }
 
     pub(super) fn forward(&self, keep: Keep, x: Tensor<4>) -> Tensor<4> {
-        self.out_conv.forward(self.core.forward(keep, x))
+        conv2d(&self.out_conv, self.core.forward(keep, x))
     }
 }
 

@@ -6,6 +6,7 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt::nn::conv2d;
 
 use super::config::{Interpolation, Pooling, UNet2dConfig, convolution};
 use super::layers::{Head, Layer, Layers};
@@ -153,7 +154,7 @@ impl Upsampler {
     /// one, commute: the results are equal to rounding, for a quarter of the products and with a
     /// quarter of the input kept for the backward pass.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.conv.forward(x);
+        let x = conv2d(&self.conv, x);
         match self.interpolation {
             Interpolation::Nearest => double_nearest(x),
             Interpolation::Bilinear => double_bilinear(x, Corners::Edges),
@@ -234,7 +235,7 @@ impl Encode {
         let x = self.regroup.apply(x);
         let x = match (self.level, &self.pooler) {
             (0, _) => x,
-            (_, Some(conv)) => conv.forward(x),
+            (_, Some(conv)) => conv2d(conv, x),
             (_, None) => max_pool2d(x, MaxPoolOptions::new([2, 2])),
         };
         self.layers.forward(keep, x)

@@ -1,10 +1,11 @@
 use burn::module::{Module, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
-use burn::tensor::activation::leaky_relu;
 use burn::tensor::module::linear;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
+use burn_memopt::memory::on_host;
+use burn_memopt::nn::{conv2d, leaky_relu};
 use burn_memopt::tensors::Tensors;
 
 use crate::upsample::{Corners, double_bilinear};
@@ -35,8 +36,8 @@ pub(super) fn before_leaky_relu() -> Initializer {
 /// Runs convolutions with a leaky ReLU between them.
 pub(super) fn chain(convs: &[Conv2d], slope: f64, x: Tensor<4>) -> Tensor<4> {
     let (last, before) = convs.split_last().expect("invariant: there are layers");
-    let run = |x, conv: &Conv2d| leaky_relu(conv.forward(x), slope);
-    last.forward(before.iter().fold(x, run))
+    let run = |x, conv: &Conv2d| leaky_relu(conv2d(conv, x), slope);
+    conv2d(last, before.iter().fold(x, run))
 }
 
 /// A linear layer whose weight has the layout of a PyTorch state dict, so that it loads as it is;
@@ -75,7 +76,7 @@ pub struct UpsamplingConv {
 
 impl UpsamplingConv {
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.conv.forward(double_bilinear(x, Corners::Aligned))
+        conv2d(&self.conv, double_bilinear(x, Corners::Aligned))
     }
 }
 
@@ -134,6 +135,37 @@ pub(super) fn fitting(bytes_each: usize, bytes: usize) -> usize {
     (bytes / bytes_each.max(1)).max(1)
 }
 
+/// How many independent pieces of work on tensors like `x` run at the same time: each thread of the
+/// CPU copies and rounds off alone for a while in every layer, and meanwhile another piece computes.
+/// A training step is one piece, and so is all work on another device.
+pub(super) fn at_once<const D: usize>(x: &Tensor<D>) -> usize {
+    if x.is_autodiff() || !on_host(&x.device()) {
+        1
+    } else {
+        2
+    }
+}
+
+/// Runs `forward` on each of `items`, `at_once` of them at the same time, 1 or 2.
+pub(super) fn side_by_side<I: Send, O: Send>(
+    at_once: usize,
+    items: Vec<I>,
+    forward: impl Fn(I) -> O + Sync,
+) -> Vec<O> {
+    let mut items = items.into_iter();
+    let mut outputs = Vec::new();
+    while let Some(first) = items.next() {
+        match items.next() {
+            Some(second) if at_once > 1 => {
+                let (first, second) = rayon::join(|| forward(first), || forward(second));
+                outputs.extend([first, second]);
+            }
+            second => outputs.extend([first].into_iter().chain(second).map(&forward)),
+        }
+    }
+    outputs
+}
+
 /// Runs `forward` on parts of `x` along the first axis, as many items at a time as fit.
 ///
 /// # Exactness
@@ -142,16 +174,19 @@ pub(super) fn in_parts<const D: usize, const E: usize>(
     x: Tensor<D>,
     bytes_each: usize,
     bytes: usize,
-    forward: impl Fn(Tensor<D>) -> Tensor<E>,
+    forward: impl Fn(Tensor<D>) -> Tensor<E> + Sync,
 ) -> Tensor<E> {
     let count = x.dims()[0];
-    let part = fitting(bytes_each, bytes);
+    let at_once = at_once(&x);
+    let part = fitting(bytes_each, bytes / at_once).min(count.div_ceil(at_once));
     if part >= count {
         return forward(x);
     }
-    let starts = (0..count).step_by(part);
-    let parts = starts.map(|start| forward(x.clone().narrow(0, start, part.min(count - start))));
-    Tensor::cat(parts.collect(), 0)
+    let starts = (0..count).step_by(part).collect();
+    let parts = side_by_side(at_once, starts, |start| {
+        forward(x.clone().narrow(0, start, part.min(count - start)))
+    });
+    Tensor::cat(parts, 0)
 }
 
 /// Runs a stage of a network; with `recompute`, the backward pass runs it again instead of keeping

@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, GroupNorm, GroupNormConfig, PaddingConfig2d};
-use burn::tensor::activation::relu;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{DType, Device, Tensor};
+use burn_memopt::nn::{conv2d, relu};
 use burn_memopt::precision::batch_norm;
 
 use super::config::{NormKind, Upsample};
@@ -101,8 +101,8 @@ impl DoubleConv {
     /// - x: `[batch_size, in, height, width]`
     /// - output: `[batch_size, out, height, width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.norm1.forward_relu(Keep::All, self.conv1.forward(x));
-        self.norm2.forward_relu(Keep::All, self.conv2.forward(x))
+        let x = self.norm1.forward_relu(Keep::All, conv2d(&self.conv1, x));
+        self.norm2.forward_relu(Keep::All, conv2d(&self.conv2, x))
     }
 }
 
@@ -280,9 +280,9 @@ impl Block for Stage {
             (Before::Join, Some(skip)) => join(keep, double(self.up.as_ref(), x), skip),
             _ => x,
         };
-        let x = self.norm.forward_relu(keep, self.conv.forward(x));
+        let x = self.norm.forward_relu(keep, conv2d(&self.conv, x));
         match &self.head {
-            Some(head) => head.forward(x),
+            Some(head) => conv2d(head, x),
             None => x,
         }
     }

@@ -22,6 +22,7 @@ use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn_memopt::chunked::Windows;
 use burn_memopt::grad_checkpoint::Cut;
+use burn_memopt::nn::conv2d;
 
 use crate::chain::{BlockChain, GradCheckpoint, Keep, chain};
 use crate::upsample::Part;
@@ -119,7 +120,7 @@ impl UNet {
             });
             x = up.forward_parts(x, skip, &parts.collect::<Vec<_>>());
         }
-        self.outc.forward(x)
+        conv2d(&self.outc, x)
     }
 
     /// A convolution each, the encoder fine to coarse, the decoder coarse to fine, the head in the

@@ -29,6 +29,10 @@ pub const UNSAFE: &[(&str, &str)] = &[
         "burn-memopt/src/memory/allocator.rs",
         "the allocator that counts",
     ),
+    (
+        "burn-memopt/src/nn/columns.rs",
+        "products of matrices that threads write into one tensor",
+    ),
     ("datasets/src/tiff/mmap.rs", "the memory map"),
     (
         "datasets/tests/allocations/mod.rs",

@@ -1,11 +1,11 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig3d;
 use burn::nn::conv::{Conv2d, Conv2dConfig, Conv3d, Conv3dConfig};
-use burn::tensor::activation::{leaky_relu, sigmoid};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::impl_tensors;
+use burn_memopt::nn::{conv2d, conv3d, leaky_relu, sigmoid};
 
 use super::Flows;
 use super::propagation::FlowPropagation;
@@ -84,7 +84,7 @@ impl UpStage {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        self.up.forward(leaky_relu(self.conv.forward(x), 0.2))
+        self.up.forward(leaky_relu(conv2d(&self.conv, x), 0.2))
     }
 }
 
@@ -171,7 +171,7 @@ impl FlowCompletion {
     pub fn halve(&self, x: Tensor<5>) -> Tensor<5> {
         stage(self.recompute, &self.downsample, x, |conv, x| {
             let x = x.pad([(2, 2), (2, 2)], PadMode::Edge);
-            leaky_relu(conv.forward(x), 0.2)
+            leaky_relu(conv3d(conv, x), 0.2)
         })
     }
 
@@ -187,7 +187,7 @@ impl FlowCompletion {
 
     /// The dilated convolutions at an eighth of the sides.
     pub fn dilate(&self, x: Tensor<5>) -> Tensor<5> {
-        self.run(&self.mid_dilation, x, Conv3d::forward)
+        self.run(&self.mid_dilation, x, conv3d)
     }
 
     /// Layers one after the other, each followed by a leaky ReLU.
@@ -305,7 +305,7 @@ impl PseudoConv3d {
     /// - x: `[batch_size, channels, frames, height, width]`
     /// - output: `[batch_size, channels, frames, height / stride, width / stride]`
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
-        self.conv2.forward(leaky_relu(self.conv1.forward(x), 0.2))
+        conv3d(&self.conv2, leaky_relu(conv3d(&self.conv1, x), 0.2))
     }
 }
 
@@ -341,9 +341,9 @@ impl EdgeDetector {
     /// - flow: `[batch_size, 2, height, width]`
     /// - output: `[batch_size, 1, height, width]`
     fn forward(&self, flow: Tensor<4>) -> Tensor<4> {
-        let x = leaky_relu(self.projection.forward(flow), 0.2);
-        let branch = leaky_relu(self.mid_layer_1.forward(x.clone()), 0.2);
-        let branch = self.mid_layer_2.forward(branch);
-        sigmoid(self.out_layer.forward(leaky_relu(x + branch, 0.01)))
+        let x = leaky_relu(conv2d(&self.projection, flow), 0.2);
+        let branch = leaky_relu(conv2d(&self.mid_layer_1, x.clone()), 0.2);
+        let branch = conv2d(&self.mid_layer_2, branch);
+        sigmoid(conv2d(&self.out_layer, leaky_relu(x + branch, 0.01)))
     }
 }

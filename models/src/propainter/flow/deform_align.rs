@@ -1,10 +1,10 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, DeformConv2d, DeformConv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
-use burn::tensor::activation::sigmoid;
 use burn::tensor::{Device, Int, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::memory::on_host;
+use burn_memopt::nn::{deform_conv2d, sigmoid, tanh};
 use burn_memopt::precision::ops::full;
 
 use crate::propainter::layers::{chain, conv, conv_config, in_dtype, inverse};
@@ -66,7 +66,7 @@ impl DeformAlign {
         flow: Option<Tensor<4>>,
     ) -> Tensor<4> {
         let predicted = chain(&self.conv_offset, 0.1, condition);
-        let offset = predicted.clone().narrow(1, 0, 2 * POINTS).tanh();
+        let offset = tanh(predicted.clone().narrow(1, 0, 2 * POINTS));
         let offset = offset.mul_scalar(self.reach);
         let offset = match flow {
             None => offset,
@@ -102,7 +102,7 @@ pub(crate) fn deformable(
     modulation: Tensor<4>,
 ) -> Tensor<4> {
     if !x.is_autodiff() || !on_host(&x.device()) {
-        return conv.forward(x, offset, Some(modulation));
+        return deform_conv2d(conv, x, offset, modulation);
     }
     let inputs = (x, offset, modulation);
     let segment = Segment::new().without_randomness();

@@ -1,6 +1,7 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::{Device, Tensor};
+use burn_memopt::nn::conv2d;
 
 use super::Direction;
 use super::deform_align::DeformAlign;
@@ -57,7 +58,7 @@ impl FlowPropagation {
         let both = backward.into_iter().zip(forward).zip(x);
         let fused = both.map(|((b, f), x)| {
             stage(self.recompute, &self.fusion, (b, f), |fusion, (b, f)| {
-                fusion.forward(Tensor::cat(vec![b, f], 1))
+                conv2d(fusion, Tensor::cat(vec![b, f], 1))
             }) + x
         });
         clip(fused.collect())

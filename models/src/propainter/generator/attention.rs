@@ -3,9 +3,10 @@ use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::tensor::module::attention;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor};
+use burn_memopt::nn::conv2d;
 
 use super::windows::{Holes, WINDOW_LEN, Windows, outside};
-use crate::propainter::layers::{Projection, fitting, stage};
+use crate::propainter::layers::{Projection, at_once, fitting, side_by_side, stage};
 
 /// Tokens on a side of what one pooled token stands for.
 const POOL: usize = 4;
@@ -81,6 +82,7 @@ impl SparseWindowAttention {
             (0, 0),
         ];
         let x = x.pad(below_and_right, PadMode::Constant(0.0));
+        let at_once = at_once(&x);
         let mut results = Vec::new();
         let keys = (!holes.broken.is_empty()).then(|| {
             // A single frame has nothing but itself to attend to.
@@ -90,14 +92,16 @@ impl SparseWindowAttention {
         let tokens = by_place(x);
         if let Some(keys) = keys {
             let each = self.broken_bytes(&tokens, &keys);
-            for part in holes.broken.chunks(fitting(each, bytes)) {
-                results.push(self.attend_around(&tokens, &keys, part, windows));
-            }
+            let parts = holes.broken.chunks(fitting(each, bytes / at_once));
+            results.extend(side_by_side(at_once, parts.collect(), |part| {
+                self.attend_around(&tokens, &keys, part, windows)
+            }));
         }
         let each = self.intact_bytes(&tokens);
-        for part in holes.intact.chunks(fitting(each, bytes)) {
-            results.push(self.attend_within(&tokens, part, windows));
-        }
+        let parts = holes.intact.chunks(fitting(each, bytes / at_once));
+        results.extend(side_by_side(at_once, parts.collect(), |part| {
+            self.attend_within(&tokens, part, windows)
+        }));
         drop(tokens);
         let places = Tensor::<1, Int>::from_data(&holes.places()[..], &device);
         let y = Tensor::cat(results, 0).select(0, places);
@@ -115,7 +119,7 @@ impl SparseWindowAttention {
         let maps = x
             .clone()
             .reshape([batch_size * frames, rows, columns, width]);
-        let pooled = self.pool_layer.forward(maps.permute([0, 3, 1, 2]));
+        let pooled = conv2d(&self.pool_layer, maps.permute([0, 3, 1, 2]));
         let [_, _, pooled_rows, pooled_columns] = pooled.dims();
         let num_pooled = pooled_rows * pooled_columns;
         let pooled = pooled

@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
-use burn::tensor::activation::leaky_relu;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::nn::{conv2d, leaky_relu, tanh};
 
 use crate::propainter::layers::{UpsamplingConv, before_leaky_relu, conv, conv_config};
 
@@ -55,7 +55,7 @@ impl Encoder {
     /// - output: `[frames, 128, height / 4, width / 4]`
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (first, joined) = self.layers.split_at(FIRST_JOINED);
-        let run = |x: Tensor<4>, conv: &Conv2d| leaky_relu(conv.forward(x), 0.2);
+        let run = |x: Tensor<4>, conv: &Conv2d| leaky_relu(conv2d(conv, x), 0.2);
         let kept = first[..KEPT].iter().fold(x, run);
         let x = first[KEPT..].iter().fold(kept.clone(), run);
         joined.iter().fold(x, |x, conv| {
@@ -113,9 +113,9 @@ impl Decoder {
     /// - output: `[frames, 3, 4 * height, 4 * width]`, colours in [-1, 1]
     pub(super) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let x = leaky_relu(self.up1.forward(x), 0.2);
-        let x = leaky_relu(self.conv1.forward(x), 0.2);
+        let x = leaky_relu(conv2d(&self.conv1, x), 0.2);
         let x = leaky_relu(self.up2.forward(x), 0.2);
-        self.conv2.forward(x).tanh()
+        tanh(conv2d(&self.conv2, x))
     }
 
     /// What it keeps at its widest, for a frame of `height` × `width` pixels.

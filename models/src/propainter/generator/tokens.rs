@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor};
+use burn_memopt::nn::conv2d;
 
 use crate::propainter::layers::{Projection, conv, in_parts, stage};
 
@@ -79,7 +80,7 @@ impl SoftComposition {
             let tokens = tokens.reshape([frames, rows * columns, width]);
             stage(self.recompute, self, tokens, move |layers, tokens| {
                 let sum = fold(layers.embedding.forward(tokens), size);
-                layers.bias_conv.forward(sum)
+                conv2d(&layers.bias_conv, sum)
             })
         })
     }

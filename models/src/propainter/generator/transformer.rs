@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::{LayerNorm, LayerNormConfig};
-use burn::tensor::activation::gelu;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::nn::gelu;
 use burn_memopt::precision::full_precision;
 
 use super::attention::SparseWindowAttention;

@@ -1,8 +1,8 @@
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::nn::{BatchNorm, BatchNormConfig, InstanceNorm, InstanceNormConfig};
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::nn::{conv2d, relu};
 
 use crate::propainter::layers::conv_config;
 
@@ -42,11 +42,10 @@ impl Encoder {
     /// - frames: `[batch_size, 3, height, width]`, values from -1 to 1
     /// - output: `[batch_size, features, height / 8, width / 8]`
     pub fn forward(&self, frames: Tensor<4>) -> Tensor<4> {
-        let x = relu(self.norm1.forward(self.conv1.forward(frames)));
+        let x = relu(self.norm1.forward(conv2d(&self.conv1, frames)));
         let layers = [&self.layer1, &self.layer2, &self.layer3];
         let blocks = layers.into_iter().flatten();
-        self.conv2
-            .forward(blocks.fold(x, |x, block| block.forward(x)))
+        conv2d(&self.conv2, blocks.fold(x, |x, block| block.forward(x)))
     }
 }
 
@@ -85,10 +84,10 @@ impl ResidualBlock {
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let main = relu(self.norm1.forward(self.conv1.forward(x.clone())));
-        let main = relu(self.norm2.forward(self.conv2.forward(main)));
+        let main = relu(self.norm1.forward(conv2d(&self.conv1, x.clone())));
+        let main = relu(self.norm2.forward(conv2d(&self.conv2, main)));
         let shortcut = match &self.downsample {
-            Some(downsample) => downsample.norm.forward(downsample.conv.forward(x)),
+            Some(downsample) => downsample.norm.forward(conv2d(&downsample.conv, x)),
             None => x,
         };
         relu(shortcut + main)

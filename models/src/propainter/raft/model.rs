@@ -1,13 +1,13 @@
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::nn::{relu, tanh};
 
 use super::correlation::{Correlation, CorrelationField};
 use super::encoder::{Encoder, NormKind};
 use super::update::{FACTOR, HIDDEN, UpdateBlock, upsample_flow};
 use crate::propainter::flow::Flows;
-use crate::propainter::layers::{as_batch, as_frames, in_dtype};
+use crate::propainter::layers::{as_batch, as_frames, at_once, in_dtype, side_by_side};
 
 /// Channels of the features that are compared.
 const FEATURES: usize = 256;
@@ -126,27 +126,31 @@ impl Raft {
         let RaftContext { hidden, input } = self.context(images);
         let [_, _, height, width] = features.dims();
         let pairs = batch_size * (frames - 1);
-        let at_once = self.correlation.pairs_at_once(pairs, [height, width]);
-        let flow = |from: usize, to: usize| {
-            let [first, second] = [from, to].map(|first| of_pairs(&features, first));
-            let [hidden, input] = [&hidden, &input].map(|of_frames| of_pairs(of_frames, from));
-            let parts = (0..pairs).step_by(at_once).map(|start| {
-                let len = at_once.min(pairs - start);
-                let part = |of_pairs: &Tensor<4>| of_pairs.clone().narrow(0, start, len);
-                let context = RaftContext {
-                    hidden: part(&hidden),
-                    input: part(&input),
-                };
-                let mut steps = self.steps(part(&first), part(&second), context);
-                (0..iterations).for_each(|_| steps.step());
-                steps.flow().full
-            });
-            as_frames(Tensor::cat(parts.collect(), 0), batch_size)
+        let together = self.correlation.pairs_at_once(pairs, [height, width]);
+        // A single pair at a time stays a single one.
+        let pieces = at_once(&features).min(together);
+        let together = together.div_ceil(pieces);
+        let flow = |(from, to, start): (usize, usize, usize)| {
+            let len = together.min(pairs - start);
+            let part =
+                |of_frames: &Tensor<4>, first| of_pairs(of_frames, first).narrow(0, start, len);
+            let context = RaftContext {
+                hidden: part(&hidden, from),
+                input: part(&input, from),
+            };
+            let (first, second) = (part(&features, from), part(&features, to));
+            let mut steps = self.steps(first, second, context);
+            (0..iterations).for_each(|_| steps.step());
+            steps.flow().full
         };
-        Flows {
-            forward: flow(0, 1),
-            backward: flow(1, 0),
-        }
+        let starts = || (0..pairs).step_by(together);
+        let forward = starts().map(|start| (0, 1, start));
+        let backward = starts().map(|start| (1, 0, start));
+        let mut flows = side_by_side(pieces, forward.chain(backward).collect(), flow);
+        let backward = flows.split_off(flows.len() / 2);
+        let [forward, backward] =
+            [flows, backward].map(|parts| as_frames(Tensor::cat(parts, 0), batch_size));
+        Flows { forward, backward }
     }
 
     /// The features of frames, which are compared, for the flow from and to each of them.
@@ -173,7 +177,7 @@ impl Raft {
         check_sides(&frames);
         let both = self.cnet.forward(frames);
         RaftContext {
-            hidden: both.clone().narrow(1, 0, HIDDEN).tanh(),
+            hidden: tanh(both.clone().narrow(1, 0, HIDDEN)),
             input: relu(both.narrow(1, HIDDEN, HIDDEN)),
         }
     }

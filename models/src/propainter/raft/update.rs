@@ -1,9 +1,10 @@
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
-use burn::tensor::activation::{relu, sigmoid, softmax};
+use burn::tensor::activation::softmax;
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::nn::{conv2d, relu, sigmoid, tanh};
 
 use super::correlation::NUM_VALUES;
 use crate::propainter::layers::conv;
@@ -71,7 +72,7 @@ impl UpdateBlock {
 
 impl Head {
     pub(super) fn forward(&self, hidden: Tensor<4>) -> Tensor<4> {
-        self.conv2.forward(relu(self.conv1.forward(hidden)))
+        conv2d(&self.conv2, relu(conv2d(&self.conv1, hidden)))
     }
 }
 
@@ -123,9 +124,9 @@ impl SepConvGru {
 
 fn pass([convz, convr, convq]: [&Conv2d; 3], h: Tensor<4>, x: Tensor<4>) -> Tensor<4> {
     let both = Tensor::cat(vec![h.clone(), x.clone()], 1);
-    let z = sigmoid(convz.forward(both.clone()));
-    let r = sigmoid(convr.forward(both));
-    let q = convq.forward(Tensor::cat(vec![r * h.clone(), x], 1)).tanh();
+    let z = sigmoid(conv2d(convz, both.clone()));
+    let r = sigmoid(conv2d(convr, both));
+    let q = tanh(conv2d(convq, Tensor::cat(vec![r * h.clone(), x], 1)));
     (1.0 - z.clone()) * h + z * q
 }
 
@@ -159,11 +160,11 @@ impl MotionEncoder {
     /// - correlation: `[batch_size, 324, height, width]`
     /// - output: `[batch_size, 128, height, width]`
     pub fn forward(&self, flow: Tensor<4>, correlation: Tensor<4>) -> Tensor<4> {
-        let values = relu(self.convc1.forward(correlation));
-        let values = relu(self.convc2.forward(values));
-        let motion = relu(self.convf1.forward(flow.clone()));
-        let motion = relu(self.convf2.forward(motion));
-        let both = relu(self.conv.forward(Tensor::cat(vec![values, motion], 1)));
+        let values = relu(conv2d(&self.convc1, correlation));
+        let values = relu(conv2d(&self.convc2, values));
+        let motion = relu(conv2d(&self.convf1, flow.clone()));
+        let motion = relu(conv2d(&self.convf2, motion));
+        let both = relu(conv2d(&self.conv, Tensor::cat(vec![values, motion], 1)));
         Tensor::cat(vec![both, flow], 1)
     }
 }

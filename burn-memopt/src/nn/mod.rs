@@ -1,0 +1,36 @@
+//! burn's layers in less time and memory on the CPU.
+//!
+//! Each function takes a layer of burn, or what burn's function of the same name takes, and computes
+//! the same, its gradients too. Where there is nothing to win (other devices, half precision, some
+//! shapes) it calls burn's. Models keep their fields, their parameter paths and their saved weights.
+//!
+//! | function | instead of | wins |
+//! |---|---|---|
+//! | [`conv2d`] | `layer.forward(x)` | time: all cores, no copy of the image into another layout |
+//! | [`conv3d`] | the same | time, for kernels that are flat in space or in time |
+//! | [`deform_conv2d`] | the same | time, for small batches without autodiff |
+//! | [`group_norm`] | the same | memory: keeps its input alone; time |
+//! | [`relu`], [`leaky_relu`], [`sigmoid`], [`tanh`] | burn's functions | memory: keep their output, which the next layer keeps too; time |
+//! | [`gelu`] | burn's function | time |
+
+mod activation;
+#[cfg(feature = "flex")]
+mod columns;
+mod conv2d;
+mod conv3d;
+#[cfg(feature = "flex")]
+mod convolution;
+mod deform_conv2d;
+mod group_norm;
+#[cfg(feature = "flex")]
+mod operation;
+#[cfg(feature = "flex")]
+mod patches;
+#[cfg(feature = "flex")]
+mod sums;
+
+pub use activation::{gelu, leaky_relu, relu, sigmoid, tanh};
+pub use conv2d::conv2d;
+pub use conv3d::conv3d;
+pub use deform_conv2d::deform_conv2d;
+pub use group_norm::group_norm;
