@@ -1,5 +1,4 @@
 use burn::{
-    module::{Module, ModuleMapper, Param},
     optim::GradientsParams,
     tensor::{Device, Distribution, Tensor},
 };
@@ -31,7 +30,10 @@ struct Workload {
 
 impl Workload {
     fn new(batch_size: usize, bench: &Bench) -> Self {
-        let device = bench.device.clone().autodiff();
+        Self::on(bench.device.clone().autodiff(), batch_size, bench)
+    }
+
+    fn on(device: Device, batch_size: usize, bench: &Bench) -> Self {
         device.seed(0);
         let (channels, side) = bench.pick((64, 256), (8, 64));
         let shape = [batch_size, 3, side, side];
@@ -113,29 +115,16 @@ fn scaled(logits: Tensor<4>) -> Tensor<1> {
     logits.mean() * LOSS_SCALE
 }
 
-/// Copies parameters onto a device with another strategy of burn's; `fork` keeps the strategy.
-struct Onto<'a>(&'a Device);
-
-impl ModuleMapper for Onto<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        param.map(|tensor| Tensor::from_data(tensor.into_data(), self.0).require_grad())
-    }
-}
-
 /// Every block recomputed, next to burn's own strategy, which recomputes what is cheap.
 pub(crate) fn block(bench: &mut Bench) -> Result<(), BoxError> {
     let work = Workload::new(1, bench);
     let unet = work.unet.clone().with_grad_checkpoint(Policy::EveryBlock);
-    let device = work.device.clone().gradient_checkpointing();
-    let balanced = Workload {
-        unet: work.unet.clone().map(&mut Onto(&device)),
-        images: Tensor::from_data(work.images.to_data(), &device),
-        device,
-    };
+    let balanced = Workload::on(work.device.clone().gradient_checkpointing(), 1, bench);
     let variants = [
         Variant::new("plain", || work.plain()),
         Variant::new("block", || work.step(&unet)),
-        Variant::new("balanced", || balanced.plain()),
+        // The same network with parameters of its own.
+        Variant::new("balanced", || balanced.plain()).with_other_gradients(),
     ];
     bench.steps(&work.unet, ROUNDS, &variants);
     Ok(())

@@ -709,6 +709,8 @@ fn f16_training_steps_on_wgpu() {
                 .starts_with(&[Precision::F32, Precision::F16])
         );
     }
+    // With some weights the first loss scale overflows.
+    device.seed(0);
     let net = Net::new(&device);
     let x = random([8, 6], &device);
     let before = parameters(&net);

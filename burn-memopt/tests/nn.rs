@@ -264,6 +264,27 @@ fn activations_are_burns() {
     run(nn::sigmoid, activation::sigmoid);
     run(nn::tanh, activation::tanh);
     run(nn::gelu, activation::gelu);
+    // In half precision the operations are burn's own.
+    let in_half = |of: fn(Tensor<3>) -> Tensor<3>| {
+        move |_: &_, x: Tensor<3>| of(x.cast(FloatDType::F16)).cast(FloatDType::F32)
+    };
+    let none = None::<Conv2d>;
+    assert_same(
+        &none,
+        x.clone(),
+        in_half(nn::relu),
+        in_half(activation::relu),
+    );
+    assert_same(
+        &none,
+        x.clone(),
+        in_half(nn::sigmoid),
+        in_half(activation::sigmoid),
+    );
+    // burn rounds the slope to half precision first.
+    let ours = in_half(|x| nn::leaky_relu(x, 0.2))(&none, x.clone());
+    let burns = in_half(|x| activation::leaky_relu(x, 0.2))(&none, x);
+    assert!((ours - burns).abs().max().into_scalar::<f32>() < 1e-3);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d};
-use burn::tensor::{Device, Distribution, Tensor, activation};
+use burn::tensor::{Device, Distribution, FloatDType, Tensor, activation};
 use burn_memopt::memory::{self, CountingAllocator};
 use burn_memopt::nn;
 
@@ -35,4 +35,14 @@ fn a_layer_with_norm_and_activation_keeps_two_tensors() {
     let burns = kept(|| activation::leaky_relu(norm.forward(layer.forward(x.clone())), 0.1));
     assert!(ours < 2 * tensor + tensor / 4, "{ours} of {tensor}");
     assert!(burns > 3 * tensor, "{burns} of {tensor}");
+
+    // What is activated stays for nothing, in half precision too.
+    let half =
+        Tensor::<4>::random([1, 8, 64, 64], Distribution::Default, &device).cast(FloatDType::F16);
+    let half = half.require_grad();
+    let ours = kept(|| nn::relu(half.clone() + 1.0));
+    let burns = kept(|| activation::relu(half.clone() + 1.0));
+    let tensor = tensor / 2;
+    assert!(ours < tensor + tensor / 4, "{ours} of {tensor}");
+    assert!(burns > 2 * tensor - tensor / 4, "{burns} of {tensor}");
 }

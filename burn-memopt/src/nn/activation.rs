@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, activation};
 
 /// `max(x, 0)`, as burn's `relu`.
 ///
-/// In training on `flex` in f32 it keeps its output instead of its input, and it uses all cores.
+/// In training on `flex` it keeps its output instead of its input; in f32 it uses all cores.
 ///
 /// # Exactness
 /// Equal to burn's, gradients too.
@@ -25,11 +25,10 @@ pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// `x` where it is not negative, `negative_slope * x` elsewhere, as burn's `leaky_relu`.
 ///
-/// In training on `flex` in f32 it keeps its output instead of its input and a mask, and it uses all
-/// cores. A slope that is not above 0 is burn's to compute.
+/// In training on `flex` it keeps its output instead of its input and a mask; in f32 it uses all cores. A slope that is not above 0 is burn's to compute.
 ///
 /// # Exactness
-/// Equal to burn's, gradients too.
+/// Equal to burn's, gradients too; in half precision to its rounding.
 pub fn leaky_relu<const D: usize>(x: Tensor<D>, negative_slope: f64) -> Tensor<D> {
     let kind = Kind::LeakyRelu(negative_slope as f32);
     apply(x, kind, |x| activation::leaky_relu(x, negative_slope))
@@ -37,7 +36,7 @@ pub fn leaky_relu<const D: usize>(x: Tensor<D>, negative_slope: f64) -> Tensor<D
 
 /// `1 / (1 + exp(-x))`, as burn's `sigmoid`.
 ///
-/// In training on `flex` in f32 it keeps its output instead of its input, and it uses all cores.
+/// In training on `flex` it keeps its output instead of its input; in f32 it uses all cores.
 ///
 /// # Exactness
 /// Equal to burn's, gradients too.
@@ -47,7 +46,7 @@ pub fn sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// The hyperbolic tangent, as burn's `tanh`.
 ///
-/// In training on `flex` in f32 it keeps its output instead of its input, and it uses all cores.
+/// In training on `flex` it keeps its output instead of its input; in f32 it uses all cores.
 ///
 /// # Exactness
 /// Equal to burn's, gradients to f32 rounding.
@@ -66,7 +65,7 @@ pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", arXiv:1606.08415, section 2.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if super::operation::suits(&x) {
+    if super::operation::suits::<flex::Gelu, D>(&x) {
         let output = super::operation::run(flex::Gelu, [x.into_dispatch()]);
         return Tensor::from_dispatch(output.expect("invariant: the tensor suits"));
     }
@@ -91,7 +90,7 @@ fn apply<const D: usize>(
         Kind::LeakyRelu(slope) => slope > 0.0,
         _ => true,
     };
-    if !has_slope || !super::operation::suits(&x) {
+    if !has_slope || !super::operation::suits::<Kind, D>(&x) {
         return burns(x);
     }
     let output = super::operation::run(kind, [x.into_dispatch()]);
@@ -111,7 +110,9 @@ fn apply<const D: usize>(
 mod flex {
     use std::f32::consts::{PI, SQRT_2};
 
-    use burn_backend::TensorMetadata;
+    use burn_backend::ops::{ActivationOps, FloatTensorOps};
+    use burn_backend::{BoolDType, DType, TensorMetadata};
+    use burn_dispatch::backends::Flex;
     use rayon::prelude::*;
 
     use super::super::operation::{Operation, Primitive, tensor};
@@ -123,7 +124,14 @@ mod flex {
     impl Operation<1> for Kind {
         const KEEPS_OUTPUT: bool = true;
 
+        fn suits(dtype: DType) -> bool {
+            matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+        }
+
         fn forward(&self, [x]: [Primitive; 1]) -> Primitive {
+            if x.dtype() != DType::F32 {
+                return self.forward_half(x);
+            }
             match *self {
                 Self::Relu => map(x, |x| if x.is_nan() || x > 0.0 { x } else { 0.0 }),
                 Self::LeakyRelu(slope) => map(x, |x| if x >= 0.0 { x } else { slope * x }),
@@ -139,6 +147,9 @@ mod flex {
             _: [bool; 1],
         ) -> [Option<Primitive>; 1] {
             let output = &kept[0];
+            if output.dtype() != DType::F32 {
+                return [Some(self.backward_half(output.clone(), grad))];
+            }
             let grad = match *self {
                 Self::Relu => join(
                     grad,
@@ -158,6 +169,35 @@ mod flex {
                 Self::Tanh => join(grad, output, |grad, y| grad * (1.0 - y * y)),
             };
             [Some(grad)]
+        }
+    }
+
+    /// In half precision burn's operations compute.
+    impl Kind {
+        fn forward_half(self, x: Primitive) -> Primitive {
+            match self {
+                Self::Relu => Flex::relu(x),
+                Self::LeakyRelu(slope) => Flex::leaky_relu(x, slope.into()),
+                Self::Sigmoid => Flex::sigmoid(x),
+                Self::Tanh => Flex::float_tanh(x),
+            }
+        }
+
+        fn backward_half(self, output: Primitive, grad: Primitive) -> Primitive {
+            match self {
+                Self::Relu => Flex::relu_backward(output, grad),
+                Self::LeakyRelu(slope) => {
+                    let below = Flex::float_lower_elem(output, 0.0_f32.into(), BoolDType::Native);
+                    let scaled = Flex::float_mul_scalar(grad.clone(), slope.into());
+                    Flex::float_mask_where(grad, below, scaled)
+                }
+                Self::Sigmoid => Flex::sigmoid_backward(output, grad),
+                Self::Tanh => {
+                    let square = Flex::float_mul(output.clone(), output);
+                    let slope = Flex::float_add_scalar(Flex::float_neg(square), 1.0_f32.into());
+                    Flex::float_mul(grad, slope)
+                }
+            }
         }
     }
 

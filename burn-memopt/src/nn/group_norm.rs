@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 
 /// Normalizes groups of channels, as burn's `norm.forward(x)` does.
 ///
-/// For the backward pass burn keeps three to four tensors of the input's size, this one the input
-/// alone, and it uses all cores. Anything but `flex` in f32, and a layer without a weight and a bias, is
+/// For the backward pass it keeps the input alone, where burn keeps several tensors of that size, and
+/// it uses all cores. Anything but `flex` in f32, and a layer without a weight and a bias, is
 /// burn's `forward`.
 ///
 /// # Shapes

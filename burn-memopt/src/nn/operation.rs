@@ -26,6 +26,11 @@ pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     /// Whether the gradient needs the output in place of the inputs, so that these need not be kept.
     const KEEPS_OUTPUT: bool = false;
 
+    /// Whether it computes in this type.
+    fn suits(dtype: DType) -> bool {
+        dtype == DType::F32
+    }
+
     fn forward(&self, inputs: [Primitive; N]) -> Primitive;
 
     /// The gradients of those inputs that are `wanted`, given that of the output. `kept` are the
@@ -38,13 +43,13 @@ pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     ) -> [Option<Primitive>; N];
 }
 
-/// Runs an operation. `None` if an input is not on `flex`, or not in f32, or some are on an
-/// autodiff device and others are not: what happens then is burn's to say.
+/// Runs an operation. `None` if an input is not on `flex`, or in a type that does not suit it, or
+/// some are on an autodiff device and others are not: what happens then is burn's to say.
 pub(super) fn run<O: Operation<N>, const N: usize>(
     operation: O,
     inputs: [DispatchTensor; N],
 ) -> Option<DispatchTensor> {
-    if inputs.iter().any(|input| input.dtype() != DType::F32) {
+    if !inputs.iter().all(|input| O::suits(input.dtype())) {
         return None;
     }
     let autodiff = inputs[0].autodiff;
@@ -57,8 +62,11 @@ pub(super) fn run<O: Operation<N>, const N: usize>(
         } else {
             Some(record::<O, NoCheckpointing, N>(operation, inputs))
         }
+    } else if inputs.iter().all(is_plain) {
+        let output = operation.forward(inputs.map(unwrap::<Flex>));
+        Some(wrap::<Flex>(output))
     } else {
-        run_plain(inputs, |inputs| operation.forward(inputs))
+        None
     }
 }
 
@@ -79,11 +87,11 @@ pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Primitive {
     Primitive::from_data(TensorData::new(values, shape))
 }
 
-/// Whether an operation of one input, which keeps its output, runs here. burn's strategy to keep
-/// little recomputes such operations instead.
-pub(super) fn suits<const D: usize>(x: &Tensor<D>) -> bool {
+/// Whether an operation of one input runs here. burn's strategy to keep little recomputes cheap ones
+/// instead.
+pub(super) fn suits<O: Operation<1>, const D: usize>(x: &Tensor<D>) -> bool {
     let x = x.clone().into_dispatch();
-    x.dtype() == DType::F32 && (is_plain(&x) || is_tracked(&x) && !is_balanced(&x))
+    O::suits(x.dtype()) && (is_plain(&x) || is_tracked(&x) && !is_balanced(&x))
 }
 
 fn is_balanced(tensor: &DispatchTensor) -> bool {
