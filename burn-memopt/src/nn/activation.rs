@@ -73,6 +73,10 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    not(feature = "flex"),
+    allow(dead_code, reason = "other devices compute burn's functions")
+)]
 enum Kind {
     Relu,
     LeakyRelu(f32),
