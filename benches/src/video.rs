@@ -69,7 +69,7 @@ fn pipeline(
     complete(&inpainter, first, &mut |_| {})?;
     let num_frames = clip.num_frames as f64;
     let meter = PeakMeter::start(&device);
-    let busy = BusyThreads::<4>::watch();
+    let busy = BusyThreads::<{ Stage::ALL.len() }>::watch();
     let start = Instant::now();
     let (stages, exact) = complete(&inpainter, clip, &mut |stage| busy.enter(stage))?;
     let seconds = start.elapsed().as_secs_f64();

@@ -75,5 +75,6 @@ pub mod memory;
 pub mod nn;
 pub mod precision;
 pub mod prelude;
+mod primitive;
 pub mod tensors;
 pub mod train;

@@ -281,6 +281,12 @@ fn activations_are_burns() {
         in_half(nn::sigmoid),
         in_half(activation::sigmoid),
     );
+    assert_same(
+        &none,
+        x.clone(),
+        in_half(nn::gelu),
+        in_half(activation::gelu),
+    );
     // burn rounds the slope to half precision first.
     let ours = in_half(|x| nn::leaky_relu(x, 0.2))(&none, x.clone());
     let burns = in_half(|x| activation::leaky_relu(x, 0.2))(&none, x);

@@ -20,18 +20,18 @@ use burn::tensor::{Tensor, activation};
 /// assert_eq!(relu(x).into_data().try_to_vec::<f32>().unwrap(), [0.0, 2.0]);
 /// ```
 pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    apply(x, Kind::Relu, activation::relu)
+    apply(x, Activation::Relu)
 }
 
 /// `x` where it is not negative, `negative_slope * x` elsewhere, as burn's `leaky_relu`.
 ///
-/// In training on `flex` it keeps its output instead of its input and a mask; in f32 it uses all cores. A slope that is not above 0 is burn's to compute.
+/// In training on `flex` it keeps its output instead of its input and a mask; in f32 it uses all
+/// cores. A slope that is not above 0 is burn's to compute.
 ///
 /// # Exactness
 /// Equal to burn's, gradients too; in half precision to its rounding.
 pub fn leaky_relu<const D: usize>(x: Tensor<D>, negative_slope: f64) -> Tensor<D> {
-    let kind = Kind::LeakyRelu(negative_slope as f32);
-    apply(x, kind, |x| activation::leaky_relu(x, negative_slope))
+    apply(x, Activation::LeakyRelu(negative_slope))
 }
 
 /// `1 / (1 + exp(-x))`, as burn's `sigmoid`.
@@ -41,7 +41,7 @@ pub fn leaky_relu<const D: usize>(x: Tensor<D>, negative_slope: f64) -> Tensor<D
 /// # Exactness
 /// Equal to burn's, gradients too.
 pub fn sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    apply(x, Kind::Sigmoid, activation::sigmoid)
+    apply(x, Activation::Sigmoid)
 }
 
 /// The hyperbolic tangent, as burn's `tanh`.
@@ -51,7 +51,7 @@ pub fn sigmoid<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// # Exactness
 /// Equal to burn's, gradients to f32 rounding.
 pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    apply(x, Kind::Tanh, activation::tanh)
+    apply(x, Activation::Tanh)
 }
 
 /// `x` times the share of a normal distribution below it, as burn's `gelu`.
@@ -64,50 +64,31 @@ pub fn tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// # References
 /// Hendrycks and Gimpel 2016, "Gaussian Error Linear Units", arXiv:1606.08415, section 2.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    #[cfg(feature = "flex")]
-    if super::operation::suits::<flex::Gelu, D>(&x) {
-        let output = super::operation::run(flex::Gelu, [x.into_dispatch()]);
-        return Tensor::from_dispatch(output.expect("invariant: the tensor suits"));
-    }
-    activation::gelu(x)
+    apply(x, Activation::Gelu)
 }
 
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(
-    not(feature = "flex"),
-    allow(dead_code, reason = "other devices compute burn's functions")
-)]
-enum Kind {
+enum Activation {
     Relu,
-    LeakyRelu(f32),
+    LeakyRelu(f64),
     Sigmoid,
     Tanh,
+    Gelu,
 }
 
-#[cfg(feature = "flex")]
-fn apply<const D: usize>(
-    x: Tensor<D>,
-    kind: Kind,
-    burns: impl Fn(Tensor<D>) -> Tensor<D>,
-) -> Tensor<D> {
-    let has_slope = match kind {
-        Kind::LeakyRelu(slope) => slope > 0.0,
-        _ => true,
+fn apply<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    let x = match super::operation::run(activation, [x.into_dispatch()]) {
+        Ok(output) => return Tensor::from_dispatch(output),
+        Err([x]) => Tensor::from_dispatch(x),
     };
-    if !has_slope || !super::operation::suits::<Kind, D>(&x) {
-        return burns(x);
+    match activation {
+        Activation::Relu => activation::relu(x),
+        Activation::LeakyRelu(slope) => activation::leaky_relu(x, slope),
+        Activation::Sigmoid => activation::sigmoid(x),
+        Activation::Tanh => activation::tanh(x),
+        Activation::Gelu => activation::gelu(x),
     }
-    let output = super::operation::run(kind, [x.into_dispatch()]);
-    Tensor::from_dispatch(output.expect("invariant: the tensor suits"))
-}
-
-#[cfg(not(feature = "flex"))]
-fn apply<const D: usize>(
-    x: Tensor<D>,
-    _: Kind,
-    burns: impl Fn(Tensor<D>) -> Tensor<D>,
-) -> Tensor<D> {
-    burns(x)
 }
 
 #[cfg(feature = "flex")]
@@ -115,21 +96,29 @@ mod flex {
     use std::f32::consts::{PI, SQRT_2};
 
     use burn_backend::ops::{ActivationOps, FloatTensorOps};
-    use burn_backend::{BoolDType, DType, TensorMetadata};
+    use burn_backend::{BoolDType, DType};
     use burn_dispatch::backends::Flex;
     use rayon::prelude::*;
 
-    use super::super::operation::{Operation, Primitive, tensor};
-    use super::Kind;
+    use super::super::operation::{Operation, Primitive};
+    use super::Activation;
 
     /// Values that a thread takes at a time: what it does with fewer is not worth another thread.
     const CHUNK: usize = 1 << 14;
 
-    impl Operation<1> for Kind {
-        const KEEPS_OUTPUT: bool = true;
+    impl Operation<1> for Activation {
+        const IS_CHEAP: bool = true;
 
-        fn suits(dtype: DType) -> bool {
-            matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+        fn suits(&self, dtype: DType) -> bool {
+            match *self {
+                // The output has the sign of the input.
+                Self::LeakyRelu(slope) if slope as f32 <= 0.0 || slope.is_nan() => false,
+                _ => matches!(dtype, DType::F32 | DType::F16 | DType::BF16),
+            }
+        }
+
+        fn keeps_output(&self) -> bool {
+            !matches!(self, Self::Gelu)
         }
 
         fn forward(&self, [x]: [Primitive; 1]) -> Primitive {
@@ -138,9 +127,13 @@ mod flex {
             }
             match *self {
                 Self::Relu => map(x, |x| if x.is_nan() || x > 0.0 { x } else { 0.0 }),
-                Self::LeakyRelu(slope) => map(x, |x| if x >= 0.0 { x } else { slope * x }),
+                Self::LeakyRelu(slope) => {
+                    let slope = slope as f32;
+                    map(x, |x| if x >= 0.0 { x } else { slope * x })
+                }
                 Self::Sigmoid => map(x, sigmoid),
                 Self::Tanh => map(x, f32::tanh),
+                Self::Gelu => map(x, |x| x * below(x)),
             }
         }
 
@@ -150,46 +143,55 @@ mod flex {
             grad: Primitive,
             _: [bool; 1],
         ) -> [Option<Primitive>; 1] {
-            let output = &kept[0];
-            if output.dtype() != DType::F32 {
-                return [Some(self.backward_half(output.clone(), grad))];
+            let kept = &kept[0];
+            if kept.dtype() != DType::F32 {
+                return [Some(self.backward_half(kept.clone(), grad))];
             }
             let grad = match *self {
                 Self::Relu => join(
                     grad,
-                    output,
+                    kept,
                     |grad, y| {
                         if y.is_nan() || y > 0.0 { grad } else { 0.0 }
                     },
                 ),
                 Self::LeakyRelu(slope) => {
+                    let slope = slope as f32;
                     join(
                         grad,
-                        output,
+                        kept,
                         |grad, y| if y < 0.0 { slope * grad } else { grad },
                     )
                 }
-                Self::Sigmoid => join(grad, output, |grad, y| grad * y * (1.0 - y)),
-                Self::Tanh => join(grad, output, |grad, y| grad * (1.0 - y * y)),
+                Self::Sigmoid => join(grad, kept, |grad, y| grad * y * (1.0 - y)),
+                Self::Tanh => join(grad, kept, |grad, y| grad * (1.0 - y * y)),
+                Self::Gelu => {
+                    let scale = 1.0 / (2.0 * PI).sqrt();
+                    join(grad, kept, |grad, x| {
+                        grad * (below(x) + x * scale * (-0.5 * x * x).exp())
+                    })
+                }
             };
             [Some(grad)]
         }
     }
 
     /// In half precision burn's operations compute.
-    impl Kind {
+    impl Activation {
         fn forward_half(self, x: Primitive) -> Primitive {
             match self {
                 Self::Relu => Flex::relu(x),
                 Self::LeakyRelu(slope) => Flex::leaky_relu(x, slope.into()),
                 Self::Sigmoid => Flex::sigmoid(x),
                 Self::Tanh => Flex::float_tanh(x),
+                Self::Gelu => Flex::gelu(x),
             }
         }
 
         fn backward_half(self, output: Primitive, grad: Primitive) -> Primitive {
             match self {
                 Self::Relu => Flex::relu_backward(output, grad),
+                Self::Gelu => Flex::gelu_backward(output, grad),
                 Self::LeakyRelu(slope) => {
                     let below = Flex::float_lower_elem(output, 0.0_f32.into(), BoolDType::Native);
                     let scaled = Flex::float_mul_scalar(grad.clone(), slope.into());
@@ -202,28 +204,6 @@ mod flex {
                     Flex::float_mul(grad, slope)
                 }
             }
-        }
-    }
-
-    #[derive(Debug, Clone)]
-    pub(super) struct Gelu;
-
-    impl Operation<1> for Gelu {
-        fn forward(&self, [x]: [Primitive; 1]) -> Primitive {
-            map(x, |x| x * below(x))
-        }
-
-        fn backward(
-            &self,
-            kept: Vec<Primitive>,
-            grad: Primitive,
-            _: [bool; 1],
-        ) -> [Option<Primitive>; 1] {
-            let scale = 1.0 / (2.0 * PI).sqrt();
-            let grad = join(grad, &kept[0], |grad, x| {
-                grad * (below(x) + x * scale * (-0.5 * x * x).exp())
-            });
-            [Some(grad)]
         }
     }
 
@@ -243,58 +223,30 @@ mod flex {
     }
 
     /// A function of every value, in place where nothing else has the tensor.
-    fn map(x: Primitive, of: impl Fn(f32) -> f32 + Sync) -> Primitive {
-        let mut x = owned(x);
-        if let Some(values) = x.try_storage_mut::<f32>() {
-            let chunks = values.par_chunks_mut(CHUNK);
-            chunks.for_each(|values| values.iter_mut().for_each(|value| *value = of(*value)));
-            return x;
-        }
-        let from = x.storage::<f32>();
-        let mut to = vec![0.0; from.len()];
-        to.par_chunks_mut(CHUNK)
-            .zip(from.par_chunks(CHUNK))
-            .for_each(|(to, from)| {
-                for (to, &from) in to.iter_mut().zip(from) {
-                    *to = of(from);
-                }
-            });
-        tensor(to, x.shape())
+    fn map(mut x: Primitive, of: impl Fn(f32) -> f32 + Sync) -> Primitive {
+        // Contiguous values are shared with the original, which goes.
+        x = x.to_contiguous();
+        let chunks = x.storage_mut::<f32>().par_chunks_mut(CHUNK);
+        chunks.for_each(|values| values.iter_mut().for_each(|value| *value = of(*value)));
+        x
     }
 
     /// A function of every value of `left` with that of `right`, in the place of `left` where nothing
     /// else has it.
-    fn join(left: Primitive, right: &Primitive, of: impl Fn(f32, f32) -> f32 + Sync) -> Primitive {
+    fn join(
+        mut left: Primitive,
+        right: &Primitive,
+        of: impl Fn(f32, f32) -> f32 + Sync,
+    ) -> Primitive {
         let right = right.to_contiguous();
-        let right = right.storage::<f32>();
-        let mut left = owned(left);
-        if let Some(values) = left.try_storage_mut::<f32>() {
-            values
-                .par_chunks_mut(CHUNK)
-                .zip(right.par_chunks(CHUNK))
-                .for_each(|(values, right)| {
-                    for (left, &right) in values.iter_mut().zip(right) {
-                        *left = of(*left, right);
-                    }
-                });
-            return left;
-        }
-        let from = left.storage::<f32>();
-        let mut to = vec![0.0; from.len()];
-        let from = from.par_chunks(CHUNK).zip(right.par_chunks(CHUNK));
-        to.par_chunks_mut(CHUNK)
-            .zip(from)
-            .for_each(|(to, (left, right))| {
-                for (to, (&left, &right)) in to.iter_mut().zip(left.iter().zip(right)) {
-                    *to = of(left, right);
-                }
-            });
-        tensor(to, left.shape())
-    }
-
-    /// The tensor with its values one after the other.
-    fn owned(tensor: Primitive) -> Primitive {
-        // What was contiguous shares its memory with the original until that is gone.
-        tensor.to_contiguous()
+        left = left.to_contiguous();
+        let chunks = left.storage_mut::<f32>().par_chunks_mut(CHUNK);
+        let chunks = chunks.zip(right.storage::<f32>().par_chunks(CHUNK));
+        chunks.for_each(|(left, right)| {
+            for (left, &right) in left.iter_mut().zip(right) {
+                *left = of(*left, right);
+            }
+        });
+        left
     }
 }

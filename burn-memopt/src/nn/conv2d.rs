@@ -58,7 +58,7 @@ mod flex {
     pub(super) fn conv2d(layer: &Conv2d, x: &Tensor<4>) -> Option<Tensor<4>> {
         let [batch_size, channels_in, height, width] = x.dims();
         let weight = layer.weight.val();
-        let [channels_out, group_in, ..] = weight.dims();
+        let [channels_out, ..] = weight.dims();
         let (input, kernel) = ([height, width], layer.kernel_size);
         let around = [0, 1].map(|axis| around(layer, axis, input[axis]));
         let (stride, dilation) = (layer.stride, layer.dilation);
@@ -85,9 +85,6 @@ mod flex {
             padding: around.map(|[before, _]| before),
             dilation,
         };
-        if channels_in != group_in * layer.groups {
-            return None;
-        }
         let output = [batch_size, channels_out, output[0], output[1]];
         let bias = layer.bias.as_ref().map(|bias| bias.val());
         convolution(patches, output, x, weight, bias)

@@ -58,15 +58,12 @@ mod flex {
     pub(super) fn conv3d(layer: &Conv3d, x: &Tensor<5>) -> Option<Tensor<5>> {
         let [batch_size, channels_in, depth, height, width] = x.dims();
         let weight = layer.weight.val();
-        let [channels_out, group_in, ..] = weight.dims();
+        let [channels_out, ..] = weight.dims();
         let padding = match layer.padding {
             PaddingConfig3d::Valid => [0; 3],
             PaddingConfig3d::Explicit(depth, height, width) => [depth, height, width],
             PaddingConfig3d::Same => return None,
         };
-        if channels_in != group_in * layer.groups {
-            return None;
-        }
         let input = [depth, height, width];
         let output = |axis: usize| {
             let (kernel, stride) = (layer.kernel_size[axis], layer.stride[axis]);

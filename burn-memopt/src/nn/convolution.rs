@@ -27,15 +27,21 @@ pub(super) fn convolution<const D: usize>(
     // burn has better kernels for single channels.
     let is_depthwise = patches.groups > 1 && patches.channels_in == patches.groups;
     let is_empty = x.dims().contains(&0) || weight.dims().contains(&0);
-    if is_depthwise || is_empty || (x.is_autodiff() && patches.transposed().is_none()) {
+    // burn refuses it.
+    let has_other_channels = patches.channels_in != weight.dims()[1] * patches.groups;
+    if has_other_channels
+        || is_depthwise
+        || is_empty
+        || (x.is_autodiff() && patches.transposed().is_none())
+    {
         return None;
     }
     let output = Shape::from(output);
     let convolution = Convolution { patches, output };
     let [x, weight] = [x.clone().into_dispatch(), weight.into_dispatch()];
     let output = match bias {
-        None => run(convolution, [x, weight]),
-        Some(bias) => run(convolution, [x, weight, bias.into_dispatch()]),
+        None => run(convolution, [x, weight]).ok(),
+        Some(bias) => run(convolution, [x, weight, bias.into_dispatch()]).ok(),
     };
     output.map(Tensor::from_dispatch)
 }

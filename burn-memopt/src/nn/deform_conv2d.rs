@@ -39,7 +39,6 @@ pub fn deform_conv2d(
 #[cfg(feature = "flex")]
 mod flex {
     use burn::nn::PaddingConfig2d;
-    use burn_backend::TensorMetadata;
 
     use super::super::columns::{Columns, Place, Sizes, Source, product};
     use super::super::operation::{Primitive, run_plain, tensor};
@@ -92,25 +91,14 @@ mod flex {
             dilation: layer.dilation,
             offset_groups: layer.offset_groups,
         };
-        let inputs = [x, offset, modulation].map(|input| input.clone().into_dispatch());
-        let [x, offset, modulation] = inputs;
-        let weight = weight.into_dispatch();
-        let output = match &layer.bias {
-            None => run_plain([x, offset, modulation, weight], |inputs| {
-                sampling.run(inputs)
-            }),
-            Some(bias) => {
-                let bias = bias.val().into_dispatch();
-                run_plain([x, offset, modulation, weight, bias], |inputs| {
-                    sampling.run(inputs)
-                })
-            }
-        };
+        let inputs = [x, offset, modulation, &weight].into_iter().cloned();
+        let inputs = inputs.map(Tensor::into_dispatch);
+        let bias = layer.bias.as_ref().map(|bias| bias.val().into_dispatch());
+        let output = run_plain(inputs.chain(bias).collect(), |inputs| sampling.run(inputs));
         output.map(Tensor::from_dispatch)
     }
 
     /// Where a deformable convolution looks.
-    #[derive(Debug)]
     struct Sampling {
         sizes: Sizes,
         input: [usize; 2],
@@ -122,8 +110,10 @@ mod flex {
     }
 
     impl Sampling {
-        fn run<const N: usize>(&self, inputs: [Primitive; N]) -> Primitive {
-            let inputs = inputs.map(|input| input.to_contiguous());
+        /// Runs on `x`, offsets, modulation, the weight, and the bias if there is one.
+        fn run(&self, inputs: Vec<Primitive>) -> Primitive {
+            let inputs = inputs.iter().map(|input| input.to_contiguous());
+            let inputs: Vec<_> = inputs.collect();
             let samples = Samples {
                 sampling: self,
                 x: inputs[0].storage(),
@@ -132,10 +122,9 @@ mod flex {
             };
             let bias = inputs.get(4).map(|bias| bias.storage());
             let values = product(&self.sizes, inputs[3].storage(), bias, &samples);
-            let [batch_size, ..] = inputs[0].shape().dims::<4>();
             let [height, width] = self.sizes.output;
             let channels = self.sizes.groups * self.sizes.channels_out;
-            tensor(values, [batch_size, channels, height, width])
+            tensor(values, [self.sizes.batch_size, channels, height, width])
         }
     }
 

@@ -70,7 +70,7 @@ mod flex {
             gamma.val().into_dispatch(),
             beta.val().into_dispatch(),
         ];
-        run(groups, inputs).map(Tensor::from_dispatch)
+        run(groups, inputs).ok().map(Tensor::from_dispatch)
     }
 
     /// Layout of the groups in a tensor.

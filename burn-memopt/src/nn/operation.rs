@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 
-use burn::tensor::{DType, DispatchTensor, GradientCheckpointingStrategy, Tensor};
+use burn::tensor::{DType, DispatchTensor};
 use burn_autodiff::checkpoint::base::Checkpointer;
 use burn_autodiff::checkpoint::strategy::{
     BalancedCheckpointing, CheckpointStrategy, NoCheckpointing,
@@ -12,23 +12,28 @@ use burn_autodiff::grads::Gradients;
 use burn_autodiff::ops::{Backward, Ops, OpsKind};
 use burn_autodiff::{Autodiff, NodeId};
 use burn_backend::tensor::FloatTensor;
-use burn_backend::{Shape, TensorData, TensorMetadata};
+use burn_backend::{Backend, Shape, TensorData, TensorMetadata};
 use burn_dispatch::backends::Flex;
-use burn_dispatch::{
-    BackendTensor, DispatchAutodiffContext, DispatchKindConversion, DispatchTensorKind,
-};
+use burn_dispatch::{DispatchKindConversion, DispatchTensorKind};
+
+use crate::primitive::{from_primitive, into_primitive, is_balanced};
 
 /// A tensor of the CPU backend.
 pub(super) type Primitive = FloatTensor<Flex>;
 
-/// A function of `N` f32 tensors on the CPU with its gradient.
+/// A function of `N` tensors on the CPU with its gradient.
 pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
-    /// Whether the gradient needs the output in place of the inputs, so that these need not be kept.
-    const KEEPS_OUTPUT: bool = false;
+    /// Whether it is cheap enough that burn's own strategy to keep little computes it twice.
+    const IS_CHEAP: bool = false;
 
     /// Whether it computes in this type.
-    fn suits(dtype: DType) -> bool {
+    fn suits(&self, dtype: DType) -> bool {
         dtype == DType::F32
+    }
+
+    /// Whether the gradient needs the output in place of the inputs, so that these need not be kept.
+    fn keeps_output(&self) -> bool {
+        false
     }
 
     fn forward(&self, inputs: [Primitive; N]) -> Primitive;
@@ -43,60 +48,46 @@ pub(super) trait Operation<const N: usize>: Clone + Debug + Send + 'static {
     ) -> [Option<Primitive>; N];
 }
 
-/// Runs an operation. `None` if an input is not on `flex`, or in a type that does not suit it, or
-/// some are on an autodiff device and others are not: what happens then is burn's to say.
+/// Runs an operation. Returns the inputs if one is not on `flex` or in a type that does not suit,
+/// if some are on an autodiff device and others are not, or if burn's strategy would compute it
+/// twice: all that is burn's to do.
 pub(super) fn run<O: Operation<N>, const N: usize>(
     operation: O,
     inputs: [DispatchTensor; N],
-) -> Option<DispatchTensor> {
-    if !inputs.iter().all(|input| O::suits(input.dtype())) {
-        return None;
+) -> Result<DispatchTensor, [DispatchTensor; N]> {
+    let is_plain = inputs.iter().all(is_plain);
+    let is_balanced = is_balanced(&inputs[0]);
+    let alike = inputs
+        .iter()
+        .all(|input| operation.suits(input.dtype()) && input.autodiff == inputs[0].autodiff);
+    if !alike || !(is_plain || inputs.iter().all(is_tracked)) || (O::IS_CHEAP && is_balanced) {
+        return Err(inputs);
     }
-    let autodiff = inputs[0].autodiff;
-    if inputs.iter().any(|input| input.autodiff != autodiff) {
-        return None;
-    }
-    if inputs.iter().all(is_tracked) {
-        if is_balanced(&inputs[0]) {
-            Some(record::<O, BalancedCheckpointing, N>(operation, inputs))
-        } else {
-            Some(record::<O, NoCheckpointing, N>(operation, inputs))
-        }
-    } else if inputs.iter().all(is_plain) {
-        let output = operation.forward(inputs.map(unwrap::<Flex>));
-        Some(wrap::<Flex>(output))
+    Ok(if is_plain {
+        from_primitive::<Flex>(operation.forward(inputs.map(known::<Flex>)))
+    } else if is_balanced {
+        record::<O, BalancedCheckpointing, N>(operation, inputs)
     } else {
-        None
-    }
+        record::<O, NoCheckpointing, N>(operation, inputs)
+    })
 }
 
 /// Runs a function without a gradient. `None` if an input is not on `flex` without autodiff, or not in
 /// f32.
-pub(super) fn run_plain<const N: usize>(
-    inputs: [DispatchTensor; N],
-    forward: impl FnOnce([Primitive; N]) -> Primitive,
+pub(super) fn run_plain(
+    inputs: Vec<DispatchTensor>,
+    forward: impl FnOnce(Vec<Primitive>) -> Primitive,
 ) -> Option<DispatchTensor> {
-    let suits = inputs
-        .iter()
-        .all(|input| input.dtype() == DType::F32 && is_plain(input));
-    suits.then(|| wrap::<Flex>(forward(inputs.map(unwrap::<Flex>))))
+    let suits = |input: &DispatchTensor| input.dtype() == DType::F32 && is_plain(input);
+    inputs.iter().all(suits).then(|| {
+        let inputs = inputs.into_iter().map(known::<Flex>).collect();
+        from_primitive::<Flex>(forward(inputs))
+    })
 }
 
 /// A tensor of these values.
 pub(super) fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Primitive {
     Primitive::from_data(TensorData::new(values, shape))
-}
-
-/// Whether an operation of one input runs here. burn's strategy to keep little recomputes cheap ones
-/// instead.
-pub(super) fn suits<O: Operation<1>, const D: usize>(x: &Tensor<D>) -> bool {
-    let x = x.clone().into_dispatch();
-    O::suits(x.dtype()) && (is_plain(&x) || is_tracked(&x) && !is_balanced(&x))
-}
-
-fn is_balanced(tensor: &DispatchTensor) -> bool {
-    let balanced = GradientCheckpointingStrategy::Balanced;
-    tensor.autodiff == DispatchAutodiffContext::Enabled(balanced)
 }
 
 fn is_plain(tensor: &DispatchTensor) -> bool {
@@ -110,20 +101,11 @@ fn is_tracked(tensor: &DispatchTensor) -> bool {
     }
 }
 
-fn unwrap<B: burn_backend::Backend>(tensor: DispatchTensor) -> FloatTensor<B>
+fn known<B: Backend>(tensor: DispatchTensor) -> FloatTensor<B>
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor)
-        .expect("invariant: the kind was checked")
-        .float()
-}
-
-fn wrap<B: burn_backend::Backend>(tensor: FloatTensor<B>) -> DispatchTensor
-where
-    DispatchTensor: DispatchKindConversion<B>,
-{
-    <DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(tensor))
+    into_primitive::<B>(tensor).expect("invariant: the kind was checked")
 }
 
 fn record<O: Operation<N>, C: CheckpointStrategy, const N: usize>(
@@ -133,24 +115,25 @@ fn record<O: Operation<N>, C: CheckpointStrategy, const N: usize>(
 where
     DispatchTensor: DispatchKindConversion<Autodiff<Flex, C>>,
 {
-    let inputs = inputs.map(unwrap::<Autodiff<Flex, C>>);
+    let inputs = inputs.map(known::<Autodiff<Flex, C>>);
     let node = Node(PhantomData::<O>).prepare::<C>(inputs.each_ref().map(|input| input.node()));
     let output = match node.compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
-            let kept = if O::KEEPS_OUTPUT {
+            let keeps_output = operation.keeps_output();
+            let kept = if keeps_output {
                 Vec::new()
             } else {
                 inputs.iter().map(|input| prep.checkpoint(input)).collect()
             };
             let output = operation.forward(inputs.map(|input| input.into_primitive()));
-            let of_output = O::KEEPS_OUTPUT.then(|| output.clone());
+            let of_output = keeps_output.then(|| output.clone());
             prep.finish((operation, kept, of_output), output)
         }
         OpsKind::UnTracked(prep) => {
             prep.finish(operation.forward(inputs.map(|input| input.into_primitive())))
         }
     };
-    wrap::<Autodiff<Flex, C>>(output)
+    from_primitive::<Autodiff<Flex, C>>(output)
 }
 
 #[derive(Debug)]

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::columns::{Columns, Place, Sizes, Source};
 
 /// The sizes of a 2-D convolution, or of a 3-D one of frames each for itself.
@@ -60,8 +62,6 @@ impl Patches {
 
     /// A weight `[groups, out, in, taps]` as `[groups, in, out, taps]`, the taps from last to first.
     pub(super) fn flipped(&self, weight: &[f32]) -> Vec<f32> {
-        use rayon::prelude::*;
-
         let taps = self.taps();
         let (inputs, outputs) = (
             self.channels_in / self.groups,

@@ -24,7 +24,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering::Relaxed},
 };
 
-use burn::tensor::{Device, DispatchTensor, GradientCheckpointingStrategy, Gradients, Tensor};
+use burn::tensor::{Device, DispatchTensor, Gradients, Tensor};
 use burn_autodiff::{
     Autodiff, NodeId,
     checkpoint::strategy::{BalancedCheckpointing, CheckpointStrategy, NoCheckpointing},
@@ -33,12 +33,12 @@ use burn_autodiff::{
 use burn_backend::{
     Backend, FloatDType, Shape, TensorMetadata, ops::FloatTensorOps, tensor::FloatTensor,
 };
-use burn_dispatch::{
-    BackendTensor, DispatchAutodiffContext, DispatchKindConversion, DispatchTensorKind,
-};
+use burn_dispatch::{DispatchKindConversion, DispatchTensorKind};
 
 use nodes::{Cell, Core, CoreNode, EndNode, Join, JoinNode, OwnGradientNode, TapNode};
 pub(super) use nodes::{GradCell, take};
+
+use crate::primitive::{from_primitive, into_primitive, is_balanced};
 
 /// Calls a function generic over backend and strategy with those of a tensor.
 macro_rules! with_backend {
@@ -46,9 +46,7 @@ macro_rules! with_backend {
         let DispatchTensorKind::Autodiff(kind) = &$tensor.kind else {
             unreachable!("invariant: tracked tensors have an autodiff primitive")
         };
-        let balanced = $tensor.autodiff
-            == DispatchAutodiffContext::Enabled(GradientCheckpointingStrategy::Balanced);
-        match (&**kind, balanced) {
+        match (&**kind, is_balanced(&$tensor)) {
             #[cfg(feature = "flex")]
             (DispatchTensorKind::Flex(_), false) => {
                 $function::<burn_dispatch::backends::Flex, NoCheckpointing>($($argument),*)
@@ -202,7 +200,7 @@ where
     let value = primitive::<B, C>(tensor).into_primitive();
     let node = TapNode.prepare::<C>([parent.node()]).compute_bound();
     match node.stateful() {
-        OpsKind::Tracked(prep) => dispatch::<B, C>(prep.finish(grad, value)),
+        OpsKind::Tracked(prep) => from_primitive::<Autodiff<B, C>>(prep.finish(grad, value)),
         OpsKind::UnTracked(_) => unreachable!("invariant: the parent is tracked"),
     }
 }
@@ -218,7 +216,7 @@ where
     for (output, grad) in outputs.into_iter().zip(grads) {
         token = join::<B, C>(token, output, Arc::new(Mutex::new(Some(grad))));
     }
-    dispatch::<B, C>(token)
+    from_primitive::<Autodiff<B, C>>(token)
 }
 
 /// Whether a tensor can carry a gradient: int and bool tensors and constants of
@@ -282,20 +280,8 @@ fn primitive<B: Backend, C: CheckpointStrategy>(
 where
     DispatchTensor: DispatchKindConversion<Autodiff<B, C>>,
 {
-    <DispatchTensor as DispatchKindConversion<Autodiff<B, C>>>::try_into_backend(tensor)
+    into_primitive::<Autodiff<B, C>>(tensor)
         .expect("all tensors of a segment must live on one device with one strategy")
-        .float()
-}
-
-fn dispatch<B: Backend, C: CheckpointStrategy>(
-    tensor: FloatTensor<Autodiff<B, C>>,
-) -> DispatchTensor
-where
-    DispatchTensor: DispatchKindConversion<Autodiff<B, C>>,
-{
-    <DispatchTensor as DispatchKindConversion<Autodiff<B, C>>>::from_backend(BackendTensor::Float(
-        tensor,
-    ))
 }
 
 fn own_gradient_on<B: Backend, C: CheckpointStrategy>(
@@ -308,5 +294,5 @@ where
     let (value, guard) = primitive::<B, C>(tensor).into_parts();
     let other = primitive::<B, C>(other).node();
     let node = OwnGradientNode.prepare::<C>([guard, other]);
-    dispatch::<B, C>(node.compute_bound().stateless(value))
+    from_primitive::<Autodiff<B, C>>(node.compute_bound().stateless(value))
 }

@@ -8,11 +8,12 @@ use burn_autodiff::{
     grads::Gradients,
     ops::{Backward, Ops, unary},
 };
-use burn_backend::{Backend, FloatDType, Scalar, Shape, tensor::FloatTensor};
-use burn_dispatch::{BackendTensor, DispatchKindConversion};
+use burn_backend::{Backend, FloatDType, Scalar, Shape};
+use burn_dispatch::DispatchKindConversion;
 
 use super::Recompute;
 use crate::grad_checkpoint::repeat;
+use crate::primitive::{from_primitive, into_primitive};
 
 /// Where one node leaves something for another.
 pub(super) type Cell<T> = Arc<Mutex<T>>;
@@ -51,7 +52,11 @@ where
         let Some(node) = tensor else { return };
         let state = ops.state;
         match take(&state.grad) {
-            Some(grad) => grads.register::<B>(node.id, inner_primitive::<B>(grad)),
+            Some(grad) => {
+                let grad = into_primitive::<B>(grad)
+                    .expect("invariant: gradients live on the device of their tensor");
+                grads.register::<B>(node.id, grad);
+            }
             // A leaf without a gradient is one that the loss does not depend
             // on; any other node must have one when its step runs.
             None if node.order == 0 => {}
@@ -116,13 +121,8 @@ where
     type State = GradCell;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let grad = BackendTensor::Float(grads.consume::<B>(&ops.node));
-        put(
-            &ops.state,
-            Some(<DispatchTensor as DispatchKindConversion<B>>::from_backend(
-                grad,
-            )),
-        );
+        let grad = grads.consume::<B>(&ops.node);
+        put(&ops.state, Some(from_primitive::<B>(grad)));
     }
 }
 
@@ -141,13 +141,4 @@ impl<B: Backend> Backward<B, 2> for OwnGradientNode {
             B::float_mul_scalar(grad, Scalar::Float(1.0))
         });
     }
-}
-
-fn inner_primitive<B: Backend>(tensor: DispatchTensor) -> FloatTensor<B>
-where
-    DispatchTensor: DispatchKindConversion<B>,
-{
-    <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor)
-        .expect("invariant: gradients live on the device of their tensor")
-        .float()
 }

@@ -2,7 +2,6 @@
 #![cfg(unix)]
 
 use std::fs;
-
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
