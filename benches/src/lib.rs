@@ -162,6 +162,8 @@ pub fn groups() -> Vec<Case> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
     use burn_memopt::memory::CountingAllocator;
 
     use super::*;
@@ -169,9 +171,16 @@ mod tests {
     #[global_allocator]
     static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
+    /// Peaks are the process's: workloads run one at a time.
+    fn alone() -> MutexGuard<'static, ()> {
+        static RUNNING: Mutex<()> = Mutex::new(());
+        RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What saves nothing is a bug, and so is a technique that computes something else.
     #[test]
     fn every_group_compares_a_technique_that_saves_memory_or_time_and_computes_the_same() {
+        let _alone = alone();
         for group in groups() {
             let rows = group.rows(Bench::small(&Device::flex())).unwrap();
             assert_eq!(rows[0].variant, "plain", "{}", group.name);
@@ -192,6 +201,7 @@ mod tests {
 
     #[test]
     fn every_variant_of_a_group_is_shown_once() {
+        let _alone = alone();
         let mut names = Vec::new();
         let mut visit = |name: &str, step: &mut dyn FnMut()| {
             step();
