@@ -13,10 +13,10 @@
 //! | multi-page TIFF stack, one file or many, also one that still grows | frame | [`tiff`] |
 //! | table of localized emitters (CSV) | row | [`localizations`] |
 //! | TIFF stack and table | frame, density map, count | [`counting`] |
-//! | folders of images and masks | image, mask | [`image_mask`] |
+//! | folders of images and masks | image, mask | [`masks::ImageMaskFolder`] |
 //! | folder of frames, video file | frame | [`video`] |
 //! | folder of frame folders | clip | [`video::ClipFolder`] |
-//! | masks of a video, its own or random ones | hole mask | [`masks`] |
+//! | masks of a video, its own or random ones | hole mask | [`masks::MaskSource`], [`masks::RandomMask`] |
 //! | generated clips of moving objects | real PNG or JPEG files | [`synthetic::clip`] |
 //! | JSON Lines (plain, gzip) | any record | [`jsonl`] |
 //! | JSON Lines that name images, questions and answers | image, question, answers | [`jsonl::VqaDataset`] |
@@ -77,15 +77,12 @@ pub mod cache;
 pub mod counting;
 pub mod folder;
 pub mod image_file;
-pub mod image_mask;
 #[cfg(feature = "jsonl")]
 pub mod jsonl;
 pub mod lazy;
 pub mod loader;
 #[cfg(feature = "tiff")]
 pub mod localizations;
-mod mask_values;
-#[cfg(feature = "video")]
 pub mod masks;
 #[cfg(feature = "tiff")]
 pub mod normalization;

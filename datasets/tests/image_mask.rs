@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::data::dataset::Dataset;
 use burn_memopt_datasets::{
     image_file::ImageFileError,
-    image_mask::{ImageMaskError, ImageMaskFolder},
     lazy::LazyDataset,
+    masks::{ImageMaskError, ImageMaskFolder},
 };
 use image::{GrayImage, Luma, Rgb, RgbImage};
 use rstest::rstest;

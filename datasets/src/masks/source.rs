@@ -7,11 +7,13 @@ use std::{
 
 use burn::data::dataset::DatasetError;
 
-use super::HoleMask;
+use super::{
+    HoleMask,
+    values::{MaskValues, ObjectRule, Palette},
+};
 use crate::{
     folder::is_image,
     image_file::ImageFileError,
-    mask_values::{MaskValues, ObjectRule, Palette},
     stream::{Records, StreamingDataset},
     video::{FrameError, FrameFolder, VideoError, VideoFile, VideoRecord, VideoSource},
 };
@@ -59,7 +61,7 @@ pub enum MaskError {
 /// memory only while someone holds it.
 ///
 /// Which values are missing pixels is decided over all masks of a folder, as in an
-/// [`ImageMaskFolder`](crate::image_mask::ImageMaskFolder). In JPEG files and videos, whose black is
+/// [`ImageMaskFolder`](super::ImageMaskFolder). In JPEG files and videos, whose black is
 /// never exact, a pixel is missing where a channel is 128 or more.
 #[derive(Debug, Clone)]
 pub enum MaskSource {

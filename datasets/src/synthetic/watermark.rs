@@ -128,7 +128,7 @@ pub struct Watermarked {
 }
 
 /// The folders of generated images on disk, as
-/// [`ImageMaskFolder`](crate::image_mask::ImageMaskFolder) reads them.
+/// [`ImageMaskFolder`](crate::masks::ImageMaskFolder) reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatermarkFiles {
     /// Images with watermarks, PNG.
@@ -142,7 +142,7 @@ pub struct WatermarkFiles {
 /// # Example
 /// ```
 /// # let folder = tempfile::tempdir()?;
-/// use burn_memopt_datasets::image_mask::ImageMaskFolder;
+/// use burn_memopt_datasets::masks::ImageMaskFolder;
 /// use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
 ///
 /// let watermarks = Watermarks::new(WatermarkConfig::new().with_num_images(3).with_blank(0.0));

@@ -1,7 +1,7 @@
 //! Masks of several classes.
 
 use burn::data::dataset::Dataset;
-use burn_memopt_datasets::image_mask::{ImageMaskError, ImageMaskFolder, MaskRule};
+use burn_memopt_datasets::masks::{ImageMaskError, ImageMaskFolder, MaskRule};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 
 use crate::{RED, cases, folders};

@@ -13,8 +13,7 @@ use burn::data::dataset::Dataset;
 use burn_memopt_datasets::{
     folder::unread_files,
     image_file::ImageFileError,
-    image_mask::{ImageMask, ImageMaskError, ImageMaskFolder, MaskRule},
-    masks::MaskSource,
+    masks::{ImageMask, ImageMaskError, ImageMaskFolder, MaskRule, MaskSource},
     stream::StreamingDataset,
     video::{FrameFolder, VideoRecord},
 };

@@ -3,7 +3,7 @@
 use std::{fs::File, path::Path};
 
 use burn_memopt_datasets::{
-    image_mask::ImageMaskFolder,
+    masks::ImageMaskFolder,
     tiff::{Sample, TiffStackWriter},
 };
 use image::{ExtendedColorType, GrayImage, codecs::bmp::BmpEncoder};

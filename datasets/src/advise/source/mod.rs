@@ -18,8 +18,8 @@ use super::{Access, DatasetBytes, ItemBytes};
 use crate::{
     counting::CountError,
     folder::{FileKind, FolderError},
-    image_mask::ImageMaskError,
     jsonl::{JsonlError, VqaError},
+    masks::ImageMaskError,
     tiff::TiffStackError,
     video::{FrameError, VideoError},
 };
@@ -50,7 +50,7 @@ pub enum SourceKind {
     Frames,
     /// A [`ClipFolder`](crate::video::ClipFolder).
     Clips,
-    /// An [`ImageMaskFolder`](crate::image_mask::ImageMaskFolder).
+    /// An [`ImageMaskFolder`](crate::masks::ImageMaskFolder).
     ImageMask,
     /// A [`VideoFile`](crate::video::VideoFile).
     Video,

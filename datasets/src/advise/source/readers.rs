@@ -13,8 +13,8 @@ use crate::{
     advise::{Access, DatasetBytes, ItemBytes},
     counting::CountDataset,
     folder::{FileKind, files_of},
-    image_mask::ImageMaskFolder,
     lazy::LazyDataset,
+    masks::ImageMaskFolder,
     tiff::{FrameSource, TiffSequence, open_frames},
     video::{ClipConfig, ClipFolder, FrameError, FrameFolder, VideoFile},
 };

@@ -4,7 +4,7 @@ use image::Rgb;
 use proptest::prelude::*;
 
 use super::*;
-use crate::image_mask::ImageMaskFolder;
+use crate::masks::ImageMaskFolder;
 
 fn small() -> WatermarkConfig {
     WatermarkConfig::new()

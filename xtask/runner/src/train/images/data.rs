@@ -10,9 +10,9 @@ use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_memopt::memory::estimate::Workload;
 use burn_memopt_datasets::augment::Symmetry;
 use burn_memopt_datasets::counting::CountDataset;
-use burn_memopt_datasets::image_mask::ImageMaskFolder;
 use burn_memopt_datasets::lazy::LazyDataset;
 use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
+use burn_memopt_datasets::masks::ImageMaskFolder;
 use burn_memopt_datasets::normalization::Normalization;
 use burn_memopt_datasets::tiff::FrameSource;
 

@@ -2,8 +2,6 @@
 //! full depth.
 
 mod classes;
-#[cfg(feature = "tiff")]
-mod measured;
 mod stored;
 
 use std::{
@@ -105,6 +103,7 @@ impl ObjectRule {
     }
 
     /// 1 on the object with its edges and 0 elsewhere: `[height, width]`.
+    #[cfg(feature = "video")]
     pub(crate) fn apply_with_edges(&self, mask: &MaskValues) -> Vec<u8> {
         self.at_least(self.least_edge, mask)
     }

@@ -6,14 +6,13 @@ use std::{
     sync::OnceLock,
 };
 
+use burn::data::dataset::{Dataset, DatasetError};
+
+use super::values::{MaskRule, MaskValues};
 use crate::{
     image_file::{self, ImageFileError, planes},
     lazy::LazyDataset,
-    mask_values::MaskValues,
 };
-use burn::data::dataset::{Dataset, DatasetError};
-
-pub use crate::mask_values::{ClassRule, MaskRule, ObjectRule};
 
 /// Why images and masks could not be paired or read.
 #[derive(thiserror::Error, Debug)]
