@@ -2,9 +2,12 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
-    ops::Range,
+    io::{self, Read},
     path::Path,
+};
+#[cfg(feature = "tiff")]
+use std::{
+    io::{Seek, SeekFrom},
     sync::Arc,
 };
 
@@ -21,6 +24,7 @@ pub(crate) struct SharedFile {
 #[derive(Debug)]
 enum Bytes {
     File(File),
+    #[cfg(feature = "tiff")]
     Memory(Arc<[u8]>),
 }
 
@@ -37,16 +41,52 @@ impl SharedFile {
         })
     }
 
+    /// Length in bytes when the file was opened or last found grown.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The file, unless the bytes are in memory.
+    pub(crate) fn file(&self) -> Option<&File> {
+        match &self.bytes {
+            Bytes::File(file) => Some(file),
+            #[cfg(feature = "tiff")]
+            Bytes::Memory(_) => None,
+        }
+    }
+
+    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        #[cfg(all(test, feature = "tiff"))]
+        reads::count(buffer.len());
+        match &self.bytes {
+            #[cfg(unix)]
+            Bytes::File(file) => std::os::unix::fs::FileExt::read_at(file, buffer, offset),
+            #[cfg(windows)]
+            Bytes::File(file) => std::os::windows::fs::FileExt::seek_read(file, buffer, offset),
+            #[cfg(feature = "tiff")]
+            Bytes::Memory(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let mut rest = bytes.get(start..).unwrap_or_default();
+                rest.read(buffer)
+            }
+        }
+    }
+
+    /// Reads the bytes of `range` from front to back, as far as they are there.
+    #[cfg(feature = "jsonl")]
+    pub(crate) fn span(&self, range: std::ops::Range<u64>) -> Span<'_> {
+        Span { file: self, range }
+    }
+}
+
+/// What only stacks ask for.
+#[cfg(feature = "tiff")]
+impl SharedFile {
     pub(crate) fn memory(bytes: Arc<[u8]>) -> Self {
         Self {
             len: bytes.len() as u64,
             bytes: Bytes::Memory(bytes),
         }
-    }
-
-    /// Length in bytes when the file was opened or last found grown.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
     }
 
     /// Length in bytes now.
@@ -64,41 +104,12 @@ impl SharedFile {
         Ok(())
     }
 
-    /// The file, unless the bytes are in memory.
-    pub(crate) fn file(&self) -> Option<&File> {
-        match &self.bytes {
-            Bytes::File(file) => Some(file),
-            Bytes::Memory(_) => None,
-        }
-    }
-
     /// The bytes, if they are in memory.
     pub(crate) fn in_memory(&self) -> Option<&Arc<[u8]>> {
         match &self.bytes {
             Bytes::File(_) => None,
             Bytes::Memory(bytes) => Some(bytes),
         }
-    }
-
-    pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        #[cfg(test)]
-        reads::count(buffer.len());
-        match &self.bytes {
-            #[cfg(unix)]
-            Bytes::File(file) => std::os::unix::fs::FileExt::read_at(file, buffer, offset),
-            #[cfg(windows)]
-            Bytes::File(file) => std::os::windows::fs::FileExt::seek_read(file, buffer, offset),
-            Bytes::Memory(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX);
-                let mut rest = bytes.get(start..).unwrap_or_default();
-                rest.read(buffer)
-            }
-        }
-    }
-
-    /// Reads the bytes of `range` from front to back, as far as they are there.
-    pub(crate) fn span(&self, range: Range<u64>) -> Span<'_> {
-        Span { file: self, range }
     }
 
     /// Fills as much of `buffer` as there are bytes from `offset` on.
@@ -125,12 +136,14 @@ impl SharedFile {
 }
 
 /// A part of a shared file, read from front to back by a cursor of its own.
+#[cfg(feature = "jsonl")]
 #[derive(Debug)]
 pub(crate) struct Span<'a> {
     file: &'a SharedFile,
-    range: Range<u64>,
+    range: std::ops::Range<u64>,
 }
 
+#[cfg(feature = "jsonl")]
 impl Read for Span<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.range.end.saturating_sub(self.range.start);
@@ -144,7 +157,7 @@ impl Read for Span<'_> {
 }
 
 /// What a test's own thread has read.
-#[cfg(test)]
+#[cfg(all(test, feature = "tiff"))]
 pub(crate) mod reads {
     use std::cell::Cell;
 

@@ -221,10 +221,12 @@ impl<D> Windows<D> {
         }
     }
 
+    #[cfg(feature = "tiff")]
     pub(crate) fn with_edge(self, edge: Edge) -> Self {
         Self { edge, ..self }
     }
 
+    #[cfg(feature = "tiff")]
     pub(crate) fn dataset(&self) -> &D {
         &self.dataset
     }
