@@ -10,7 +10,7 @@
 //! All of them write under a temporary name in the folder of the target, sync it to the disk, rename
 //! it and sync the folder. A process that is killed, a full disk or a power cut leaves either the
 //! earlier file or the new one, never a part of it. After an error the temporary file is removed;
-//! that of a killed process is removed by [`remove_leftovers`], and a folder by [`recover_folder`].
+//! that of a killed process is removed by [`remove_leftovers`], and a folder by [`recover_folders_in`].
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -20,7 +20,8 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
-pub use leftovers::{recover_folder, recover_folders_in, remove_leftovers, remove_leftovers_in};
+use leftovers::recover_folder;
+pub use leftovers::{recover_folders_in, remove_leftovers, remove_leftovers_in};
 
 mod leftovers;
 #[cfg(test)]
@@ -79,7 +80,7 @@ pub fn write_with_path<E: From<io::Error>>(
 ///
 /// One process at a time may write a target. What an earlier one left unfinished is removed. A folder
 /// that is replaced takes two renames: a process that is killed between them leaves the earlier
-/// one as `replaced-NAME` and nothing at `target`, until [`recover_folder`] puts it back.
+/// one as `replaced-NAME` and nothing at `target`, until [`recover_folders_in`] puts it back.
 ///
 /// # Errors
 /// If `write` or the disk fails; an earlier folder is left as it was.

@@ -22,7 +22,7 @@ pub fn mix(seed: u64, position: u64) -> u64 {
 }
 
 /// The items `0..len` in the order of `epoch`; in their own order without a seed.
-pub fn epoch_order(seed: Option<u64>, epoch: u64, len: usize) -> Vec<usize> {
+pub(crate) fn epoch_order(seed: Option<u64>, epoch: u64, len: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..len).collect();
     if let Some(seed) = seed {
         order.shuffle(&mut StdRng::seed_from_u64(mix(seed, epoch)));
@@ -35,27 +35,8 @@ pub fn epoch_order(seed: Option<u64>, epoch: u64, len: usize) -> Vec<usize> {
 /// The buffer is filled with the numbers that are read, one after the other; then one of
 /// them leaves, chosen by the seed and by how many have left before, and another is read in
 /// its place. What it holds is all that there is to save: see [`restored`](Self::restored).
-///
-/// # Example
-/// ```
-/// use burn_memopt_datasets::shuffle::ShuffleBuffer;
-///
-/// let mut buffer = ShuffleBuffer::new(7, 3, 0);
-/// let mut order = Vec::new();
-/// loop {
-///     while buffer.wants().is_some_and(|number| number < 5) {
-///         buffer.read();
-///     }
-///     match buffer.draw() {
-///         Some(number) => order.push(number),
-///         None => break,
-///     }
-/// }
-/// order.sort();
-/// assert_eq!(order, [0, 1, 2, 3, 4]);
-/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShuffleBuffer {
+pub(crate) struct ShuffleBuffer {
     seed: u64,
     size: usize,
     start: u64,
@@ -69,7 +50,7 @@ impl ShuffleBuffer {
     ///
     /// # Panics
     /// If `size` is zero.
-    pub fn new(seed: u64, size: usize, start: u64) -> Self {
+    pub(crate) fn new(seed: u64, size: usize, start: u64) -> Self {
         assert!(size > 0, "size must be at least 1, got 0");
         Self {
             seed,
@@ -82,7 +63,7 @@ impl ShuffleBuffer {
 
     /// This buffer as it was when it held the records `held` and record `next` was the
     /// next to be read; `None` if no buffer of this size and start can ever have been so.
-    pub fn restored(&self, next: u64, held: Vec<u64>) -> Option<Self> {
+    pub(crate) fn restored(&self, next: u64, held: Vec<u64>) -> Option<Self> {
         let (size, start) = (self.size, self.start);
         let mut sorted = held.clone();
         sorted.sort_unstable();
@@ -100,18 +81,18 @@ impl ShuffleBuffer {
     }
 
     /// The record that is to be read before another leaves; `None` if the buffer is full.
-    pub fn wants(&self) -> Option<u64> {
+    pub(crate) fn wants(&self) -> Option<u64> {
         (self.held.len() < self.size).then_some(self.next)
     }
 
     /// Takes in the next record.
-    pub fn read(&mut self) {
+    pub(crate) fn read(&mut self) {
         self.held.push(self.next);
         self.next += 1;
     }
 
     /// The record that leaves next; `None` if the buffer is empty.
-    pub fn draw(&mut self) -> Option<u64> {
+    pub(crate) fn draw(&mut self) -> Option<u64> {
         let len = self.held.len() as u64;
         let slot = mix(self.seed, self.drawn()).checked_rem(len)?;
         Some(self.held.swap_remove(slot as usize))
@@ -119,7 +100,7 @@ impl ShuffleBuffer {
 
     /// Reads and draws `count` times, as the reader of a stream of `end` records did; while
     /// the end was not met, `end` is `None`.
-    pub fn advance(&mut self, count: u64, end: Option<u64>) {
+    pub(crate) fn advance(&mut self, count: u64, end: Option<u64>) {
         for _ in 0..count {
             while let Some(number) = self.wants()
                 && end.is_none_or(|end| number < end)
@@ -131,33 +112,33 @@ impl ShuffleBuffer {
     }
 
     /// Records that have left.
-    pub fn drawn(&self) -> u64 {
+    pub(crate) fn drawn(&self) -> u64 {
         self.next - self.start - self.held.len() as u64
     }
 
     /// Room for records.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// The record read first.
-    pub fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.start
     }
 
     /// The record to be read next.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
     /// The records in the buffer; their order matters for what leaves next.
-    pub fn held(&self) -> &[u64] {
+    pub(crate) fn held(&self) -> &[u64] {
         &self.held
     }
 
     /// The smallest record that is still to leave: reading from there on, once, gives all
     /// that is needed.
-    pub fn first_needed(&self) -> u64 {
+    pub(crate) fn first_needed(&self) -> u64 {
         self.held.iter().copied().min().unwrap_or(self.next)
     }
 }

@@ -62,7 +62,7 @@ pub trait Block: Module + 'static {
 }
 
 /// The chain of a network's blocks.
-pub type BlockChain<B> =
+pub(crate) type BlockChain<B> =
     Chain<'static, B, Tensor<4>, WithSkips<fn(&B, Tensor<4>, Vec<Tensor<4>>) -> Tensor<4>>>;
 
 /// Links blocks to a chain; a skip is the index of the block that writes it and of the one that

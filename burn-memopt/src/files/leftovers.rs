@@ -95,12 +95,11 @@ fn is_in_use(path: &Path) -> bool {
     cfg!(unix) && matches!(file.try_lock(), Err(TryLockError::WouldBlock))
 }
 
-/// Puts a folder back that [`write_folder`](super::write_folder) was about to replace when its
-/// process was killed, and removes what it left unfinished.
+/// As [`recover_folders_in`], for one target.
 ///
 /// # Errors
 /// If a folder cannot be renamed or removed.
-pub fn recover_folder(target: impl AsRef<Path>) -> io::Result<()> {
+pub(super) fn recover_folder(target: impl AsRef<Path>) -> io::Result<()> {
     let target = target.as_ref();
     let replaced = sibling(target, REPLACED_PREFIX)?;
     if !target.exists() && replaced.is_dir() {
@@ -110,10 +109,11 @@ pub fn recover_folder(target: impl AsRef<Path>) -> io::Result<()> {
     remove_folder(&sibling(target, PARTIAL_PREFIX)?)
 }
 
-/// As [`recover_folder`], for every target in `parent` whose name `is_meant`.
+/// Puts folders back that [`write_folder`](super::write_folder) was about to replace when its process
+/// was killed, and removes what it left unfinished: every target in `parent` whose name `is_meant`.
 ///
 /// # Errors
-/// If `parent` cannot be listed, and as [`recover_folder`].
+/// If `parent` cannot be listed, or a folder cannot be renamed or removed.
 pub fn recover_folders_in(
     parent: impl AsRef<Path>,
     is_meant: impl Fn(&str) -> bool,

@@ -34,7 +34,7 @@ pub use config::{
     SigmaMUNetConfig, UNet2dConfig,
 };
 pub use detection::{DetectionConfig, FoundEmitter, Score};
-pub use layers::{ActivationLayer, Head, Layer, Layers};
+pub use layers::Head;
 pub use munet::MUNet;
 pub use networks::{DoubleMUNet, SigmaMUNet};
-pub use unet2d::{UNet2d, Upsampler};
+pub use unet2d::UNet2d;

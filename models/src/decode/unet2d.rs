@@ -11,7 +11,7 @@ use burn_memopt::nn::conv2d;
 use super::config::{Interpolation, Pooling, UNet2dConfig, convolution};
 use super::layers::{Head, Layer, Layers};
 use crate::chain::{Block, Keep, chain};
-use crate::upsample::{Corners, double_bilinear, double_nearest};
+use crate::layers::{Corners, double_bilinear, double_nearest};
 
 /// DECODE's own U-Net, built by [`UNet2dConfig`].
 ///
@@ -20,15 +20,15 @@ use crate::upsample::{Corners, double_bilinear, double_nearest};
 #[derive(Module, Debug)]
 pub struct UNet2d {
     /// Convolutions of the encoder, fine to coarse.
-    pub encoder: Vec<Layers>,
+    encoder: Vec<Layers>,
     /// Convolutions at the coarsest resolution.
-    pub base: Layers,
+    base: Layers,
     /// Convolutions of the decoder, coarse to fine.
-    pub decoder: Vec<Layers>,
+    decoder: Vec<Layers>,
     /// Learned poolings after each encoder block; none for max pooling.
     pub poolers: Vec<Conv2d>,
     /// Doublings before each decoder block.
-    pub upsamplers: Vec<Upsampler>,
+    upsamplers: Vec<Upsampler>,
     /// Final 1×1 convolution, without activation.
     pub out_conv: Conv2d,
 }
@@ -135,9 +135,9 @@ impl UNet2d {
 
 /// Doubles an image and halves its channels by a 1×1 convolution.
 #[derive(Module, Debug)]
-pub struct Upsampler {
+pub(super) struct Upsampler {
     /// The convolution.
-    pub conv: Conv2d,
+    conv: Conv2d,
     #[module(skip)]
     interpolation: Interpolation,
 }
@@ -174,25 +174,25 @@ pub enum Stage {
 #[derive(Module, Debug)]
 pub struct Encode {
     #[module(skip)]
-    pub regroup: Regroup,
+    regroup: Regroup,
     /// 0 at full resolution; coarser levels halve the image first.
-    pub level: usize,
+    level: usize,
     /// The learned halving; without one the maximum is taken.
-    pub pooler: Option<Conv2d>,
-    pub layers: Layers,
+    pooler: Option<Conv2d>,
+    layers: Layers,
 }
 
 /// A decoder block.
 #[derive(Module, Debug)]
 pub struct Decode {
-    pub upsampler: Upsampler,
+    upsampler: Upsampler,
     /// The last decoder block ends with the final convolution.
-    pub layers: Layers,
+    layers: Layers,
 }
 
 /// What happens to the frames of a window before a stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Regroup {
+pub(super) enum Regroup {
     /// Nothing.
     None,
     /// Each frame becomes an image of its own: `[b, n, h, w] -> [b·n, 1, h, w]`.

@@ -14,7 +14,7 @@ const MAX_DRAWN_HEIGHT: f32 = 256.0;
 const THICKENING: [f32; 2] = [0.01, 0.05];
 
 /// A word, drawn upright.
-pub struct Word {
+pub(super) struct Word {
     /// What it says.
     pub text: String,
     /// Share of each pixel of the drawing that is covered, row by row.
@@ -155,7 +155,7 @@ impl Word {
 const HORIZONTAL: f64 = 0.3;
 
 /// Where a word is on an image, once or like bricks in a wall.
-pub struct Placement {
+pub(super) struct Placement {
     /// Row and column of its middle, in pixels.
     center: [f32; 2],
     /// Sine and cosine of its direction.

@@ -25,7 +25,7 @@ pub struct FeaturePropagation {
 
 /// One direction of time.
 #[derive(Module, Debug)]
-pub struct FeaturePass {
+struct FeaturePass {
     deform_align: DeformAlign,
     backbone: Vec<Conv2d>,
 }

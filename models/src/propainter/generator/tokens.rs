@@ -103,7 +103,7 @@ pub(crate) const PATCH_LEN: usize = KERNEL * KERNEL;
 const SHIFTS: usize = KERNEL.div_ceil(STRIDE);
 
 /// Number of patches that begin in `size` pixels, along each axis.
-pub fn token_grid(size: [usize; 2]) -> [usize; 2] {
+pub(super) fn token_grid(size: [usize; 2]) -> [usize; 2] {
     size.map(|len| (len + 2 * PADDING - KERNEL) / STRIDE + 1)
 }
 

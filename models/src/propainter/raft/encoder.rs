@@ -57,11 +57,11 @@ pub struct ResidualBlock {
     pub conv2: Conv2d,
     pub norm2: Norm,
     /// On the shortcut, where the block halves the resolution.
-    pub downsample: Option<Downsample>,
+    downsample: Option<Downsample>,
 }
 
 #[derive(Module, Debug)]
-pub struct Downsample {
+struct Downsample {
     pub conv: Conv2d,
     pub norm: Norm,
 }

@@ -57,7 +57,7 @@ pub struct Raft {
     /// The first hidden state and the input of every correction, of the first frame.
     pub cnet: Encoder,
     /// A correction of the flow.
-    pub update_block: UpdateBlock,
+    update_block: UpdateBlock,
     #[module(skip)]
     correlation: Correlation,
 }

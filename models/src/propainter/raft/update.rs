@@ -14,7 +14,7 @@ pub(super) const HIDDEN: usize = 128;
 
 /// One correction of the flow.
 #[derive(Module, Debug)]
-pub struct UpdateBlock {
+pub(super) struct UpdateBlock {
     pub encoder: MotionEncoder,
     pub gru: SepConvGru,
     /// From the hidden state to the correction, `[batch_size, 2, height, width]`.
@@ -25,7 +25,7 @@ pub struct UpdateBlock {
 
 /// Two convolutions.
 #[derive(Module, Debug)]
-pub struct Head {
+pub(super) struct Head {
     pub conv1: Conv2d,
     pub conv2: Conv2d,
 }
