@@ -75,6 +75,5 @@ pub mod memory;
 pub mod nn;
 pub mod precision;
 pub mod prelude;
-mod primitive;
 pub mod tensors;
 pub mod train;

@@ -1,6 +1,5 @@
 //! Tables of localized emitters: one row for each emitter and frame.
 
-mod columns;
 mod table;
 mod text;
 

@@ -14,11 +14,10 @@
 
 mod chain;
 pub mod decode;
+mod layers;
 pub mod loss;
-mod norm;
 pub mod propainter;
 pub mod unet;
-mod upsample;
 pub mod weights;
 
 pub use chain::GradCheckpoint;

@@ -16,9 +16,6 @@
 mod activation;
 #[cfg(feature = "flex")]
 mod columns;
-mod conv2d;
-mod conv3d;
-#[cfg(feature = "flex")]
 mod convolution;
 mod deform_conv2d;
 mod group_norm;
@@ -30,7 +27,6 @@ mod patches;
 mod sums;
 
 pub use activation::{gelu, leaky_relu, relu, sigmoid, tanh};
-pub use conv2d::conv2d;
-pub use conv3d::conv3d;
+pub use convolution::{conv2d, conv3d};
 pub use deform_conv2d::deform_conv2d;
 pub use group_norm::group_norm;

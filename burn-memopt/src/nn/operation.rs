@@ -16,7 +16,7 @@ use burn_backend::{Backend, Shape, TensorData, TensorMetadata};
 use burn_dispatch::backends::Flex;
 use burn_dispatch::{DispatchKindConversion, DispatchTensorKind};
 
-use crate::primitive::{from_primitive, into_primitive, is_balanced};
+use crate::tensors::{from_primitive, into_primitive, is_balanced};
 
 /// A tensor of the CPU backend.
 pub(super) type Primitive = FloatTensor<Flex>;

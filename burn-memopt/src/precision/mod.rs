@@ -45,7 +45,6 @@ pub mod ops;
 mod policy;
 mod report;
 mod scaled;
-mod unsupported;
 
 pub use autocast::Autocast;
 pub(crate) use autocast::running_states;
@@ -54,6 +53,5 @@ pub use dtype::{ParsePrecisionError, Precision, PrecisionError};
 pub use island::{batch_norm, full_precision};
 pub use loss_scaler::{LossScaler, LossScalerConfig};
 pub use policy::AutocastPolicy;
-pub use report::{ParameterPrecision, PrecisionReport};
+pub use report::{ParameterPrecision, PrecisionReport, UnsupportedLayer, UnsupportedLayersError};
 pub use scaled::{Scaled, ScaledLoss, Stepped, Unscaled};
-pub use unsupported::{UnsupportedLayer, UnsupportedLayersError};

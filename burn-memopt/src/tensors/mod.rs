@@ -40,13 +40,16 @@
 
 mod macros;
 
-#[doc(hidden)]
-pub use macros::private;
-
-use burn::tensor::{DispatchTensor, FloatDType, Tensor, kind::Basic};
-use burn_backend::TensorMetadata;
+use burn::tensor::kind::Basic;
+use burn::tensor::{DispatchTensor, FloatDType, GradientCheckpointingStrategy, Tensor};
+use burn_backend::tensor::FloatTensor;
+use burn_backend::{Backend, TensorMetadata};
+use burn_dispatch::{BackendTensor, DispatchAutodiffContext, DispatchKindConversion};
 
 use crate::precision::is_castable;
+
+#[doc(hidden)]
+pub use macros::private;
 
 /// The inputs or outputs of a piece of a model: a tensor, or a nest of tuples, vectors, arrays,
 /// options and structs of tensors of any rank and kind.
@@ -223,4 +226,27 @@ impl_tensors_for_tuples! {
     (A 0, B 1, C 2, D 3, E 4, F 5)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6)
     (A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7)
+}
+
+/// A float tensor as one of backend `B`; an error if it is one of another.
+pub(crate) fn into_primitive<B: Backend>(tensor: DispatchTensor) -> Result<FloatTensor<B>, String>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    let tensor = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(tensor)?;
+    Ok(tensor.float())
+}
+
+/// A float tensor of backend `B` as one of any device.
+pub(crate) fn from_primitive<B: Backend>(tensor: FloatTensor<B>) -> DispatchTensor
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    <DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(tensor))
+}
+
+/// Whether burn's own strategy to keep little is on.
+pub(crate) fn is_balanced(tensor: &DispatchTensor) -> bool {
+    let balanced = GradientCheckpointingStrategy::Balanced;
+    tensor.autodiff == DispatchAutodiffContext::Enabled(balanced)
 }

@@ -11,7 +11,6 @@
 //! 5. Whatever becomes of the threads, the consumer never waits without end.
 
 mod batches;
-mod budget;
 mod config;
 mod error;
 mod run;

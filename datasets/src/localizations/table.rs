@@ -6,8 +6,7 @@ use csv::StringRecord;
 
 use super::{
     Localization, LocalizationError,
-    columns::{Column, Columns},
-    text::{self, Layout},
+    text::{self, Column, Columns, Layout},
 };
 
 /// The rows of a table, and where they are in its file.

@@ -13,12 +13,11 @@ use ::tiff::{
 
 use super::{
     chunks::Chunks,
-    decompress::Decompressor,
     directory::{Directory, TiffFile},
     error::TiffStackError,
     header::{PageHeader, Storage},
     page::Decoded,
-    samples,
+    samples::{self, Decompressor},
 };
 use crate::{lock, shared_file::SharedFile};
 

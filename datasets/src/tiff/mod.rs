@@ -18,7 +18,6 @@
 
 mod chunks;
 mod decode;
-mod decompress;
 mod directory;
 mod error;
 mod follow;

@@ -8,9 +8,9 @@ use std::{
 
 use super::{
     VideoFrame,
+    damage::tells_of_damage,
     error::VideoError,
     info::{Description, VideoInfo},
-    log::tells_of_damage,
     program::{Ffmpeg, ProgramFailure, Running, file_argument},
 };
 

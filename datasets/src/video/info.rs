@@ -11,8 +11,8 @@ use serde::Deserialize;
 
 use super::{
     color::Color,
+    damage,
     error::VideoError,
-    mp4,
     program::{Ffmpeg, Running, file_argument},
     times::{FrameRate, ratio},
     tracks::{Track, TrackKind},
@@ -223,7 +223,7 @@ pub(super) fn describe(path: &Path, ffmpeg: &Ffmpeg) -> Result<Description, Vide
     })?;
     let Some(mut description) = answer.describe() else {
         let path = path.to_path_buf();
-        return Err(match mp4::is_cut_off(&path) {
+        return Err(match damage::is_cut_off(&path) {
             true => VideoError::NoTable { path },
             false => VideoError::NoVideo { path },
         });
@@ -271,7 +271,7 @@ pub(super) fn probe(path: &Path, ffprobe: &mut Command, len: u64) -> Result<Vec<
     }
     let has_no_table = source.messages.contains("moov atom not found");
     let path = path.to_path_buf();
-    Err(match has_no_table && mp4::is_cut_off(&path) {
+    Err(match has_no_table && damage::is_cut_off(&path) {
         true => VideoError::NoTable { path },
         false => VideoError::Probe { path, source },
     })

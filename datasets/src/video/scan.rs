@@ -7,11 +7,9 @@ use std::{
 };
 
 use super::{
-    damage::{CutOff, Damage, MissingFrames},
+    damage::{self, CutOff, Damage, Log, MissingFrames},
     error::VideoError,
     info::{Description, probe},
-    log::Log,
-    mp4,
     program::{Ffmpeg, Running, file_argument},
     times::FrameTimes,
 };
@@ -120,7 +118,7 @@ fn decode<'a>(
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let (mut running, stderr) = Running::start_with_log(&mut command)?;
     let mut log = Log::new(about);
-    log.is_cut_off = about.format.starts_with("mov") && mp4::is_cut_off(path);
+    log.is_cut_off = about.format.starts_with("mov") && damage::is_cut_off(path);
     let lost = |source| VideoError::Pipe {
         path: path.into(),
         frame: 0,

@@ -8,18 +8,18 @@ use burn_memopt::nn::{conv2d, relu};
 
 use super::config::{Activation, convolution};
 use crate::chain::Keep;
-use crate::norm::group_norm;
+use crate::layers::group_norm;
 
 /// Layers in the order in which they run, numbered as in a PyTorch `Sequential`.
 #[derive(Module, Debug)]
-pub struct Layers {
+pub(super) struct Layers {
     /// The layers.
-    pub layers: Vec<Layer>,
+    pub(super) layers: Vec<Layer>,
 }
 
 /// One of the [`Layers`].
 #[derive(Module, Debug)]
-pub enum Layer {
+pub(super) enum Layer {
     /// Group normalization.
     Norm(GroupNorm),
     /// 3×3 convolution.
@@ -30,7 +30,7 @@ pub enum Layer {
 
 /// An activation as a layer, without parameters.
 #[derive(Module, Debug)]
-pub struct ActivationLayer {
+pub(super) struct ActivationLayer {
     #[module(skip)]
     kind: Activation,
 }
@@ -106,7 +106,7 @@ fn elu(x: Tensor<4>) -> Tensor<4> {
 #[derive(Module, Debug)]
 pub struct Head {
     /// The first convolution and its activation.
-    pub core: Layers,
+    pub(super) core: Layers,
     /// The last convolution, without activation.
     pub out_conv: Conv2d,
 }

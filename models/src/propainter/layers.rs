@@ -8,7 +8,7 @@ use burn_memopt::memory::on_host;
 use burn_memopt::nn::{conv2d, leaky_relu};
 use burn_memopt::tensors::Tensors;
 
-use crate::upsample::{Corners, double_bilinear};
+use crate::layers::{Corners, double_bilinear};
 
 /// A convolution of odd `kernel` sides with as many zeros around as keep height and width.
 pub(super) fn conv(channels: [usize; 2], kernel: usize, device: &Device) -> Conv2d {

@@ -1,14 +1,19 @@
-//! What the tensors of each network are called in the published weights.
+//! The published weights: their files, and what the tensors of each network are called in them.
 
 use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+
+use burn::store::{ModuleSnapshot, bridge};
+use burn::tensor::{Device, TensorData};
 
 use super::flow::{FlowCompletion, FlowPropagation, PseudoConv3d};
 use super::generator::{
-    FeaturePropagation, FusionFeedForward, InpaintGenerator, SparseTransformer,
+    FeaturePropagation, FusionFeedForward, InpaintGenerator, InpaintGeneratorConfig,
+    SparseTransformer,
 };
-use super::raft::Raft;
+use super::raft::{Raft, RaftConfig};
 use super::training::Discriminator;
-use crate::weights::{StateDict, parameter_name};
+use crate::weights::{StateDict, WeightsError, parameter_name};
 
 /// `path` with its beginning renamed by the first rule that fits, and parameters of normalizations
 /// as PyTorch calls them.
@@ -191,5 +196,161 @@ impl StateDict for FusionFeedForward {
 impl StateDict for Discriminator {
     fn state_dict_name(path: &str) -> String {
         renamed(path, &[("conv.#", "conv.$"), ("last", "conv.10")])
+    }
+}
+
+/// A network whose weights were published with ProPainter, under a file name of their own.
+///
+/// # Example
+/// ```no_run
+/// use burn::tensor::Device;
+/// use burn_memopt_models::propainter::{FlowCompletion, Published};
+///
+/// // weights/recurrent_flow_completion.safetensors, or else .pth
+/// let network = FlowCompletion::load_published("weights", &Device::flex())?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Published: StateDict {
+    /// The name of its file, without extension.
+    const FILE: &'static str;
+
+    /// Builds it in the published size, with random parameters.
+    fn published_size(device: &Device) -> Self;
+
+    /// Makes its weights up from their names, as [`ProPainter::procedural`](super::ProPainter::procedural)
+    /// does.
+    fn procedural(device: &Device) -> Self;
+
+    /// Loads it out of the folder of all: `.safetensors`, or else `.pth`.
+    ///
+    /// # Errors
+    /// If there is no such file or it cannot be read, or a tensor is missing, unexpected or of
+    /// another shape.
+    fn load_published(folder: impl AsRef<Path>, device: &Device) -> Result<Self, WeightsError> {
+        let (folder, name) = (folder.as_ref(), Self::FILE);
+        let file = |extension: &str| -> Option<PathBuf> {
+            let file = folder.join(format!("{name}.{extension}"));
+            file.exists().then_some(file)
+        };
+        let network = Self::published_size(device);
+        match (file("safetensors"), file("pth")) {
+            (Some(file), _) => network.load_safetensors(file),
+            (None, Some(file)) => network.load_pytorch(file),
+            (None, None) => {
+                let folder = folder.to_owned();
+                Err(WeightsError::NotFound { folder, name })
+            }
+        }
+    }
+}
+
+impl Published for Raft {
+    const FILE: &'static str = "raft-things";
+
+    fn published_size(device: &Device) -> Self {
+        RaftConfig::new().init(device)
+    }
+
+    fn procedural(device: &Device) -> Self {
+        procedural(Self::published_size(device), |name| match name {
+            name if name.contains("flow_head.conv2.") => 1.0 / 64.0,
+            _ => 1.25,
+        })
+    }
+}
+
+impl Published for FlowCompletion {
+    const FILE: &'static str = "recurrent_flow_completion";
+
+    fn published_size(device: &Device) -> Self {
+        Self::new(device)
+    }
+
+    fn procedural(device: &Device) -> Self {
+        procedural(Self::published_size(device), |name| match name {
+            name if name.starts_with("upsample.2.") => 0.5,
+            name if name.starts_with("feat_prop_module.") => 1.0,
+            _ => 1.5,
+        })
+    }
+}
+
+impl Published for InpaintGenerator {
+    const FILE: &'static str = "ProPainter";
+
+    fn published_size(device: &Device) -> Self {
+        InpaintGeneratorConfig::new().init(device)
+    }
+
+    fn procedural(device: &Device) -> Self {
+        procedural(Self::published_size(device), |name| match name {
+            name if name.starts_with("encoder.") => 1.5,
+            name if name.starts_with("sc.") => 0.5,
+            _ => 1.0,
+        })
+    }
+}
+
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
+const GOLDEN_GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Makes up every parameter of a network from its name in the state dict: weights uniform around
+/// zero, as wide as keeps the size of what passes through times `gain`; no bias; statistics that
+/// change nothing. Integers are constants and stay.
+fn procedural<M: StateDict>(network: M, gain: impl Fn(&str) -> f32) -> M {
+    let made_up = network.collect(None, None, true).into_iter().map(|tensor| {
+        let name = M::state_dict_name(&tensor.name);
+        let shape = tensor.shape.to_vec();
+        let data = if tensor.dtype.is_float() {
+            TensorData::new(values(&name, &shape, gain(&name)), shape)
+        } else {
+            bridge::to_data(&tensor).expect("invariant: a new network is at hand")
+        };
+        (name, data)
+    });
+    let made_up: Vec<_> = made_up.collect();
+    network
+        .load_state_dict(made_up)
+        .expect("invariant: names and shapes are the network's own")
+}
+
+fn values(name: &str, shape: &[usize], gain: f32) -> Vec<f32> {
+    let len = shape.iter().product();
+    let is_one = name.ends_with(".running_var") || name.ends_with(".weight");
+    let Some((_, inputs)) = shape.split_first().filter(|(_, inputs)| !inputs.is_empty()) else {
+        return vec![f32::from(u8::from(is_one)); len];
+    };
+    let fan: usize = inputs.iter().product();
+    let reach = gain * (3.0 / fan as f32).sqrt();
+    let seed = name.bytes().fold(FNV_OFFSET, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+    });
+    (0..len as u64)
+        .map(|index| reach * (2.0 * uniform(seed, index) - 1.0))
+        .collect()
+}
+
+/// Output `index` of splitmix64 (Steele, Lea and Flood 2014) as a number from 0 to 1.
+fn uniform(seed: u64, index: u64) -> f32 {
+    let z = seed.wrapping_add((index + 1).wrapping_mul(GOLDEN_GAMMA));
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 40) as f32 / 16_777_216.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_follow_from_the_name_and_keep_the_size_of_what_passes() {
+        let weight = values("a.weight", &[64, 100], 1.0);
+        assert_eq!(weight, values("a.weight", &[64, 100], 1.0));
+        assert_ne!(weight, values("b.weight", &[64, 100], 1.0));
+        let variance = weight.iter().map(|value| value * value).sum::<f32>() / 6400.0;
+        assert!((variance * 100.0 - 1.0).abs() < 0.1, "{variance}");
+        assert_eq!(values("a.bias", &[2], 1.0), [0.0; 2]);
+        assert_eq!(values("a.running_var", &[2], 1.0), [1.0; 2]);
     }
 }

@@ -11,8 +11,7 @@ use burn_memopt::precision::batch_norm;
 
 use super::config::{NormKind, Upsample};
 use crate::chain::{Block, Keep};
-use crate::norm::group_norm;
-use crate::upsample::{Corners, Part, double_bilinear, double_parts};
+use crate::layers::{Corners, Part, double_bilinear, double_parts, group_norm};
 
 /// The normalization layer of a [`DoubleConv`].
 ///

@@ -25,7 +25,7 @@ use burn_memopt::grad_checkpoint::Cut;
 use burn_memopt::nn::conv2d;
 
 use crate::chain::{BlockChain, GradCheckpoint, Keep, chain};
-use crate::upsample::Part;
+use crate::layers::Part;
 use crate::weights::{StateDict, parameter_name};
 use block::{Before, Stage};
 

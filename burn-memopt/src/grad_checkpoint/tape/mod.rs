@@ -38,7 +38,7 @@ use burn_dispatch::{DispatchKindConversion, DispatchTensorKind};
 use nodes::{Cell, Core, CoreNode, EndNode, Join, JoinNode, OwnGradientNode, TapNode};
 pub(super) use nodes::{GradCell, take};
 
-use crate::primitive::{from_primitive, into_primitive, is_balanced};
+use crate::tensors::{from_primitive, into_primitive, is_balanced};
 
 /// Calls a function generic over backend and strategy with those of a tensor.
 macro_rules! with_backend {

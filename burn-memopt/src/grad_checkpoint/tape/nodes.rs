@@ -13,7 +13,7 @@ use burn_dispatch::DispatchKindConversion;
 
 use super::Recompute;
 use crate::grad_checkpoint::repeat;
-use crate::primitive::{from_primitive, into_primitive};
+use crate::tensors::{from_primitive, into_primitive};
 
 /// Where one node leaves something for another.
 pub(super) type Cell<T> = Arc<Mutex<T>>;

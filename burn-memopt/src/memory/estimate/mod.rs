@@ -16,14 +16,10 @@ mod calibrate;
 mod fit;
 mod growth;
 mod model;
-mod step;
-mod workload;
 
-pub use calibrate::{CalibrateError, calibrate, peak_of_step};
+pub use calibrate::{CalibrateError, Workload, calibrate, peak_of_step};
 pub use fit::{BlockFit, PeakFit};
-pub use model::{ModelBytes, OptimizerKind};
-pub use step::StepBytes;
-pub use workload::Workload;
+pub use model::{ModelBytes, OptimizerKind, StepBytes};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! What follows optical flow: pixels and features carried along it, and its completion in holes.
 
 mod completion;
-mod deform_align;
 mod propagation;
 mod warp;
 
@@ -11,8 +10,7 @@ use burn_memopt::impl_tensors;
 use super::layers::frame;
 
 pub use completion::{FlowCompletion, FlowPrediction, PseudoConv3d, combine, masks_of_pairs};
-pub(super) use deform_align::DeformAlign;
-pub(super) use propagation::FlowPropagation;
+pub(super) use propagation::{DeformAlign, FlowPropagation};
 pub use warp::{ImagePropagation, MaskedFrame, Sampling, consistency, sampling_grid, warp};
 
 /// Flows between neighbouring frames at the size of what is propagated.

@@ -6,11 +6,11 @@ use burn_memopt::chunked::Tile;
 use burn_memopt::clip::{FrameWindow, sub_videos};
 
 use super::config::{COMPLETION_HALO, PROPAGATION_HALO};
+use super::frames::FrameStore;
 use super::frames::{Frames, host_frames};
 use super::generation::{FeatureCache, first_read};
 use super::progress::{Stage, Watch};
 use super::resume::{ResumeState, Schedule};
-use super::store::FrameStore;
 use super::{Footage, InpaintConfig, InpaintError, Networks};
 
 /// The five stages of a run: reading, flow, completion, propagation and generation.

@@ -1,9 +1,12 @@
-//! Doubling the sides of an image, of parts of it too, in ways that have a backward pass everywhere.
+//! Layers that several models use: doubling the sides of an image, of parts of it too, in ways that have
+//! a backward pass everywhere, and group normalization of images of any size.
 
+use burn::nn::GroupNorm;
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_memopt::memory::on_host;
+use burn_memopt::nn;
 
 /// How the pixels of an image and of its double correspond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +145,36 @@ fn weights(len: usize, corners: Corners, device: &Device) -> Tensor<2> {
     Tensor::from_data(TensorData::new(weights, [2 * len, len]), device)
 }
 
+/// Normalizes `x`, as [`GroupNorm::forward`] does.
+///
+/// # Shapes
+/// - x, output: `[batch_size, channels, height, width]`
+///
+/// # Panics
+/// If a group has a single value, which normalization would set to 0 whatever it is.
+pub(crate) fn group_norm(norm: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
+    let [batch_size, channels, height, width] = x.dims();
+    assert!(
+        channels / norm.num_groups * height * width > 1,
+        "group norm needs more than one value a group, got {channels} channels of {height}×{width} \
+         in {} groups: use larger images, fewer groups or a smaller depth",
+        norm.num_groups
+    );
+    if batch_size * channels * height * width > 2 {
+        return nn::group_norm(norm, x);
+    }
+    // burn refuses tensors of one or two values. The images of a batch do not see each other.
+    let twice = Tensor::cat(vec![x.clone(), x], 0);
+    norm.forward(twice).narrow(0, 0, batch_size)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use burn::tensor::{Distribution, Tolerance};
+    use burn::nn::GroupNormConfig;
+    use burn::tensor::{Device, Distribution, Tolerance};
     use rstest::rstest;
+
+    use super::*;
 
     #[test]
     fn parts_are_doubled_as_the_whole() {
@@ -205,5 +233,28 @@ mod tests {
             mine.0.assert_approx_eq::<f32>(&burns.0, tolerance);
             mine.1.assert_approx_eq::<f32>(&burns.1, tolerance);
         }
+    }
+
+    #[test]
+    fn two_values_are_normalized() {
+        let device = Device::flex();
+        let norm = GroupNormConfig::new(1, 2).init(&device);
+        let x = Tensor::<1>::from_floats([1.0, 3.0], &device).reshape([1, 2, 1, 1]);
+        let values = group_norm(&norm, x)
+            .into_data()
+            .try_to_vec::<f32>()
+            .unwrap();
+        assert!(
+            (values[0] + 1.0).abs() < 1e-4 && (values[1] - 1.0).abs() < 1e-4,
+            "{values:?}"
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "more than one value a group")]
+    fn a_single_value_is_refused() {
+        let device = Device::flex();
+        let norm = GroupNormConfig::new(2, 2).init(&device);
+        group_norm(&norm, Tensor::ones([1, 2, 1, 1], &device));
     }
 }
