@@ -12,27 +12,23 @@ use clap::{Arg, Args, Parser, Subcommand};
 
 use crate::device::{Backend, DeviceChoice};
 
-mod evaluate;
 mod infer;
 mod inpaint;
 mod models;
 pub mod paths;
-mod plan;
 mod tools;
 mod train;
 pub mod values;
 
-pub use evaluate::EvaluateArgs;
-pub use infer::{InferArgs, InferFlags, InferModel, InferSettings};
+pub use infer::{EvaluateArgs, InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
 pub use models::{
     ClipSettings, DecodeSettings, FlowCompletionSettings, PROCEDURAL, ProPainterSettings, UNetData,
     UNetNetworkSettings, UNetSettings, WatermarkSettings,
 };
-pub use plan::{EstimatesFlags, ImageSize, PlanArgs, PlanFlags, PlanModel, WorkFlags};
 pub use tools::{
-    AdviseArgs, BenchArgs, ConvertFlags, MonitorArgs, SharedFlags, VerifyFlags, WeightsArgs,
-    WeightsVerb,
+    AdviseArgs, BenchArgs, ConvertFlags, EstimatesFlags, ImageSize, MonitorArgs, PlanArgs,
+    PlanFlags, PlanModel, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb, WorkFlags,
 };
 pub use train::{
     ModelSettings, RunOptions, RunSettings, Settings, TrainArgs, TrainFlags, TrainModel, Variants,

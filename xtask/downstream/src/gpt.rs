@@ -11,7 +11,7 @@ use burn::prelude::*;
 use burn::tensor::activation::{gelu, softmax};
 use burn_memopt::prelude::*;
 
-use crate::gradients::Step;
+use crate::Step;
 
 const NUM_BLOCKS: usize = 12;
 const NUM_SEGMENTS: usize = 4;

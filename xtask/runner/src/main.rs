@@ -23,7 +23,6 @@ mod infer;
 mod inpaint;
 mod interrupt;
 mod monitor;
-mod paths;
 mod plan;
 mod report;
 mod run_dir;

@@ -26,10 +26,9 @@ pub use xtask::cli::{
 use crate::choices::PrecisionChoice;
 use crate::cli::{InferFlags, RunOptions, TrainFlags, Variants};
 use crate::interrupt::quoted;
-use crate::paths::{is_same, start_here};
 use crate::run_dir::{MODEL_KEY, VERSION_KEY};
 
-pub use saved::{open_run, open_run_with, to_save};
+pub use saved::{is_same, open_run, open_run_with, start_here, start_in, to_save};
 
 mod saved;
 #[cfg(test)]

@@ -17,8 +17,8 @@ use xtask::cli::paths;
 use crate::choices::NetworkChoice;
 use crate::cli::{ConvertFlags, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb};
 use crate::device::{Backend, DeviceChoice};
-use crate::paths::is_same;
 use crate::report::{self, causes, table};
+use crate::settings::is_same;
 
 /// Checks or converts weights, and says what is in them.
 ///

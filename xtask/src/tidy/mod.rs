@@ -6,7 +6,6 @@
 //! lines, functions over 60. All findings are reported before the command fails.
 
 mod arrows;
-mod citations;
 mod promises;
 mod rust_source;
 
@@ -102,7 +101,7 @@ fn check_files(root: &Path) -> Result<Vec<Finding>> {
             Some("md") => {
                 let text = read(&file)?;
                 findings.extend(ignored_examples(&name, &text));
-                findings.extend(citations::check(root, &file, &name, &text));
+                findings.extend(promises::check_citations(root, &file, &name, &text));
             }
             _ => {}
         }

@@ -4,7 +4,6 @@
 //! the model needs. An interrupted run resumes where it was.
 
 mod cut;
-mod exact;
 mod input;
 mod model;
 mod output;

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 
 use super::output::is_result;
 use super::records::PartState;
-use crate::paths::is_same;
 use crate::report::note_unread;
 use crate::settings::UsageError;
+use crate::settings::is_same;
 use burn_memopt_datasets::folder::{FileKind, files_of};
 
 /// A file and where its result goes.

@@ -23,9 +23,9 @@ use super::job::Job;
 use super::output::Output;
 use crate::choices::{InpaintMode, InpaintPreset};
 use crate::cli::InpaintArgs;
-use crate::paths::{is_same, start_here, start_in};
 use crate::report::{note, note_unread};
 use crate::settings::UsageError;
+use crate::settings::{is_same, start_here, start_in};
 
 /// File of the settings in the folder of an unfinished run.
 const FILE: &str = "settings.json";
