@@ -16,6 +16,7 @@
 //! | folders of images and masks | image, mask | [`masks::ImageMaskFolder`] |
 //! | folder of frames, video file | frame | [`video`] |
 //! | folder of frame folders | clip | [`video::ClipFolder`] |
+//! | folder of square images taken from known angles | image, class and angles | [`views`] |
 //! | masks of a video, its own or random ones | hole mask | [`masks::MaskSource`], [`masks::RandomMask`] |
 //! | generated clips of moving objects | real PNG or JPEG files | [`synthetic::clip`] |
 //! | JSON Lines (plain, gzip) | any record | [`jsonl`] |
@@ -23,6 +24,7 @@
 //! | generated text watermarks on images, with masks | real PNG files | [`synthetic::watermark`] |
 //! | generated movie of blinking emitters | real TIFF and CSV files | [`synthetic::emitters`] |
 //! | generated questions about coloured squares | real PNG and JSON Lines files | [`synthetic::vqa`] |
+//! | generated views of coloured solids | real PNG files | [`synthetic::solids`] |
 //!
 //! TIFF, video and JSON Lines, with what is made of them, are the features `tiff`, `video` and
 //! `jsonl`, all on by default.
@@ -95,6 +97,7 @@ pub mod synthetic;
 pub mod tiff;
 #[cfg(feature = "video")]
 pub mod video;
+pub mod views;
 
 /// Locks `mutex`. What a panic of another thread left behind is used as it is: what is
 /// behind a lock here is whole at any time.

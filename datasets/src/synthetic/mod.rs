@@ -1,12 +1,13 @@
 //! Generators of data with known truth.
 //!
 //! Each writes real files, so that what reads them is exercised, and makes the same
-//! files from the same seed.
+//! files from the same seed or configuration.
 
 #[cfg(feature = "video")]
 pub mod clip;
 #[cfg(feature = "tiff")]
 pub mod emitters;
+pub mod solids;
 #[cfg(feature = "jsonl")]
 pub mod vqa;
 #[cfg(feature = "video")]
