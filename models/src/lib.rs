@@ -5,6 +5,7 @@
 //! | [`unet`] | the U-Net for images of any size; loads the well-known PyTorch weights |
 //! | [`decode`] | DECODE's localization networks, their targets, post-processing and evaluation |
 //! | [`loss`] | BCE + Dice, cross-entropy + Dice, the count loss of density maps, and DECODE's losses |
+//! | [`metric`] | distances between sets of images by their features: Fréchet (FID) and kernel (KID) |
 //! | [`propainter`] | ProPainter's networks, and completing videos of any length with them |
 //! | [`weights`] | files of weights by their names in PyTorch |
 //!
@@ -16,6 +17,7 @@ mod chain;
 pub mod decode;
 mod layers;
 pub mod loss;
+pub mod metric;
 pub mod propainter;
 pub mod unet;
 pub mod weights;
