@@ -3,6 +3,7 @@
 //! | piece | does |
 //! |---|---|
 //! | [`Features`] | feature vectors of a set of items, from any network |
+//! | [`InceptionV3`] | images to the features that FID and KID compare |
 //! | [`FeatureStatistics`], [`frechet_distance`] | the Fréchet distance, batch by batch; FID with Inception features |
 //! | [`kernel_distance`], [`KernelSubsets`] | the kernel distance; KID with Inception features |
 //!
@@ -41,10 +42,12 @@
 
 mod features;
 mod frechet;
+mod inception;
 mod kernel;
 
 pub use features::Features;
 pub use frechet::{FeatureStatistics, frechet_distance};
+pub use inception::InceptionV3;
 pub use kernel::{KernelDistance, KernelSubsets, kernel_distance};
 
 /// Why two sets of features cannot be compared.
