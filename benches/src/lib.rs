@@ -14,6 +14,7 @@ mod busy;
 mod chain;
 mod chunked;
 mod data;
+mod gan;
 mod gpt;
 mod planning;
 mod unet;
@@ -129,6 +130,9 @@ pub fn cases() -> Vec<Case> {
         "gpt12" "GPT of 12 blocks on 4 texts of 128 bytes, dropout 0.1, every block recomputed; its masks alone",
             gpt::block;
         "gpt12_no_dropout" "the same without dropout", gpt::block_without_dropout;
+        "gan_generator_step" "GRAF's generator on two patches of 64×64, 64 points a ray, rays in chunks, then in f16 too",
+            gan::generator_step::<64>;
+        "gan_generator_step_32" "the same on patches of 32×32", gan::generator_step::<32>;
         "propainter_step" "ProPainter's generator on 10 + 6 frames of 128×128, recomputed, then in f16 too",
             video::generator_step;
     };
@@ -154,6 +158,7 @@ pub fn groups() -> Vec<Case> {
             |bench| data::tiff(bench, |files| files.contiguous, Order::Random);
         "tiff deflate" "the frames deflated, inflated when asked for against read into memory first",
             |bench| data::tiff(bench, |files| files.deflate, Order::Random);
+        "rays" "GRAF's generator on two patches of 32×32, rays in chunks, then in f16 too", gan::generator_step::<32>;
         "generator step" "ProPainter's generator on 3 + 1 frames of 64×64, recomputed, then in f16 too",
             video::generator_step;
     }

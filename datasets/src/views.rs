@@ -45,7 +45,7 @@ pub struct ViewItem {
 /// use burn_memopt_datasets::synthetic::solids::{Solids, SolidsConfig};
 /// use burn_memopt_datasets::views::{Labels, ViewFolder};
 ///
-/// Solids::new(SolidsConfig::new().with_azimuths(6)).write(folder.path())?;
+/// Solids::new(SolidsConfig::new().with_num_azimuths(6)).write(folder.path())?;
 /// let views = ViewFolder::open(folder.path(), Labels::default())?;
 /// assert_eq!(views.class_names(), ["box", "octahedron", "prism", "pyramid"]);
 /// let label = views.label(1).unwrap();

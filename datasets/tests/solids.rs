@@ -55,13 +55,13 @@ fn turning_changes_the_picture_and_a_whole_turn_does_not() {
 #[test]
 #[should_panic = "azimuths must divide 360, got 7"]
 fn azimuths_that_are_no_whole_degrees_are_refused() {
-    Solids::new(SolidsConfig::new().with_azimuths(7));
+    Solids::new(SolidsConfig::new().with_num_azimuths(7));
 }
 
 #[test]
 #[should_panic = "elevations must be 1 to 4, got 5"]
 fn an_elevation_that_does_not_exist_is_refused() {
-    Solids::new(SolidsConfig::new().with_elevations(5));
+    Solids::new(SolidsConfig::new().with_num_elevations(5));
 }
 
 #[test]

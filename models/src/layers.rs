@@ -113,27 +113,47 @@ fn by_interpolation(x: Tensor<4>, corners: Corners) -> Tensor<4> {
     interpolate(x, options)
 }
 
+/// Brings an image to `size` by bilinear interpolation, outer edges on outer edges. Reducing takes the pixels
+/// next to each position alone.
+///
+/// # Shapes
+/// - x: `[batch_size, channels, height, width]`
+/// - output: `[batch_size, channels, size[0], size[1]]`
+pub(crate) fn resize(x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+    matrices(x, size, Corners::Edges)
+}
+
 fn by_matrices(x: Tensor<4>, corners: Corners) -> Tensor<4> {
     let [_, _, height, width] = x.dims();
-    let weights = |len| {
-        let weights = weights(len, corners, &x.device());
+    matrices(x, [2 * height, 2 * width], corners)
+}
+
+fn matrices(x: Tensor<4>, size: [usize; 2], corners: Corners) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let weights = |from, to| {
+        let weights = weights(from, to, corners, &x.device());
         weights.cast(x.dtype()).unsqueeze::<4>()
     };
-    let (rows, columns) = (weights(height), weights(width).swap_dims(2, 3));
+    let (rows, columns) = (
+        weights(height, size[0]),
+        weights(width, size[1]).swap_dims(2, 3),
+    );
     rows.matmul(x.matmul(columns))
 }
 
-/// The weights with which `len` pixels make `2 * len`.
+/// The weights with which `from` pixels make `to`.
 ///
 /// # Shapes
-/// - output: `[2 * len, len]`
-fn weights(len: usize, corners: Corners, device: &Device) -> Tensor<2> {
-    let mut weights = vec![0.0_f32; 2 * len * len];
-    for (output, row) in weights.chunks_mut(len).enumerate() {
-        let last = (len - 1) as f64;
+/// - output: `[to, from]`
+fn weights(from: usize, to: usize, corners: Corners, device: &Device) -> Tensor<2> {
+    let mut weights = vec![0.0_f32; to * from];
+    for (output, row) in weights.chunks_mut(from).enumerate() {
+        let last = (from - 1) as f64;
         let position = match corners {
-            Corners::Aligned => aligned(output, len),
-            Corners::Edges => (output as f64 / 2.0 - 0.25).clamp(0.0, last),
+            Corners::Aligned => output as f64 * (last / (to - 1).max(1) as f64),
+            Corners::Edges => {
+                ((output as f64 + 0.5) * (from as f64 / to as f64) - 0.5).clamp(0.0, last)
+            }
         };
         let before = position.floor() as usize;
         let share = position - before as f64;
@@ -142,7 +162,7 @@ fn weights(len: usize, corners: Corners, device: &Device) -> Tensor<2> {
             row[before + 1] += share as f32;
         }
     }
-    Tensor::from_data(TensorData::new(weights, [2 * len, len]), device)
+    Tensor::from_data(TensorData::new(weights, [to, from]), device)
 }
 
 /// Normalizes `x`, as [`GroupNorm::forward`] does.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`unet`] | the U-Net for images of any size; loads the well-known PyTorch weights |
 //! | [`decode`] | DECODE's localization networks, their targets, post-processing and evaluation |
+//! | [`gan`] | a conditional GAN on radiance fields: GRAF, and super-resolution that keeps it consistent |
 //! | [`loss`] | BCE + Dice, cross-entropy + Dice, the count loss of density maps, and DECODE's losses |
 //! | [`metric`] | distances between sets of images by their features: Fréchet (FID) and kernel (KID) |
 //! | [`propainter`] | ProPainter's networks, and completing videos of any length with them |
@@ -15,10 +16,13 @@
 
 mod chain;
 pub mod decode;
+pub mod gan;
 mod layers;
 pub mod loss;
 pub mod metric;
+mod projection;
 pub mod propainter;
+mod spectral;
 pub mod unet;
 pub mod weights;
 

@@ -34,6 +34,8 @@ mod pipeline;
 mod propainter;
 #[path = "golden/published.rs"]
 mod published;
+#[path = "golden/radiance.rs"]
+mod radiance;
 #[path = "golden/raft.rs"]
 mod raft;
 #[path = "golden/sliding_window.rs"]

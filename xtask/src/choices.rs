@@ -84,6 +84,49 @@ impl Serialize for ChunkSizeChoice {
     }
 }
 
+/// Rays that are rendered at a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RayChunkChoice {
+    /// As many as fit into a bound.
+    #[default]
+    Auto,
+    /// All.
+    All,
+    /// This many.
+    Rays(usize),
+}
+
+impl FromStr for RayChunkChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            ("none", _) => Ok(Self::All),
+            (_, Ok(rays)) if rays > 0 => Ok(Self::Rays(rays)),
+            _ => Err(format!(
+                "must be auto, none or a whole number of at least 1, got {text}"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for RayChunkChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::All => f.write_str("none"),
+            Self::Rays(rays) => write!(f, "{rays}"),
+        }
+    }
+}
+
+impl Serialize for RayChunkChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The arithmetic of the forward and backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -12,6 +12,7 @@ use clap::{Arg, Args, Parser, Subcommand};
 
 use crate::device::{Backend, DeviceChoice};
 
+mod gan;
 mod infer;
 mod inpaint;
 mod models;
@@ -20,6 +21,7 @@ mod tools;
 mod train;
 pub mod values;
 
+pub use gan::{GanNetworkSettings, GanSettings, ViewSettings};
 pub use infer::{EvaluateArgs, InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
 pub use models::{

@@ -4,6 +4,8 @@
 
 use burn::tensor::{Tensor, activation};
 
+use super::kinks::held;
+
 /// `max(x, 0)`, as burn's `relu`.
 ///
 /// In training on `flex` it keeps its output instead of its input; in f32 it uses all cores.
@@ -20,6 +22,9 @@ use burn::tensor::{Tensor, activation};
 /// assert_eq!(relu(x).into_data().try_to_vec::<f32>().unwrap(), [0.0, 2.0]);
 /// ```
 pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if let Some(output) = held(&x, 0.0, |x| x.lower_equal_elem(0.0)) {
+        return output;
+    }
     apply(x, Activation::Relu)
 }
 
@@ -31,6 +36,9 @@ pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// # Exactness
 /// Equal to burn's, gradients too; in half precision to its rounding.
 pub fn leaky_relu<const D: usize>(x: Tensor<D>, negative_slope: f64) -> Tensor<D> {
+    if let Some(output) = held(&x, negative_slope, |x| x.lower_elem(0.0)) {
+        return output;
+    }
     apply(x, Activation::LeakyRelu(negative_slope))
 }
 

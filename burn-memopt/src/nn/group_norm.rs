@@ -1,13 +1,13 @@
 //! Group normalization that keeps its input alone.
 
+use burn::module::Param;
 use burn::nn::GroupNorm;
 use burn::tensor::Tensor;
 
 /// Normalizes groups of channels, as burn's `norm.forward(x)` does.
 ///
 /// For the backward pass it keeps the input alone, where burn keeps several tensors of that size, and
-/// it uses all cores. Anything but `flex` in f32, and a layer without a weight and a bias, is
-/// burn's `forward`.
+/// it uses all cores. Anything but `flex` in f32 is burn's `forward`.
 ///
 /// # Shapes
 /// - x, output: `[batch_size, channels, ...]`
@@ -48,11 +48,10 @@ mod flex {
 
     use super::super::operation::{Operation, Primitive, run, tensor};
     use super::super::sums::{sum, sum_of_pairs};
-    use super::{GroupNorm, Tensor};
+    use super::{GroupNorm, Param, Tensor};
 
     pub(super) fn group_norm<const D: usize>(norm: &GroupNorm, x: &Tensor<D>) -> Option<Tensor<D>> {
         let dims = x.dims();
-        let (gamma, beta) = (norm.gamma.as_ref()?, norm.beta.as_ref()?);
         // burn refuses what has another number of channels, or is too small.
         let (batch_size, channels) = (*dims.first()?, *dims.get(1)?);
         let values = dims.iter().product::<usize>();
@@ -65,10 +64,14 @@ mod flex {
             values: values / batch_size / channels,
             epsilon: norm.epsilon,
         };
+        let per_channel = |param: &Option<Param<Tensor<1>>>, default: f64| match param {
+            Some(param) => param.val().into_dispatch(),
+            None => Tensor::<1>::full([channels], default, &x.device()).into_dispatch(),
+        };
         let inputs = [
             x.clone().into_dispatch(),
-            gamma.val().into_dispatch(),
-            beta.val().into_dispatch(),
+            per_channel(&norm.gamma, 1.0),
+            per_channel(&norm.beta, 0.0),
         ];
         run(groups, inputs).ok().map(Tensor::from_dispatch)
     }

@@ -19,6 +19,7 @@ mod columns;
 mod convolution;
 mod deform_conv2d;
 mod group_norm;
+pub(crate) mod kinks;
 #[cfg(feature = "flex")]
 mod operation;
 #[cfg(feature = "flex")]

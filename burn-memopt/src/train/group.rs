@@ -268,14 +268,14 @@ impl Group {
 
 /// The running statistics of a model before a group of micro-batches, to put back if the group is
 /// refused: an overflow in the forward pass reaches them, and an infinity would never leave again.
-struct RunningStatistics {
+pub(super) struct RunningStatistics {
     /// Keyed by identifier; no gradients, but the container for tensors of any rank that burn has.
     values: GradientsParams,
 }
 
 impl RunningStatistics {
     /// Handles of the statistics of `model` as they are now.
-    fn read<M: Module>(model: &M) -> Self {
+    pub(super) fn read<M: Module>(model: &M) -> Self {
         let running = running_states(model);
         let mut collector = Collect {
             values: GradientsParams::new(),
@@ -291,7 +291,7 @@ impl RunningStatistics {
     }
 
     /// Puts the statistics back, in `model` and all its clones.
-    fn restore<M: Module>(self, model: &M) {
+    pub(super) fn restore<M: Module>(self, model: &M) {
         if self.values.is_empty() {
             return;
         }

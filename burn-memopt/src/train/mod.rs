@@ -1,12 +1,16 @@
 //! The training step: precision, scaling, accumulation and clipping in the right order.
 
+mod gradient_penalty;
 mod group;
+mod moving_average;
 mod recovery;
 mod step;
 #[cfg(feature = "train")]
 mod strategy;
 mod trainer;
 
+pub use gradient_penalty::{GradientPenalty, gradient_penalty};
+pub use moving_average::{start_average, update_average};
 pub use recovery::MicroBatches;
 pub use step::{MicroLoss, StepError, StepOutcome, TrainState};
 #[cfg(feature = "train")]

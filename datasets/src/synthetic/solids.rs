@@ -38,22 +38,22 @@ pub struct SolidsConfig {
     /// Number of azimuths, spread evenly over the circle from 0 on. It divides 360, as azimuths are whole
     /// degrees. The default is `24`.
     #[config(default = 24)]
-    pub azimuths: usize,
+    pub num_azimuths: usize,
     /// Number of elevations, from the first of [`ELEVATIONS`] on. The default is `4`, all.
     #[config(default = 4)]
-    pub elevations: usize,
+    pub num_elevations: usize,
 }
 
 impl SolidsConfig {
     /// Refuses what no picture can have.
     fn check(&self) {
         assert!(self.image_size > 0, "image_size must be at least 1, got 0");
-        let azimuths = self.azimuths;
+        let azimuths = self.num_azimuths;
         assert!(
             azimuths > 0 && 360usize.is_multiple_of(azimuths),
             "azimuths must divide 360, got {azimuths}"
         );
-        let (elevations, most) = (self.elevations, ELEVATIONS.len());
+        let (elevations, most) = (self.num_elevations, ELEVATIONS.len());
         assert!(
             (1..=most).contains(&elevations),
             "elevations must be 1 to {most}, got {elevations}"
@@ -79,7 +79,7 @@ pub struct SolidsError {
 /// # let folder = tempfile::tempdir()?;
 /// use burn_memopt_datasets::synthetic::solids::{Solids, SolidsConfig};
 ///
-/// let solids = Solids::new(SolidsConfig::new().with_azimuths(4).with_elevations(1));
+/// let solids = Solids::new(SolidsConfig::new().with_num_azimuths(4).with_num_elevations(1));
 /// solids.write(folder.path())?;
 /// assert!(folder.path().join("pyramid_0_270.png").exists());
 /// // The side of the box that faces the camera is red.
@@ -149,8 +149,8 @@ impl Solids {
             source: source.into(),
         })?;
         for (class, name) in CLASS_NAMES.iter().enumerate() {
-            for elevation in 0..self.config.elevations {
-                for azimuth in (0..360u32).step_by(360 / self.config.azimuths) {
+            for elevation in 0..self.config.num_elevations {
+                for azimuth in (0..360u32).step_by(360 / self.config.num_azimuths) {
                     let path = folder.join(format!("{name}_{elevation}_{azimuth:03}.png"));
                     let picture = self.render(class, elevation, f64::from(azimuth));
                     let written = picture.save(&path);

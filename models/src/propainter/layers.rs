@@ -1,7 +1,6 @@
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
-use burn::tensor::module::linear;
 use burn::tensor::{DType, Device, FloatDType, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::memory::on_host;
@@ -38,34 +37,6 @@ pub(super) fn chain(convs: &[Conv2d], slope: f64, x: Tensor<4>) -> Tensor<4> {
     let (last, before) = convs.split_last().expect("invariant: there are layers");
     let run = |x, conv: &Conv2d| leaky_relu(conv2d(conv, x), slope);
     conv2d(last, before.iter().fold(x, run))
-}
-
-/// A linear layer whose weight has the layout of a PyTorch state dict, so that it loads as it is;
-/// `burn::nn::Linear` keeps the transpose.
-#[derive(Module, Debug)]
-pub struct Projection {
-    /// `[outputs, inputs]`.
-    pub weight: Param<Tensor<2>>,
-    /// `[outputs]`.
-    pub bias: Param<Tensor<1>>,
-}
-
-impl Projection {
-    pub(super) fn new([inputs, outputs]: [usize; 2], device: &Device) -> Self {
-        let bound = 1.0 / (inputs as f64).sqrt();
-        let uniform = Initializer::Uniform {
-            min: -bound,
-            max: bound,
-        };
-        Self {
-            weight: uniform.init([outputs, inputs], device),
-            bias: uniform.init([outputs], device),
-        }
-    }
-
-    pub(super) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        linear(x, self.weight.val().transpose(), Some(self.bias.val()))
-    }
 }
 
 /// Doubles height and width, the corner pixels kept in place, and convolves 3×3 pixels.

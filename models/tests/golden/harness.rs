@@ -136,6 +136,9 @@ impl Case {
     /// The list in the note of `tensor`, such as the parameters whose norms it holds.
     pub fn note_list(&self, tensor: &str) -> Vec<String> {
         let note = &self.description["tensors"][tensor]["note"];
+        if let Some((_, names)) = note.as_str().and_then(|note| note.split_once("order: ")) {
+            return names.split(", ").map(Into::into).collect();
+        }
         let list = note
             .as_array()
             .unwrap_or_else(|| panic!("{}: {tensor} has no list as its note", self.name));

@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 use burn_memopt_models::decode::SigmaMUNetConfig;
+use burn_memopt_models::gan::{CcsrConfig, PatchDiscriminatorConfig, RadianceFieldConfig};
 use burn_memopt_models::propainter::raft::RaftConfig;
 use burn_memopt_models::propainter::{Discriminator, FlowCompletion, InpaintGeneratorConfig, View};
 use burn_memopt_models::unet::{UNetConfig, Upsample};
@@ -66,6 +67,22 @@ fn golden_manifest_of_propainter_is_that_of_its_networks() {
     check_manifest("propainter_discriminator", &temporal);
     let single = Discriminator::new(View::Frame, &device);
     check_manifest("propainter_discriminator_2d", &single);
+}
+
+#[test]
+fn golden_manifest_of_the_gan_is_that_of_its_networks() {
+    let device = Device::flex();
+    check_manifest("graf_nerf", &RadianceFieldConfig::new().init(&device));
+    let conditional = RadianceFieldConfig::conditional(4);
+    check_manifest("graf_conditional_field", &conditional.init(&device));
+    for size in PatchDiscriminatorConfig::PATCH_SIZES {
+        let discriminator = PatchDiscriminatorConfig::new(size).init(&device);
+        check_manifest(&format!("graf_discriminator_{size}"), &discriminator);
+    }
+    let conditional = PatchDiscriminatorConfig::new(64).with_base_channels(16);
+    let conditional = conditional.with_num_classes(Some(4)).init(&device);
+    check_manifest("graf_conditional_discriminator_64", &conditional);
+    check_manifest("ccsr", &CcsrConfig::new().init(&device));
 }
 
 fn check_manifest<M: StateDict>(name: &str, model: &M) {

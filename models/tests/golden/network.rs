@@ -158,11 +158,30 @@ pub fn compare_gradients_of<M: StateDict>(
     for stored in case.names(&prefix) {
         comparison.values(stored, &grads[stored.trim_start_matches(&prefix)]);
     }
-    let norms = format!("{label}_norms");
-    let names = case.note_list(&norms);
+    norms(&format!("{label}_norms"), comparison, case, &grads);
+}
+
+/// Compares the norms of all gradients, stored as `name`.
+pub fn compare_norms<M: StateDict>(
+    name: &str,
+    comparison: &mut Comparison<'_>,
+    case: &Case,
+    network: &M,
+    grads: &GradientsParams,
+) {
+    norms(name, comparison, case, &gradients(network, grads));
+}
+
+fn norms(
+    stored: &str,
+    comparison: &mut Comparison<'_>,
+    case: &Case,
+    grads: &HashMap<String, Vec<f32>>,
+) {
+    let names = case.note_list(stored);
     assert_eq!(names.len(), grads.len(), "parameters with a gradient");
     let mine: Vec<f32> = names.iter().map(|name| norm(&grads[name]) as f32).collect();
-    comparison.values(&norms, &mine);
+    comparison.values(stored, &mine);
 }
 
 /// Compares the parameters stored as `<label>:<name>`.

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, DeviceKind, Tensor};
 use rstest::rstest;
 
-use crate::{flow_completion, propainter, raft, video_operators};
+use crate::{flow_completion, propainter, radiance, raft, video_operators};
 
 const TIMES: f64 = 5.0;
 /// The variable that asks for the cases that take minutes.
@@ -34,6 +34,11 @@ fn check(case: fn(&Device, f64)) {
 #[rstest]
 #[case::warp(video_operators::warps)]
 #[case::patches(video_operators::patches)]
+#[case::radiance_field(radiance::mlp)]
+#[case::radiance_rendering(radiance::render_at_once)]
+#[case::conditional_field(radiance::conditional_field)]
+#[case::discriminator(radiance::discriminator_of_32)]
+#[case::super_resolution(radiance::ccsr_module)]
 #[case::raft_lookups(raft::lookups)]
 #[case::raft_cell(raft::cell_and_motion_encoder)]
 #[case::flow_completion(flow_completion::two_frames)]

@@ -18,9 +18,9 @@ use xtask::cli::paths::from_text;
 use xtask::cli::values::{Given, Words, from_words, names, paths, word, words};
 
 pub use xtask::cli::{
-    ClipSettings, DecodeSettings, FlowCompletionSettings, InferSettings, ModelSettings,
-    ProPainterSettings, RunSettings, Settings, UNetData, UNetNetworkSettings, UNetSettings,
-    WatermarkSettings,
+    ClipSettings, DecodeSettings, FlowCompletionSettings, GanSettings, InferSettings,
+    ModelSettings, ProPainterSettings, RunSettings, Settings, UNetData, UNetNetworkSettings,
+    UNetSettings, WatermarkSettings,
 };
 
 use crate::choices::PrecisionChoice;

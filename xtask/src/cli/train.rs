@@ -8,6 +8,7 @@ use clap::{ArgAction, ArgMatches, Args, Command, Error, FromArgMatches, Subcomma
 use serde::Serialize;
 
 use super::Target;
+use super::gan::GanSettings;
 use super::models::{
     DecodeSettings, FlowCompletionSettings, ProPainterSettings, UNetSettings, WatermarkSettings,
 };
@@ -39,6 +40,7 @@ impl TrainArgs {
         match &self.model {
             Some(TrainModel::Decode(flags)) => flags.target(),
             Some(TrainModel::FlowCompletion(flags)) => flags.target(),
+            Some(TrainModel::Gan(flags)) => flags.target(),
             Some(TrainModel::ProPainter(flags)) => flags.target(),
             Some(TrainModel::Unet(flags)) => flags.target(),
             Some(TrainModel::Watermark(flags)) => flags.target(),
@@ -54,6 +56,8 @@ pub enum TrainModel {
     Decode(Box<TrainFlags<DecodeSettings>>),
     /// ProPainter's flow completion: optical flow in the holes of videos.
     FlowCompletion(Box<TrainFlags<FlowCompletionSettings>>),
+    /// A GAN on radiance fields: renders objects of given classes from any side.
+    Gan(Box<TrainFlags<GanSettings>>),
     /// ProPainter's generator, against a discriminator: completes videos.
     #[command(name = "propainter")]
     ProPainter(Box<TrainFlags<ProPainterSettings>>),
@@ -370,6 +374,10 @@ mod tests {
             "train flow-completion --data a --num-videos 3",
             "train flow-completion --num-reference 2",
             "train propainter --num-local 0",
+            "train gan --patch-size 48",
+            "train gan --ray-chunk 0",
+            "train gan --table a.csv",
+            "train gan --data a --table a.csv --name-pattern CLASS_ELEV_AZIM",
             "train --holdout 1",
             "train --stepz 5",
         ] {

@@ -144,6 +144,11 @@ where
     let input_grads: Vec<Cell<_>> = tied.iter().map(|_| Cell::default()).collect();
     let output_grads: Vec<Cell<_>> = outputs.iter().map(|_| Cell::default()).collect();
 
+    let leaf = |tensor: &DispatchTensor| {
+        let tensor = primitive::<B, C>(tensor.clone());
+        Autodiff::<B, C>::float_is_require_grad(&tensor).then(|| tensor.node().id())
+    };
+    let leaves = tied.iter().map(leaf).collect();
     let mut token = end::<B, C>(&tied[0]);
     for (tensor, grad) in tied.into_iter().zip(&input_grads) {
         token = join::<B, C>(token, tensor, grad.clone());
@@ -152,6 +157,7 @@ where
     let core = Core {
         recompute: Arc::new(Mutex::new(Some(recompute))),
         input_grads,
+        leaves,
         output_grads: output_grads.clone(),
     };
     let core = match CoreNode.prepare::<C>([guard]).compute_bound().stateful() {

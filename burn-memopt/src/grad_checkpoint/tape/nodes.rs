@@ -4,11 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::DispatchTensor;
 use burn_autodiff::{
+    NodeId,
     checkpoint::base::Checkpointer,
     grads::Gradients,
     ops::{Backward, Ops, unary},
 };
-use burn_backend::{Backend, FloatDType, Scalar, Shape};
+use burn_backend::{Backend, FloatDType, Scalar, Shape, tensor::FloatTensor};
 use burn_dispatch::DispatchKindConversion;
 
 use super::Recompute;
@@ -53,9 +54,7 @@ where
         let state = ops.state;
         match take(&state.grad) {
             Some(grad) => {
-                let grad = into_primitive::<B>(grad)
-                    .expect("invariant: gradients live on the device of their tensor");
-                grads.register::<B>(node.id, grad);
+                grads.register::<B>(node.id, known::<B>(grad));
             }
             // A leaf without a gradient is one that the loss does not depend
             // on; any other node must have one when its step runs.
@@ -75,6 +74,8 @@ pub(super) struct CoreNode;
 pub(super) struct Core {
     pub(super) recompute: Cell<Option<Box<dyn Recompute>>>,
     pub(super) input_grads: Vec<GradCell>,
+    /// Which of the tied tensors are leaves, such as parameters.
+    pub(super) leaves: Vec<Option<NodeId>>,
     pub(super) output_grads: Vec<GradCell>,
 }
 
@@ -84,18 +85,34 @@ impl core::fmt::Debug for Core {
     }
 }
 
-impl<B: Backend> Backward<B, 1> for CoreNode {
+impl<B: Backend> Backward<B, 1> for CoreNode
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
     type State = Core;
 
-    fn backward(self, ops: Ops<Core, 1>, _: &mut Gradients, _: &mut Checkpointer) {
+    fn backward(self, ops: Ops<Core, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
         let core = ops.state;
         let recompute = take(&core.recompute).expect("invariant: a graph is consumed once");
         let output_grads = core.output_grads.iter().map(|cell| take(cell)).collect();
         let input_grads = repeat::nested(|| recompute.recompute(output_grads));
-        for (cell, grad) in core.input_grads.iter().zip(input_grads) {
-            put(cell, grad);
+        let cells = core.input_grads.iter().zip(core.leaves);
+        for ((cell, leaf), grad) in cells.zip(input_grads) {
+            match (leaf, grad) {
+                // Added at once: of many segments that share a parameter, none keeps a gradient of its own until
+                // the joins come.
+                (Some(leaf), Some(grad)) => grads.register::<B>(leaf, known::<B>(grad)),
+                (_, grad) => put(cell, grad),
+            }
         }
     }
+}
+
+fn known<B: Backend>(grad: DispatchTensor) -> FloatTensor<B>
+where
+    DispatchTensor: DispatchKindConversion<B>,
+{
+    into_primitive::<B>(grad).expect("invariant: gradients live on the device of their tensor")
 }
 
 /// The step that comes after all cores: its node is the parent of every other node of

@@ -6,7 +6,8 @@ use burn::tensor::{Device, Int, Tensor};
 use burn_memopt::nn::conv2d;
 
 use super::windows::{Holes, WINDOW_LEN, Windows, outside};
-use crate::propainter::layers::{Projection, at_once, fitting, side_by_side, stage};
+use crate::projection::Projection;
+use crate::propainter::layers::{at_once, fitting, side_by_side, stage};
 
 /// Tokens on a side of what one pooled token stands for.
 const POOL: usize = 4;

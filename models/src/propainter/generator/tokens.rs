@@ -6,7 +6,8 @@ use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Int, Tensor};
 use burn_memopt::nn::conv2d;
 
-use crate::propainter::layers::{Projection, conv, in_parts, stage};
+use crate::projection::Projection;
+use crate::propainter::layers::{conv, in_parts, stage};
 
 /// Makes tokens of overlapping patches of feature maps.
 ///

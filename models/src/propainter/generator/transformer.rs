@@ -7,7 +7,8 @@ use burn_memopt::precision::full_precision;
 use super::attention::SparseWindowAttention;
 use super::tokens::{PATCH_LEN, fold, overlaps, unfold};
 use super::windows::Holes;
-use crate::propainter::layers::{Projection, in_dtype, in_parts, stage};
+use crate::projection::Projection;
+use crate::propainter::layers::{in_dtype, in_parts, stage};
 
 /// Every how many frames a block takes keys and values.
 const DILATION: usize = 2;

@@ -4,11 +4,10 @@ use burn::nn::conv::{Conv3d, Conv3dConfig};
 use burn::nn::{Initializer, PaddingConfig3d};
 use burn::tensor::module::conv3d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_memopt::nn::leaky_relu;
-use burn_memopt::precision::ops::full;
 
-use crate::propainter::layers::in_dtype;
+use crate::spectral;
 
 /// Channels before, between and after the layers.
 const CHANNELS: [usize; 7] = [3, 32, 64, 128, 128, 128, 128];
@@ -91,9 +90,6 @@ impl Discriminator {
     }
 }
 
-/// The smallest norm that a vector is divided by.
-const EPSILON: f64 = 1e-12;
-
 /// A convolution in space and time, without bias, whose weight is divided by its largest singular
 /// value.
 ///
@@ -131,14 +127,11 @@ impl SpectralConv3d {
             max: bound,
         };
         let [frames, height, width] = kernel;
-        let vector = |len: usize| {
-            let normal = Distribution::Normal(0.0, 1.0);
-            RunningState::new(unit(Tensor::random([len], normal, device)))
-        };
+        let [weight_u, weight_v] = spectral::vectors([outputs, values], device);
         Self {
             weight_orig: uniform.init([outputs, inputs, frames, height, width], device),
-            weight_u: vector(outputs),
-            weight_v: vector(values),
+            weight_u,
+            weight_v,
             stride,
             padding,
         }
@@ -151,40 +144,8 @@ impl SpectralConv3d {
     /// - output: the same axes
     pub fn forward(&self, x: Tensor<5>) -> Tensor<5> {
         let weight = self.weight_orig.val();
-        let dtype = weight.dtype();
-        let weight = full(weight);
-        let dims = weight.dims();
-        let matrix: Tensor<2> = weight.clone().flatten(1, 4);
-        let [u, v] = self.singular_vectors(matrix.clone());
-        let [outputs, values] = matrix.dims();
-        let stretched = matrix.matmul(v.reshape([values, 1])).reshape([outputs]);
-        let sigma = (stretched * u).sum().reshape([1, 1, 1, 1, 1]);
-        let weight = in_dtype(weight / sigma.expand(dims), dtype);
+        let weight = spectral::normalized(weight, &self.weight_u, &self.weight_v);
         let options = ConvOptions::new(self.stride, self.padding, [1; 3], 1);
         conv3d(x, weight, None, options)
     }
-
-    /// The vectors kept, after one more iteration on an autodiff device.
-    fn singular_vectors(&self, matrix: Tensor<2>) -> [Tensor<1>; 2] {
-        let device = matrix.device();
-        let kept = |state: &RunningState<Tensor<1>>| full(state.value_sync().to_device(&device));
-        if !device.is_autodiff() {
-            return [kept(&self.weight_u), kept(&self.weight_v)];
-        }
-        let matrix = matrix.detach();
-        let [outputs, values] = matrix.dims();
-        let u = kept(&self.weight_u).reshape([1, outputs]);
-        let v = unit(u.matmul(matrix.clone()).reshape([values]));
-        let u = matrix.matmul(v.clone().reshape([values, 1]));
-        let u = unit(u.reshape([outputs]));
-        self.weight_u.update(u.clone());
-        self.weight_v.update(v.clone());
-        [u, v]
-    }
-}
-
-/// `vector` at length one.
-fn unit(vector: Tensor<1>) -> Tensor<1> {
-    let norm = vector.clone().square().sum().sqrt().clamp_min(EPSILON);
-    vector / norm
 }

@@ -12,14 +12,14 @@ use xtask::cli::values::Words;
 use super::job::{Job, Metrics};
 use super::saved::{self, CutPlan};
 use super::session::Session;
-use super::{DecodeJob, FlowCompletionJob, ProPainterJob, UNetJob, WatermarkJob};
+use super::{DecodeJob, FlowCompletionJob, GanJob, ProPainterJob, UNetJob, WatermarkJob};
 use super::{data_of, precision};
 use crate::cli::EvaluateArgs;
 use crate::report::train::EvaluationReport;
 use crate::run_dir::RunDir;
 use crate::settings::{
-    DecodeSettings, FlowCompletionSettings, ModelSettings, ProPainterSettings, UNetSettings,
-    WatermarkSettings, open_run_with,
+    DecodeSettings, FlowCompletionSettings, GanSettings, ModelSettings, ProPainterSettings,
+    UNetSettings, WatermarkSettings, open_run_with,
 };
 
 /// The file of a run that says how good its network is. It is written last: where it is there, so
@@ -93,6 +93,7 @@ pub fn evaluate(args: &EvaluateArgs) -> Result<()> {
     match RunDir::model_in(&args.model)?.as_str() {
         DecodeSettings::MODEL => evaluate_run::<DecodeJob>(args),
         FlowCompletionSettings::MODEL => evaluate_run::<FlowCompletionJob>(args),
+        GanSettings::MODEL => evaluate_run::<GanJob>(args),
         ProPainterSettings::MODEL => evaluate_run::<ProPainterJob>(args),
         UNetSettings::MODEL => evaluate_run::<UNetJob>(args),
         WatermarkSettings::MODEL => evaluate_run::<WatermarkJob>(args),

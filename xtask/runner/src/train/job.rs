@@ -13,6 +13,7 @@ use burn_memopt::train::{
     MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, StepError, StepOutcome,
 };
 use burn_memopt_datasets::loader::Loader;
+use burn_memopt_models::gan::{GanStep, Networks};
 use burn_memopt_models::propainter::{AdversarialStep, Rivals};
 
 use super::saved::CutPlan;
@@ -42,6 +43,9 @@ pub trait Job: Sized {
 
     /// Refuses settings that do not fit each other.
     fn new(settings: Settings<Self::Settings>) -> Result<Self>;
+
+    /// What makes its optimizer steps on `data`, as `config` says.
+    fn trainer(&self, data: &Self::Data, config: &MicroBatchTrainerConfig) -> Self::Trainer;
 
     /// An optimizer before its first step.
     fn optimizer() -> ModuleOptimizer {
@@ -124,9 +128,6 @@ pub trait Trainer<M: Module>: Sized {
     /// The name of each optimizer's network; empty where there is one alone.
     const NAMES: &'static [&'static str];
 
-    /// Steps as `config` says, of optimizers that `optimizer` makes.
-    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self;
-
     /// The steps of all optimizers, in the order of their names.
     fn steps(&self) -> Vec<&MicroBatchTrainer>;
 
@@ -171,10 +172,6 @@ pub trait Trainer<M: Module>: Sized {
 impl<M: Module> Trainer<M> for MicroBatchTrainer {
     const NAMES: &'static [&'static str] = &[""];
 
-    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
-        config.init(optimizer())
-    }
-
     fn steps(&self) -> Vec<&MicroBatchTrainer> {
         vec![self]
     }
@@ -206,10 +203,6 @@ impl<M: Module> Trainer<M> for MicroBatchTrainer {
 impl Trainer<Rivals> for AdversarialStep {
     const NAMES: &'static [&'static str] = &["generator", "discriminator"];
 
-    fn new(config: &MicroBatchTrainerConfig, optimizer: fn() -> ModuleOptimizer) -> Self {
-        Self::new(config.init(optimizer()), config.init(optimizer()))
-    }
-
     fn steps(&self) -> Vec<&MicroBatchTrainer> {
         vec![&self.generator, &self.discriminator]
     }
@@ -227,6 +220,31 @@ impl Trainer<Rivals> for AdversarialStep {
         let losses = [
             self.generator.discard(&rivals.generator)?,
             self.discriminator.discard(&rivals.discriminator)?,
+        ];
+        Ok(losses.into_iter().flatten().all(f64::is_finite))
+    }
+}
+
+impl Trainer<Networks> for GanStep {
+    const NAMES: &'static [&'static str] = &["generator", "discriminator"];
+
+    fn steps(&self) -> Vec<&MicroBatchTrainer> {
+        vec![&self.generator, &self.discriminator]
+    }
+
+    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
+        vec![&mut self.generator, &mut self.discriminator]
+    }
+
+    fn flush(&mut self, networks: Networks, lr: f64) -> (Networks, Result<StepOutcome, StepError>) {
+        let (networks, outcomes) = GanStep::flush(self, networks, lr);
+        (networks, outcomes.map(|[generator, _]| generator))
+    }
+
+    fn discard(&mut self, networks: &Networks) -> Result<bool, StepError> {
+        let losses = [
+            self.generator.discard(&networks.generator)?,
+            self.discriminator.discard(&networks.discriminator)?,
         ];
         Ok(losses.into_iter().flatten().all(f64::is_finite))
     }

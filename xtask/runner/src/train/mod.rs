@@ -5,6 +5,7 @@
 mod comparison;
 mod decode;
 mod evaluate;
+mod gan;
 mod images;
 mod job;
 mod network;
@@ -36,6 +37,7 @@ use crate::settings::{RunSettings, UsageError};
 pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
 pub use evaluate::evaluate;
+use gan::GanJob;
 pub(crate) use images::{
     NORMALIZATION_FILE, Task, UNetJob, WatermarkJob, build as build_unet, most_probable,
 };
@@ -54,6 +56,7 @@ pub fn train(model: &TrainModel) -> Result<()> {
     match model {
         TrainModel::Decode(flags) => train_job::<DecodeJob>(flags),
         TrainModel::FlowCompletion(flags) => train_job::<FlowCompletionJob>(flags),
+        TrainModel::Gan(flags) => train_job::<GanJob>(flags),
         TrainModel::ProPainter(flags) => train_job::<ProPainterJob>(flags),
         TrainModel::Unet(flags) => train_job::<UNetJob>(flags),
         TrainModel::Watermark(flags) => train_job::<WatermarkJob>(flags),

@@ -91,7 +91,7 @@ impl<J: Job> Session<J> {
             .with_clipping(Some(Clipping::Norm(run.clip_norm)))
             .with_undo_updates(run.auto_micro_batch);
         Ok(Self {
-            train: J::Trainer::new(&config, J::optimizer),
+            train: job.trainer(data, &config),
             feed: Feed::new(job, data, run.batch_size, device)?,
             parts: MicroBatches::new(run.batch_size, run.accumulation_steps),
             losses: Losses::default(),
@@ -180,7 +180,7 @@ impl<J: Job> Session<J> {
         if self.train.steps().into_iter().all(is_finite) {
             return Ok(());
         }
-        let mut train = J::Trainer::new(&MicroBatchTrainerConfig::new(), J::optimizer);
+        let mut train = job.trainer(data, &MicroBatchTrainerConfig::new());
         let mut feed = Feed::<J>::new(job, data, 1, &self.device)?;
         feed.resume(job, data, 1, start)?;
         let mut names = Vec::new();

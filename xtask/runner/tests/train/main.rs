@@ -3,6 +3,7 @@
 mod artifacts;
 mod decode;
 mod evaluating;
+mod gan;
 mod images;
 mod interrupting;
 mod killing;

@@ -33,6 +33,22 @@ const TINY_PAINTER: [&str; 10] = [
     "1",
 ];
 
+/// A small field and few images.
+const TINY_GAN: [&str; 12] = [
+    "--samples",
+    "2",
+    "--field-depth",
+    "2",
+    "--field-width",
+    "8",
+    "--base-channels",
+    "4",
+    "--batch-size",
+    "2",
+    "--num-azimuths",
+    "4",
+];
+
 /// A folder for the files of one test, and the model it trains.
 pub struct Workplace {
     folder: TempDir,
@@ -68,11 +84,13 @@ impl Workplace {
         let mut all = vec!["--artifact-dir", &dir];
         let tiny: &[&str] = match self.model {
             "flow-completion" => &TINY_CLIPS,
+            "gan" => &TINY_GAN,
             "propainter" => &TINY_PAINTER,
             _ => &TINY,
         };
+        let is_of_generated = |flag: &str| flag == "--num-videos" || flag == "--num-azimuths";
         let is_replaced =
-            |flag: &str| args.contains(&flag) || flag == "--num-videos" && args.contains(&"--data");
+            |flag: &str| args.contains(&flag) || is_of_generated(flag) && args.contains(&"--data");
         for flag in tiny.chunks(2).filter(|flag| !is_replaced(flag[0])) {
             all.extend(flag);
         }
@@ -150,4 +168,10 @@ pub fn files_in(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     files
+}
+
+/// What follows the header of a safetensors file, whose notes are in any order.
+pub fn tensors(file: Vec<u8>) -> Vec<u8> {
+    let (len, rest) = file.split_first_chunk::<8>().expect("a header");
+    rest[u64::from_le_bytes(*len) as usize..].to_vec()
 }

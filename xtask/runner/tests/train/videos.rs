@@ -11,7 +11,7 @@ use burn_memopt_models::propainter::{FlowCompletion, InpaintGeneratorConfig, Pub
 use burn_memopt_models::weights::StateDict;
 use rstest::rstest;
 
-use crate::runner::{Run, Workplace, files_in};
+use crate::runner::{Run, Workplace, files_in, tensors};
 
 fn metric(run: &Run, name: &str) -> f64 {
     let metrics = &run.summary()["metrics"];
@@ -67,12 +67,6 @@ fn flow_completion_learns_from_generated_videos_and_a_generator_goes_on_with_wha
         tensors(file.expect("a file"))
     });
     assert!(given == passed_on);
-}
-
-/// What follows the header of a safetensors file, whose notes are in any order.
-fn tensors(file: Vec<u8>) -> Vec<u8> {
-    let (len, rest) = file.split_first_chunk::<8>().expect("a header");
-    rest[u64::from_le_bytes(*len) as usize..].to_vec()
 }
 
 #[rstest]

@@ -10,7 +10,7 @@ use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::estimate::Workload;
-use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
+use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig};
 use burn_memopt_datasets::localizations::{Localization, write_csv};
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
@@ -54,6 +54,10 @@ impl Job for DecodeJob {
 
     fn new(settings: Settings<DecodeSettings>) -> Result<Self> {
         Ok(Self { settings })
+    }
+
+    fn trainer(&self, _: &Data, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
+        config.init(Self::optimizer())
     }
 
     fn open(&self) -> Result<Option<Data>> {

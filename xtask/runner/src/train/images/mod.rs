@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::estimate::Workload;
-use burn_memopt::train::MicroBatchTrainer;
+use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig};
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
@@ -219,6 +219,10 @@ impl<S: ImageSource> Job for ImageJob<S> {
     fn new(settings: Settings<S>) -> Result<Self> {
         let task = settings.model.task()?;
         Ok(Self { settings, task })
+    }
+
+    fn trainer(&self, _: &Data, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
+        config.init(Self::optimizer())
     }
 
     fn open(&self) -> Result<Option<Data>> {

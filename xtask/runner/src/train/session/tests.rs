@@ -36,6 +36,10 @@ impl Job for Small {
         Ok(Self { job, fits: 1 })
     }
 
+    fn trainer(&self, _: &Data, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
+        config.init(Self::optimizer())
+    }
+
     fn open(&self) -> Result<Option<Data>> {
         self.job.open()
     }

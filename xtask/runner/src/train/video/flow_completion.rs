@@ -7,7 +7,7 @@ use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
+use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss};
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::video::Clip;
 use burn_memopt_models::propainter::raft::Raft;
@@ -55,6 +55,10 @@ impl Job for FlowCompletionJob {
 
     fn learning_rate(rate: f64, step: u64) -> f64 {
         stepped_rate(rate, step, 0.2, &FALLS)
+    }
+
+    fn trainer(&self, _: &Clips, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
+        config.init(Self::optimizer())
     }
 
     fn open(&self) -> Result<Option<Clips>> {

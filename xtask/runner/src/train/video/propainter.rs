@@ -7,6 +7,7 @@ use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::train::MicroBatchTrainerConfig;
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::video::Clip;
 use burn_memopt_models::propainter::raft::Raft;
@@ -64,6 +65,11 @@ impl Job for ProPainterJob {
             completion: Frozen::load(clips, &device)?,
             settings,
         })
+    }
+
+    fn trainer(&self, _: &Clips, config: &MicroBatchTrainerConfig) -> AdversarialStep {
+        let step = || config.init(Self::optimizer());
+        AdversarialStep::new(step(), step())
     }
 
     fn optimizer() -> ModuleOptimizer {
