@@ -74,7 +74,7 @@ pub struct ViewLabel {
     pub class: usize,
     /// Degrees.
     pub azimuth: f64,
-    /// 1 for the south pole of the sphere of cameras, 0 for the north pole; see [`Camera::pose`].
+    /// 1 for the south pole of the sphere of cameras, 0 for the north pole; see [`Camera::pose`](super::Camera::pose).
     pub height: f64,
 }
 
