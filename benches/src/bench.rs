@@ -163,7 +163,7 @@ impl<'a> Bench<'a> {
     /// round to warm up (which counts if it is the only one), then `rounds` more. The first variant
     /// is the plain one.
     pub(crate) fn steps<M: Module>(&mut self, module: &M, rounds: usize, variants: &[Variant]) {
-        initialise(module);
+        burn_memopt::train::draw_parameters(module);
         match &mut self.output {
             Output::Rows(rows) => rows.extend(compare(module, &self.device, rounds, variants)),
             Output::Visit(visit) => {
@@ -294,17 +294,6 @@ fn take_step(variant: &Variant, device: &Device) -> Step {
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// Draws the initial parameters. burn does that at their first use; it is no part of a step.
-pub(crate) fn initialise<M: Module>(module: &M) {
-    struct Touch;
-    impl ModuleVisitor for Touch {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            param.val();
-        }
-    }
-    module.visit(&mut Touch);
 }
 
 /// The gradients of a module's parameters, on the host.

@@ -12,11 +12,12 @@ use burn_memopt::{
         estimate::{CalibrateError, ModelBytes, Workload, peak_of_step},
         on_host,
     },
+    train::draw_parameters,
 };
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{UNet, UNetConfig};
 
-use crate::bench::{Bench, Variant, initialise};
+use crate::bench::{Bench, Variant};
 
 /// Images of the batch.
 const BATCH_SIZE: usize = 2;
@@ -41,7 +42,7 @@ impl Work {
         let shape = [BATCH_SIZE, 3, side, side];
         let unet = UNetConfig::new(3, 1).with_base_channels(channels);
         let unet = unet.init(&device);
-        initialise(&unet);
+        draw_parameters(&unet);
         Self {
             unet,
             images: Tensor::random(shape, Distribution::Default, &device),

@@ -5,7 +5,7 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation};
 use burn_memopt::nn::leaky_relu;
-use burn_memopt::train::{GradientPenalty, gradient_penalty, start_average, update_average};
+use burn_memopt::train::{GradientPenalty, frozen, gradient_penalty, update_average};
 use rstest::rstest;
 
 const SLOPE: f64 = 0.2;
@@ -201,7 +201,7 @@ fn input_without_autodiff_is_refused() {
 fn an_average_follows_parameters_and_takes_statistics() {
     let device = Device::flex().autodiff();
     let norm: BatchNorm = BatchNormConfig::new(2).init(&device);
-    let average = start_average(&norm);
+    let average = frozen(&norm);
     let first = norm.running_mean.value().into_data();
     let x = Tensor::<2>::random([8, 2], Distribution::Normal(3.0, 1.0), &device);
     norm.forward(x);

@@ -4,7 +4,7 @@
 use burn::nn::GroupNorm;
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use burn_memopt::memory::on_host;
 use burn_memopt::nn;
 
@@ -186,6 +186,15 @@ pub(crate) fn group_norm(norm: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
     // burn refuses tensors of one or two values. The images of a batch do not see each other.
     let twice = Tensor::cat(vec![x.clone(), x], 0);
     norm.forward(twice).narrow(0, 0, batch_size)
+}
+
+/// `tensor` in `dtype`; nothing is recorded where it is so already.
+pub(crate) fn in_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if tensor.dtype() == dtype {
+        tensor
+    } else {
+        tensor.cast(FloatDType::from(dtype))
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Weights divided by their largest singular value.
 
 use burn::module::RunningState;
-use burn::tensor::{Device, Distribution, FloatDType, Tensor};
+use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::precision::ops::full;
+
+use crate::layers::in_dtype;
 
 /// The smallest norm that a vector is divided by.
 const EPSILON: f64 = 1e-12;
@@ -39,12 +41,7 @@ pub(crate) fn normalized<const D: usize>(
     let [outputs, values] = matrix.dims();
     let stretched = matrix.matmul(right.reshape([values, 1]));
     let sigma = (stretched.reshape([outputs]) * left).sum();
-    let normalized = weight / sigma.reshape([1; D]).expand(dims);
-    if normalized.dtype() == dtype {
-        normalized
-    } else {
-        normalized.cast(FloatDType::from(dtype))
-    }
+    in_dtype(weight / sigma.reshape([1; D]).expand(dims), dtype)
 }
 
 /// The vectors kept, after one more iteration on an autodiff device.

@@ -7,7 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
 use super::group::RunningStatistics;
-use super::moving_average::start_average;
+use super::moving_average::frozen;
 use crate::grad_checkpoint::{SegmentSeed, hold_random_stream};
 use crate::gradients::grad_norm;
 use crate::nn::kinks::Kinks;
@@ -222,8 +222,8 @@ where
     /// The gradient by the input, and the sides of their kinks that activations were on.
     fn input_gradient(&self) -> (Tensor<D>, Kinks) {
         let input = self.input.clone().require_grad();
-        let frozen = start_average(self.model);
-        let (sum, kinks) = Kinks::record(|| self.sum_of_scores(&frozen, input.clone()));
+        let model = frozen(self.model);
+        let (sum, kinks) = Kinks::record(|| self.sum_of_scores(&model, input.clone()));
         let gradient = input.grad(&sum.backward()).unwrap_or_else(|| {
             panic!(
                 "a gradient penalty needs scores that depend on the input: `forward` detached it"

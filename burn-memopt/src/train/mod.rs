@@ -10,7 +10,7 @@ mod strategy;
 mod trainer;
 
 pub use gradient_penalty::{GradientPenalty, gradient_penalty};
-pub use moving_average::{start_average, update_average};
+pub use moving_average::{draw_parameters, frozen, update_average};
 pub use recovery::MicroBatches;
 pub use step::{MicroLoss, StepError, StepOutcome, TrainState};
 #[cfg(feature = "train")]

@@ -4,25 +4,32 @@ use burn::tensor::Tensor;
 
 use crate::precision::running_states;
 
-/// A copy of a model to keep its moving average in, with [`update_average`]; nothing is recorded of it.
-///
-/// Parameters that burn has not drawn yet are drawn.
-pub fn start_average<M: Module>(model: &M) -> M {
+/// Draws the parameters of a model that burn has not drawn yet: it does so at their first use, by whatever seed the
+/// device has then.
+pub fn draw_parameters<M: Module>(model: &M) {
     struct Draw;
     impl ModuleVisitor for Draw {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             param.val();
         }
     }
-    // A copy of what is not drawn yet would draw values of its own, or turn the model's gradients off.
     model.visit(&mut Draw);
+}
+
+/// A copy of a model of which nothing is recorded: to pass gradients through, or to keep a moving average in with
+/// [`update_average`].
+///
+/// Parameters that burn has not drawn yet are drawn.
+pub fn frozen<M: Module>(model: &M) -> M {
+    // A copy of what is not drawn yet would draw values of its own, or turn the model's gradients off.
+    draw_parameters(model);
     model.clone().no_grad()
 }
 
 /// Moves the parameters of `average` towards those of `model`: `decay` of what they were and the rest of what the
 /// model's are. Call it after each optimizer step.
 ///
-/// `average` begins as [`start_average`] of the model, and is used for evaluation. Running statistics are the model's. Its parameters take their memory once more.
+/// `average` begins as [`frozen`] of the model, and is used for evaluation. Running statistics are the model's. Its parameters take their memory once more.
 ///
 /// # Panics
 /// If `decay` is not in [0, 1], or `average` has other parameters than `model`.
@@ -31,11 +38,11 @@ pub fn start_average<M: Module>(model: &M) -> M {
 /// ```
 /// use burn::nn::{Linear, LinearConfig};
 /// use burn::tensor::Device;
-/// use burn_memopt::train::{start_average, update_average};
+/// use burn_memopt::train::{frozen, update_average};
 ///
 /// let device = Device::flex().autodiff();
 /// let config = LinearConfig::new(2, 1).with_bias(false);
-/// let average: Linear = start_average(&config.init(&device));
+/// let average: Linear = frozen(&config.init(&device));
 /// let model: Linear = config.init(&device);
 /// let before = average.weight.val().inner();
 /// let average = update_average(average, &model, 0.9);

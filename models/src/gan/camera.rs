@@ -1,3 +1,5 @@
+use std::f64::consts::TAU;
+
 use burn::config::Config;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt::impl_tensors;
@@ -31,7 +33,7 @@ impl Camera {
     /// The pose at `azimuth`, a share of a turn, and at `height`, 1 at the south pole and 0 at the north pole.
     /// Both spread poses evenly over the sphere if they are drawn evenly.
     pub fn pose(&self, azimuth: f64, height: f64) -> Pose {
-        let (theta, phi) = (super::field::radians(azimuth), (1.0 - 2.0 * height).acos());
+        let (theta, phi) = (TAU * azimuth, (1.0 - 2.0 * height).acos());
         let away = [phi.sin() * theta.cos(), phi.sin() * theta.sin(), phi.cos()];
         // The horizon: cross product of up, which is +z, and the axis.
         let right = unit([-away[1], away[0], 0.0]);

@@ -1,4 +1,3 @@
-use std::f64::consts::TAU;
 use std::ops::Range;
 
 use burn::config::Config;
@@ -319,9 +318,4 @@ impl StateDict for RadianceField {
         let (module, parameter) = path.rsplit_once('.').unwrap_or(("", &path));
         format!("{module}.{}", parameter_name(parameter))
     }
-}
-
-/// Radians of a share of a turn.
-pub(super) fn radians(turns: f64) -> f64 {
-    TAU * turns
 }

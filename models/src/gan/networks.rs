@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Int, Tensor};
-use burn_memopt::train::start_average;
+use burn_memopt::train::frozen;
 
 use super::ccsr::Ccsr;
 use super::discriminator::PatchDiscriminator;
@@ -58,7 +58,7 @@ pub struct Networks {
 impl Networks {
     /// Puts networks together; the average begins as the generator.
     pub fn new(generator: Generator, discriminator: PatchDiscriminator) -> Self {
-        let average = start_average(&generator);
+        let average = frozen(&generator);
         Self {
             generator,
             average,

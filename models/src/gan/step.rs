@@ -4,8 +4,8 @@ use burn::tensor::ops::{GridSampleOptions, GridSamplePaddingMode, InterpolateMod
 use burn::tensor::{Distribution, Int, Tensor, TensorData};
 use burn_memopt::precision::ops::full;
 use burn_memopt::train::{
-    GradientPenalty, MicroBatchTrainer, MicroLoss, StepError, StepOutcome, gradient_penalty,
-    start_average, update_average,
+    GradientPenalty, MicroBatchTrainer, MicroLoss, StepError, StepOutcome, frozen,
+    gradient_penalty, update_average,
 };
 
 use super::camera::{Camera, Patch};
@@ -223,8 +223,8 @@ impl GanStep {
             self.generator
                 .autocast()
                 .run(&networks.generator, codes, forward);
-        let frozen = start_average(&networks.discriminator);
-        let scores = self.score(&frozen, image.clone(), views);
+        let discriminator = frozen(&networks.discriminator);
+        let scores = self.score(&discriminator, image.clone(), views);
         let mut loss = score_loss(scores.real, true);
         if let Some(classes) = scores.classes {
             loss = loss + self.class_loss(classes, views);

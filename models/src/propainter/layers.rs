@@ -1,12 +1,13 @@
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Initializer, PaddingConfig2d};
-use burn::tensor::{DType, Device, FloatDType, Tensor};
+use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::memory::on_host;
 use burn_memopt::nn::{conv2d, leaky_relu};
 use burn_memopt::tensors::Tensors;
 
+pub(super) use crate::layers::in_dtype;
 use crate::layers::{Corners, double_bilinear};
 
 /// A convolution of odd `kernel` sides with as many zeros around as keep height and width.
@@ -90,15 +91,6 @@ pub(super) fn with_references(local: Tensor<5>, all: Tensor<5>) -> Tensor<5> {
 /// 1 where the mask is 0, and 0 where it is 1.
 pub(super) fn inverse<const D: usize>(mask: Tensor<D>) -> Tensor<D> {
     mask.neg().add_scalar(1.0)
-}
-
-/// `tensor` in `dtype`; nothing is recorded where it is so already.
-pub(super) fn in_dtype<const D: usize>(tensor: Tensor<D>, dtype: DType) -> Tensor<D> {
-    if tensor.dtype() == dtype {
-        tensor
-    } else {
-        tensor.cast(FloatDType::from(dtype))
-    }
 }
 
 /// How many items of `bytes_each` fit into `bytes`: at least one.

@@ -3,7 +3,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn_memopt::precision::ops::{full, mean};
-use burn_memopt::train::{MicroBatchTrainer, MicroLoss, StepError, StepOutcome};
+use burn_memopt::train::{MicroBatchTrainer, MicroLoss, StepError, StepOutcome, frozen};
 
 use super::discriminator::Discriminator;
 use super::flow_loss::masked_l1;
@@ -108,7 +108,7 @@ impl AdversarialStep {
             let autocast = self.discriminator.autocast();
             autocast.run(discriminator, clips, Discriminator::forward)
         };
-        let scores = score(&discriminator.clone().no_grad(), completed.clone());
+        let scores = score(&frozen(discriminator), completed.clone());
         let terms = self
             .loss
             .terms(&predicted, &target.frames, masks, Some(scores));

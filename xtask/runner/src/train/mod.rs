@@ -21,12 +21,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_memopt::files;
 use burn_memopt::precision::Precision;
 use burn_memopt_datasets::counting::CountDataset;
 use burn_memopt_datasets::synthetic::emitters::{EmitterConfig, EmitterMovie, MovieFiles};
 use burn_memopt_datasets::tiff::open_frames;
+use image::RgbImage;
 
 use crate::cli::{TrainFlags, TrainModel};
 use crate::interrupt::Interrupt;
@@ -225,6 +226,15 @@ fn check_finite(output: &[f32], name: impl Fn() -> String) -> Result<()> {
          its file",
         name()
     )
+}
+
+/// Colours `[height, width, 3]` from -1 to 1 as a picture.
+fn picture_of(colors: Tensor<3>) -> Result<RgbImage> {
+    let [height, width, _] = colors.dims();
+    let colors = colors.add_scalar(1.0).mul_scalar(127.5);
+    let colors = colors.round().clamp(0.0, 255.0).into_data();
+    let colors = colors.iter::<f32>().map(|color| color as u8).collect();
+    RgbImage::from_raw(width as u32, height as u32, colors).context("a picture has pixels")
 }
 
 /// Lets `write` fill the folder of generated data, whole or not at all, unless `generated`, which is

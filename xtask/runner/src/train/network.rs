@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::precision::{AutocastPolicy, Precision};
+use burn_memopt::train::draw_parameters;
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::weights::StateDict;
 
@@ -40,15 +41,7 @@ pub fn first_weights<M: StateDict>(network: M, weights: Option<&Path>, option: &
 /// Draws the random weights of `network` now: burn does so when they are first used, that is by
 /// whatever seed the device has then.
 pub fn drawn<M: Module>(network: M) -> M {
-    struct Draw;
-
-    impl ModuleVisitor for Draw {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            param.val();
-        }
-    }
-
-    network.visit(&mut Draw);
+    draw_parameters(&network);
     network
 }
 

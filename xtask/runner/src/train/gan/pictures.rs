@@ -13,6 +13,7 @@ use super::data::Views;
 use super::evaluation::{Studio, repeated};
 use crate::report::note;
 use crate::run_dir::RunDir;
+use crate::train::picture_of;
 
 /// Azimuths in the picture of samples.
 const NUM_AZIMUTHS: usize = 8;
@@ -99,20 +100,12 @@ fn of(codes: &Codes, number: usize) -> Codes {
 /// Rows of images `[columns, 3, side, side]` as one picture.
 fn grid(rows: Vec<Tensor<4>>) -> Result<RgbImage> {
     let [columns, _, side, _] = rows[0].dims();
-    let size = [(columns * side) as u32, (rows.len() * side) as u32];
     // [columns, 3, side, side] -> [side, columns * side, 3]
     let rows = rows
         .into_iter()
         .map(|row| row.permute([2, 0, 3, 1]).reshape([side, columns * side, 3]));
     let picture: Tensor<3> = Tensor::cat(rows.collect(), 0);
-    let colours = picture
-        .add_scalar(1.0)
-        .mul_scalar(127.5)
-        .round()
-        .clamp(0.0, 255.0)
-        .into_data();
-    let colours = colours.iter::<f32>().map(|colour| colour as u8).collect();
-    RgbImage::from_raw(size[0], size[1], colours).context("a picture has pixels")
+    picture_of(picture)
 }
 
 fn write_video(path: &Path, frames: &mut dyn Iterator<Item = Result<RgbImage>>) -> Result<()> {

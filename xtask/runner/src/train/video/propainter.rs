@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use burn::data::dataset::Dataset;
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
@@ -24,6 +24,7 @@ use crate::run_dir::RunDir;
 use crate::settings::{ProPainterSettings, Settings, UsageError};
 use crate::train::job::{Job, Metrics, stepped_rate};
 use crate::train::network::{drawn, first_weights, fixed_policy};
+use crate::train::picture_of;
 use crate::train::saved::CutPlan;
 
 /// Steps after which the learning rate of the published training falls to a tenth.
@@ -239,7 +240,7 @@ impl Distance {
 
 /// The middle frame: with its hole, completed, and as it is.
 fn picture(completed: &Tensor<5>, target: &InpaintTarget) -> Result<RgbImage> {
-    let [_, local, _, height, width] = completed.dims();
+    let local = completed.dims()[1];
     let middle = |x: &Tensor<5>| x.clone().narrow(1, local / 2, 1);
     let (truth, hole) = (middle(&target.frames), middle(&target.input.masks));
     let known = hole.clone().neg().add_scalar(1.0);
@@ -248,8 +249,5 @@ fn picture(completed: &Tensor<5>, target: &InpaintTarget) -> Result<RgbImage> {
     // [1, 1, 3, height, 3 panels] -> [height, 3 panels, 3]
     let panels = Tensor::cat(vec![masked, completed, truth], 4);
     let panels = panels.squeeze_dim::<4>(0).squeeze_dim::<3>(0);
-    let colors = panels.permute([1, 2, 0]).add_scalar(1.0).mul_scalar(127.5);
-    let colors = colors.round().clamp(0.0, 255.0).into_data();
-    let colors = colors.iter::<f32>().map(|color| color as u8).collect();
-    RgbImage::from_raw(3 * width as u32, height as u32, colors).context("a picture has pixels")
+    picture_of(panels.permute([1, 2, 0]))
 }
