@@ -119,14 +119,31 @@ pub fn frechet_distance(
 
 /// The trace of the root of `left * right`.
 fn trace_of_root(left: DMatrix<f64>, right: &DMatrix<f64>) -> Result<f64, MetricError> {
-    let eigen = left.symmetric_eigen();
+    let eigen = without_noise(left).symmetric_eigen();
+    // What is left of axes along which there is nothing.
+    let rounding = eigen.eigenvalues.amax() * f64::EPSILON * eigen.eigenvalues.len() as f64;
     // The root in the basis of the eigenvectors, which has the same eigenvalues in the end.
-    let mut root = eigen.eigenvectors;
-    for (mut axis, value) in root.column_iter_mut().zip(&eigen.eigenvalues) {
-        axis *= root_of(value);
+    let axes: Vec<_> = eigen
+        .eigenvectors
+        .column_iter()
+        .zip(&eigen.eigenvalues)
+        .filter(|(_, value)| **value > rounding)
+        .map(|(axis, value)| axis * root_of(value))
+        .collect();
+    if axes.is_empty() {
+        return Ok(0.0);
     }
+    let root = DMatrix::from_columns(&axes);
     let product = all_finite(root.transpose() * right * root)?;
-    Ok(product.symmetric_eigenvalues().iter().map(root_of).sum())
+    let eigenvalues = without_noise(product).symmetric_eigenvalues();
+    Ok(eigenvalues.iter().map(root_of).sum())
+}
+
+/// A matrix without the numbers that are nothing beside its largest: their squares would underflow, which the search for
+/// eigenvalues answers with NaN.
+fn without_noise(matrix: DMatrix<f64>) -> DMatrix<f64> {
+    let least = matrix.amax() * f64::EPSILON * f64::EPSILON;
+    matrix.map(|value| if value.abs() < least { 0.0 } else { value })
 }
 
 fn root_of(eigenvalue: &f64) -> f64 {
@@ -144,6 +161,7 @@ fn all_finite(matrix: DMatrix<f64>) -> Result<DMatrix<f64>, MetricError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use rstest::rstest;
 
     use super::super::features::made_up;
@@ -241,5 +259,41 @@ mod tests {
     fn features_that_overflow_are_refused(#[case] scale: f64) {
         let set = statistics(&made_up(1, [10, 2], scale, 0.0));
         assert_eq!(frechet_distance(&set, &set), Err(MetricError::TooLarge));
+    }
+
+    proptest! {
+        /// The trace is the sum of the singular values of the product of both sets, which needs no eigenvalues.
+        #[test]
+        fn features_that_say_nothing_change_nothing(
+            seed in 0_u64..1000,
+            counts in [2_usize..40, 2..40],
+            dead in prop::collection::vec(any::<bool>(), 24),
+            scales in [1e-3_f64..1e3, 1e-3..1e3],
+        ) {
+            let set = |seed, count, scale| {
+                let features = made_up(seed, [count, dead.len()], scale, 0.0);
+                let values = (0..count).flat_map(|item| features.row(item).to_vec());
+                let kept = values.enumerate().map(|(at, value)| {
+                    // A unit that is off for all but one item, too.
+                    let is_off = dead[at % dead.len()] && at / dead.len() != at % count;
+                    if is_off { 0.0 } else { value }
+                });
+                Features::new(dead.len(), kept.collect()).unwrap()
+            };
+            let sets = [set(seed, counts[0], scales[0]), set(seed + 1, counts[1], scales[1])];
+            let centred = sets.clone().map(|set| {
+                let items: Vec<_> = (0..set.count()).map(|item| DVector::from_column_slice(set.row(item))).collect();
+                let mut items = DMatrix::from_columns(&items);
+                let mean = items.column_mean();
+                items.column_iter_mut().for_each(|mut item| item -= &mean);
+                items / ((set.count() - 1) as f64).sqrt()
+            });
+            let [left, right] = &centred;
+            let wanted: f64 = (left.transpose() * right).singular_values().sum();
+            let [left, right] = sets.map(|set| statistics(&set).covariance().unwrap());
+            let most = (left.trace() * right.trace()).sqrt();
+            let got = trace_of_root(left, &right).unwrap();
+            prop_assert!((got - wanted).abs() <= 1e-6 * most.max(f64::MIN_POSITIVE), "{got} is not {wanted}");
+        }
     }
 }
