@@ -127,6 +127,8 @@ pub fn cases() -> Vec<Case> {
         "unet256_autocast" "U-Net on 2×3×256×256 in f16", unet::autocast;
         "unet256_accumulate" "U-Net on 8×3×256×256 as 8 micro-batches", unet::accumulate;
         "unet256_all" "all three against f32 on the batch of 8", unet::all;
+        "parallel_unet" "U-Net on four micro-batches of 1×3×256×256 on one device, and on two that share its threads",
+            unet::parallel;
         "gpt12" "GPT of 12 blocks on 4 texts of 128 bytes, dropout 0.1, every block recomputed; its masks alone",
             gpt::block;
         "gpt12_no_dropout" "the same without dropout", gpt::block_without_dropout;

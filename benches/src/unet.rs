@@ -1,5 +1,7 @@
+use std::cell::RefCell;
+
 use burn::{
-    optim::GradientsParams,
+    optim::{GradientsParams, SgdConfig},
     tensor::{Device, Distribution, Tensor},
 };
 use burn_memopt::{
@@ -8,6 +10,7 @@ use burn_memopt::{
     grad_checkpoint::{PlanError, Policy},
     memory::{Bytes, estimate::peak_of_step},
     precision::{Autocast, Precision},
+    train::{DataParallel, MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss},
 };
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{UNet, UNetConfig};
@@ -174,5 +177,41 @@ pub(crate) fn all(bench: &mut Bench) -> Result<(), BoxError> {
         work.micro_batches(|image| scaled(autocast.run(&unet, image, |half, x| half.forward(x))))
     });
     work.measure(bench, 0, technique.with_other_gradients());
+    Ok(())
+}
+
+/// Four micro-batches on one device, with all threads, and on two, which share them.
+pub(crate) fn parallel(bench: &mut Bench) -> Result<(), BoxError> {
+    const MICRO_BATCHES: usize = 4;
+    let work = &Workload::new(MICRO_BATCHES, bench);
+    let config = MicroBatchTrainerConfig::new();
+    let init = || config.init(SgdConfig::new().init());
+    let step = |num_devices: usize| {
+        let devices = vec![work.device.clone(); num_devices];
+        let parallel = DataParallel::new(&devices, init)?.without_randomness();
+        let state = RefCell::new((init(), parallel, Some(work.unet.clone())));
+        Ok::<_, BoxError>(move || {
+            let (train, parallel, unet) = &mut *state.borrow_mut();
+            let current = unet
+                .take()
+                .expect("invariant: every step gives the model back");
+            let images = work.images.clone().split(1, 0);
+            let micro_batch = |train: &mut MicroBatchTrainer, unet: &UNet, image| {
+                let loss = |output: Tensor<4>| MicroLoss::mean(output.mean(), 1.0);
+                train.micro_batch(unet, image, UNet::forward, loss);
+            };
+            let ran = parallel.micro_batches(train, &current, images, micro_batch);
+            ran.expect("invariant: no replica fails");
+            let (next, outcome) = train.flush(current, 0.0);
+            outcome.expect("invariant: the loss is finite");
+            *unet = Some(next);
+            GradientsParams::new()
+        })
+    };
+    let variants = [
+        Variant::new("one", step(1)?).with_other_gradients(),
+        Variant::new("two", step(2)?).with_other_gradients(),
+    ];
+    bench.steps(&work.unet, ROUNDS, &variants);
     Ok(())
 }

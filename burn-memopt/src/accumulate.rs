@@ -7,7 +7,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::gradients;
 use crate::precision::ops::full;
@@ -87,6 +87,34 @@ impl WeightedAccumulator {
     pub fn accumulate_sum<M: Module>(&mut self, module: &M, grads: GradientsParams, weight: f64) {
         let unit = self.unit.unwrap_or(1.0);
         self.add(module, grads, [weight, unit, 1.0 / unit]);
+    }
+
+    /// Adds what `other` accumulated of the same module, as its micro-batches would have been added here; `whole`
+    /// has its parameters, and others maybe.
+    pub(crate) fn absorb<M: Module>(&mut self, other: Self, whole: &M, device: &Device) {
+        if other.micro_batches == 0 {
+            return;
+        }
+        if self.micro_batches == 0 {
+            self.ids.clone_from(&other.ids);
+        }
+        assert_eq!(
+            self.ids, other.ids,
+            "invariant: replicas have the parameters of their model"
+        );
+        if let Some(of_other) = other.unit {
+            let unit = *self.unit.get_or_insert(of_other);
+            let mut add = Add {
+                total: &mut self.grads,
+                grads: other.grads.to_device(device, whole),
+                factor: of_other / unit,
+                is_trained: false,
+                has_gradients: false,
+            };
+            whole.visit(&mut add);
+            self.weight += other.weight;
+        }
+        self.micro_batches += other.micro_batches;
     }
 
     fn add<M: Module>(
@@ -232,7 +260,7 @@ impl ModuleVisitor for Add<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::tensor::{DType, Device, FloatDType};
+    use burn::tensor::{DType, FloatDType};
 
     fn grads_of(param: &Param<Tensor<1>>, value: f32, dtype: FloatDType) -> GradientsParams {
         let mut grads = GradientsParams::new();

@@ -73,6 +73,7 @@ pub mod gradients;
 pub mod guide;
 pub mod memory;
 pub mod nn;
+mod pools;
 pub mod precision;
 pub mod prelude;
 pub mod tensors;

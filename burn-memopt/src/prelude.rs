@@ -24,12 +24,13 @@ pub use crate::precision::{
     Autocast, AutocastPolicy, LossScaler, LossScalerConfig, Precision, batch_norm, full_precision,
 };
 pub use crate::tensors::Tensors;
+pub use crate::train::{
+    DataParallel, MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss, StepError, StepOutcome,
+    TrainState,
+};
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub use crate::train::{MicroBatchStrategy, MicroStep};
-pub use crate::train::{
-    MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss, StepError, StepOutcome, TrainState,
-};
 
 #[cfg(test)]
 #[cfg(feature = "flex")]

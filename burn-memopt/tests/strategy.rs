@@ -105,6 +105,56 @@ fn every_technique_trains_on_a_gpu_as_on_the_host() {
     assert_ne!(parameters(&gpu.model), parameters(&net));
 }
 
+#[rstest]
+#[case::two(1)]
+#[case::three_of_which_one_is_idle_at_the_end(2)]
+fn several_devices_learn_and_show_what_one_does(#[case] num_others: usize) {
+    let _turn = turn();
+    let net = NetConfig::new().init();
+    let step = MicroBatchTrainerConfig::new().with_accumulation_steps(4);
+    // 11 items: groups of 4 micro-batches and of 2.
+    let run = || {
+        Run::new(&net)
+            .with_batch_size(2)
+            .with_step(step.clone())
+            .with_seed(3)
+    };
+    let one = run().launch();
+    let several = run().with_others(vec![device(); num_others]).launch();
+    assert!(several.error.is_none(), "{:?}", several.error);
+    assert_eq!(parameters(&several.model), parameters(&one.model));
+    assert_eq!(several.shown, one.shown);
+    for name in ["Loss", "Learning_Rate"] {
+        let log = format!("train/epoch-3/{name}.log");
+        assert_eq!(several.log(&log), one.log(&log));
+    }
+    // Stopped after the second epoch and taken up again, on another number of devices.
+    let stopped = run().with_others(vec![device()]).with_epochs(2).launch();
+    let resumed = run().with_resume(2, stopped).launch();
+    assert_eq!(parameters(&resumed.model), parameters(&one.model));
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn devices_that_differ_need_batches_that_move() {
+    let Some(gpu) = blocks::gpu_device() else {
+        return;
+    };
+    let _turn = turn();
+    let run = Run::new(&NetConfig::new().init()).with_batch_size(2);
+    let step = MicroBatchTrainerConfig::new().with_accumulation_steps(2);
+    let run = run.with_step(step).with_others(vec![gpu]).launch();
+    let error = run.error.expect("batches cannot be moved");
+    let mut causes = Vec::new();
+    let mut next: Option<&dyn Error> = Some(error.as_ref());
+    while let Some(cause) = next {
+        causes.push(cause.to_string());
+        next = cause.source();
+    }
+    let text = causes.join(": ");
+    assert!(text.contains("MicroStep::batch_to_device"), "{text}");
+}
+
 #[test]
 fn an_overflow_skips_the_step_and_halves_the_scale() {
     let _turn = turn();
@@ -182,8 +232,10 @@ fn checkpointed_segments_change_nothing(#[case] precision: Precision) {
     assert_eq!(parameters(&plain.model), parameters(&segmented.model));
 }
 
-#[test]
-fn training_stops_early_and_states_are_deleted_with_their_checkpoints() {
+#[rstest]
+#[case::one_device(0)]
+#[case::two_devices(1)]
+fn training_stops_early_and_states_are_deleted_with_their_checkpoints(#[case] num_others: usize) {
     let _turn = turn();
     let net = NetConfig::new().init();
     let early_stopping = MetricEarlyStoppingStrategy::new(
@@ -201,6 +253,7 @@ fn training_stops_early_and_states_are_deleted_with_their_checkpoints() {
         .with_epochs(9)
         .with_step(f16())
         .with_kept_checkpoints(1)
+        .with_others(vec![device(); num_others])
         .with_training(move |training| training.early_stopping(early_stopping))
         .launch();
     let last = (1..=9)

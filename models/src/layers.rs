@@ -1,12 +1,14 @@
 //! Layers that several models use: doubling the sides of an image, of parts of it too, in ways that have
 //! a backward pass everywhere, and group normalization of images of any size.
 
-use burn::nn::GroupNorm;
+use burn::nn::{GroupNorm, LayerNorm};
 use burn::tensor::module::interpolate;
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions};
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
+use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::memory::on_host;
 use burn_memopt::nn;
+use burn_memopt::precision::full_precision_with;
 
 /// How the pixels of an image and of its double correspond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,12 +182,31 @@ pub(crate) fn group_norm(norm: &GroupNorm, x: Tensor<4>) -> Tensor<4> {
          in {} groups: use larger images, fewer groups or a smaller depth",
         norm.num_groups
     );
+    if norm
+        .gamma
+        .as_ref()
+        .is_some_and(|gamma| gamma.val().dtype() != x.dtype())
+    {
+        // An autocast policy keeps the norm in f32.
+        let segment = Segment::new().without_randomness();
+        let forward = |norm: &GroupNorm, x| group_norm(norm, x);
+        return full_precision_with(segment, norm, x, forward);
+    }
     if batch_size * channels * height * width > 2 {
         return nn::group_norm(norm, x);
     }
     // burn refuses tensors of one or two values. The images of a batch do not see each other.
     let twice = Tensor::cat(vec![x.clone(), x], 0);
     norm.forward(twice).narrow(0, 0, batch_size)
+}
+
+/// Normalizes `x`, as [`LayerNorm::forward`] does; in f32 where an autocast policy keeps the norm there.
+pub(crate) fn layer_norm<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
+    if norm.gamma.val().dtype() == x.dtype() {
+        return norm.forward(x);
+    }
+    let segment = Segment::new().without_randomness();
+    full_precision_with(segment, norm, x, |norm: &LayerNorm, x| norm.forward(x))
 }
 
 /// `tensor` in `dtype`; nothing is recorded where it is so already.

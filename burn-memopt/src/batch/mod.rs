@@ -10,6 +10,7 @@
 //! | [`BatchSize`], [`BatchSizeConfig`] | which size comes next |
 //! | [`HostEstimate`] | whether a batch fits into the host's memory, before it runs |
 //! | [`Failure`] | whether a failure is lack of memory or another |
+//! | [`ModelReplicas`] | parts of a batch on several devices, side by side |
 //! | [`Child`], [`serve`] | batches in a process of their own, which may die |
 //! | [`BatchReport`] | what happened |
 //!
@@ -29,6 +30,7 @@ mod child;
 mod failure;
 mod model_cache;
 mod predictor;
+mod replicas;
 mod runner;
 mod size;
 
@@ -37,6 +39,7 @@ pub use child::{Child, ChildError, serve};
 pub use failure::Failure;
 pub use model_cache::{ModelCache, ModelError};
 pub use predictor::Predictor;
+pub use replicas::ModelReplicas;
 pub(crate) use runner::list;
 pub use runner::{BatchError, BatchReport, BatchRunner};
 pub use size::{BatchSize, BatchSizeConfig, HostEstimate};

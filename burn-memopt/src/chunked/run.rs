@@ -23,6 +23,23 @@ pub struct Windows {
     pub image_size: [usize; 2],
 }
 
+impl Windows {
+    /// The same windows in `parts` of almost one size, or in fewer where there are fewer windows.
+    ///
+    /// # Panics
+    /// If `parts` is zero.
+    pub fn chunk(self, parts: usize) -> Vec<Self> {
+        let pixels = self.pixels.chunk(parts, 0);
+        let mut places = self.places.into_iter();
+        let part = |pixels: Tensor<4>| Self {
+            places: places.by_ref().take(pixels.dims()[0]).collect(),
+            pixels,
+            image_size: self.image_size,
+        };
+        pixels.into_iter().map(part).collect()
+    }
+}
+
 /// Where a window is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowPlace {

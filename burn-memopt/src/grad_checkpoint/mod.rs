@@ -92,6 +92,8 @@ pub use plan::{BlockCost, Plan};
 pub use policy::{Cut, ParsePolicyError, Policy, Span};
 pub use profile::{PlanError, UnmeasuredError};
 pub use randomness::{RandomStreamGuard, SegmentSeed, hold_random_stream, share_seed};
+pub(crate) use randomness::{Run, draw_next, holds_random_stream};
+pub(crate) use recompute::with_fresh_leaves;
 pub use segment::{Boundary, Segment};
 pub use walk::{Forward, WithSkips, WithoutSkips};
 

@@ -47,7 +47,7 @@ pub struct SegmentSeed(u64);
 
 /// Which run of a segment has ended: the two leave the stream in different places.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Run {
+pub(crate) enum Run {
     First = 1,
     Recomputation = 2,
 }
@@ -75,12 +75,12 @@ impl SegmentSeed {
     }
 
     /// Moves the device's stream on after a run.
-    fn leave(self, run: Run, device: &Device) {
+    pub(crate) fn leave(self, run: Run, device: &Device) {
         device.seed(mix(self.0.wrapping_add(run as u64)));
     }
 
     /// What is drawn first from this seed, as after a run that drew nothing.
-    pub(super) fn untouched(self, device: &Device) -> Tensor<1> {
+    pub(crate) fn untouched(self, device: &Device) -> Tensor<1> {
         let _stream = hold_random_stream();
         self.apply(device);
         let next = draw_next(device);
@@ -89,7 +89,7 @@ impl SegmentSeed {
     }
 
     /// The seed of the inner segment with this number.
-    fn inner(self, number: u64) -> Self {
+    pub(crate) fn inner(self, number: u64) -> Self {
         // Inverted, so that no inner seed is one that `leave` sets.
         Self(mix(!self.0 ^ mix(number)))
     }
@@ -135,6 +135,11 @@ pub fn hold_random_stream() -> RandomStreamGuard {
     RandomStreamGuard {
         _lock: (!held).then(|| STREAM.lock().unwrap_or_else(PoisonError::into_inner)),
     }
+}
+
+/// Whether this thread holds the stream.
+pub(crate) fn holds_random_stream() -> bool {
+    HOLDS.with(|holds| holds.get() > 0)
 }
 
 impl Drop for RandomStreamGuard {
@@ -271,7 +276,7 @@ impl Replay {
     }
 }
 
-fn draw_next(device: &Device) -> Tensor<1> {
+pub(crate) fn draw_next(device: &Device) -> Tensor<1> {
     Tensor::random(
         [4],
         Distribution::Default,

@@ -128,6 +128,22 @@ impl ModuleMapper for FreshLeaves<'_> {
     }
 }
 
+/// A module without autodiff, made to train in a graph of its own, and its tracked parameters.
+pub(crate) fn with_fresh_leaves<M: Module>(
+    module: M,
+    is_tracked: &[bool],
+    context: DispatchAutodiffContext,
+) -> (M, Vec<DispatchTensor>) {
+    let mut fresh = FreshLeaves {
+        is_tracked: is_tracked.iter(),
+        context,
+        leaves: Vec::new(),
+    };
+    // Without gradients: `train` would make leaves of its own, which burn keeps to the end.
+    let module = module.no_grad().train().map(&mut fresh);
+    (module, fresh.leaves)
+}
+
 /// What a segment keeps for the backward pass.
 pub(super) struct Recomputation<M, I: Tensors, O, F> {
     /// Parameters without autodiff, and statistics of its own.
@@ -156,13 +172,7 @@ where
         self: Box<Self>,
         mut output_grads: Vec<Option<DispatchTensor>>,
     ) -> Vec<Option<DispatchTensor>> {
-        let mut fresh = FreshLeaves {
-            is_tracked: self.param_is_tracked.iter(),
-            context: self.context,
-            leaves: Vec::new(),
-        };
-        // Without gradients: `train` would make leaves of its own, which burn keeps to the end.
-        let module = self.module.no_grad().train().map(&mut fresh);
+        let (module, leaves) = with_fresh_leaves(self.module, &self.param_is_tracked, self.context);
         let (parts, input_grads): (Vec<_>, Vec<_>) =
             self.inputs.into_iter().map(StoredInput::restore).unzip();
 
@@ -189,10 +199,10 @@ where
             .filter_map(|(output, grad)| Some((output, grad.take()?)))
             .unzip();
         drop(module);
-        let mut param_grads: Vec<_> = fresh.leaves.iter().map(|_| None).collect();
+        let mut param_grads: Vec<_> = leaves.iter().map(|_| None).collect();
         if !reached.is_empty() {
             let mut grads = tape::backward(reached, grads);
-            for (leaf, grad) in fresh.leaves.into_iter().zip(&mut param_grads) {
+            for (leaf, grad) in leaves.into_iter().zip(&mut param_grads) {
                 let leaf = Tensor::<1>::from_dispatch(leaf);
                 *grad = leaf.grad_remove(&mut grads).map(Tensor::into_dispatch);
             }

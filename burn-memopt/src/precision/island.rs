@@ -81,10 +81,11 @@ where
     I: Tensors,
     O: Tensors,
 {
-    island(Segment::new(), module, inputs, forward)
+    full_precision_with(Segment::new(), module, inputs, forward)
 }
 
-fn island<M, I, O>(
+/// [`full_precision`], as a segment with options: one that draws no random numbers, for instance.
+pub fn full_precision_with<M, I, O>(
     segment: Segment,
     module: &M,
     inputs: I,
@@ -145,7 +146,7 @@ where
 /// assert_eq!(batch_norm(&norm, x).dtype(), DType::F16);
 /// ```
 pub fn batch_norm<const D: usize>(norm: &BatchNorm, input: Tensor<D>) -> Tensor<D> {
-    island(
+    full_precision_with(
         Segment::new().without_randomness(),
         norm,
         input,

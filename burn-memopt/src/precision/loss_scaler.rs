@@ -29,7 +29,27 @@ pub struct LossScalerConfig {
     pub min_scale: Option<f64>,
 }
 
+/// Finite steps after which a scale that is fixed would grow: more than anybody makes.
+const NEVER: usize = u32::MAX as usize;
+
 impl LossScalerConfig {
+    /// A scale that does not change: steps that overflow are skipped, and nothing else comes of them.
+    ///
+    /// # Example
+    /// ```
+    /// use burn_memopt::precision::LossScalerConfig;
+    ///
+    /// let mut scaler = LossScalerConfig::fixed(128.0).init();
+    /// scaler.advance(true);
+    /// assert_eq!(scaler.current(), 128.0);
+    /// ```
+    pub fn fixed(scale: f64) -> Self {
+        Self::new()
+            .with_init_scale(scale)
+            .with_min_scale(Some(scale))
+            .with_growth_interval(NEVER)
+    }
+
     /// A scaler in its first state.
     ///
     /// # Panics
@@ -116,9 +136,9 @@ impl LossScaler {
         self.scale
     }
 
-    /// Whether the scale cannot be lowered any more.
+    /// Whether the scale cannot be lowered any more, where it can change at all.
     pub fn is_lowest(&self) -> bool {
-        self.scale <= self.floor()
+        self.config.growth_interval != NEVER && self.scale <= self.floor()
     }
 
     /// Finite steps since the scale last changed or a step overflowed.

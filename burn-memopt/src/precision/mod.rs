@@ -50,7 +50,7 @@ pub use autocast::Autocast;
 pub(crate) use autocast::running_states;
 pub(crate) use dtype::is_castable;
 pub use dtype::{ParsePrecisionError, Precision, PrecisionError};
-pub use island::{batch_norm, full_precision};
+pub use island::{batch_norm, full_precision, full_precision_with};
 pub use loss_scaler::{LossScaler, LossScalerConfig};
 pub use policy::AutocastPolicy;
 pub use report::{ParameterPrecision, PrecisionReport, UnsupportedLayer, UnsupportedLayersError};

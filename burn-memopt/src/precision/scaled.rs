@@ -1,7 +1,7 @@
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
 use burn::optim::{GradientsParams, ModuleOptimizer};
-use burn::tensor::{FloatDType, Gradients, Tensor, TensorReadError};
+use burn::tensor::{Device, FloatDType, Gradients, Tensor, TensorReadError};
 
 use super::LossScaler;
 use crate::accumulate::WeightedAccumulator;
@@ -170,7 +170,7 @@ impl Scaled<WeightedAccumulator> {
         grads: Scaled<GradientsParams>,
         weight: f64,
     ) {
-        self.check_scale(&grads);
+        self.check_scale(grads.scale);
         self.grads.accumulate(module, grads.grads, weight);
     }
 
@@ -184,7 +184,7 @@ impl Scaled<WeightedAccumulator> {
         grads: Scaled<GradientsParams>,
         weight: f64,
     ) {
-        self.check_scale(&grads);
+        self.check_scale(grads.scale);
         self.grads.accumulate_sum(module, grads.grads, weight);
     }
 
@@ -204,20 +204,26 @@ impl Scaled<WeightedAccumulator> {
         self.grads.weight()
     }
 
+    /// Takes what `other` accumulated, as [`WeightedAccumulator::absorb`].
+    pub(crate) fn absorb<M: Module>(&mut self, other: &mut Self, whole: &M, device: &Device) {
+        let other = std::mem::take(other);
+        self.check_scale(other.scale);
+        self.grads.absorb(other.grads, whole, device);
+    }
+
     /// Drops what was accumulated.
     pub(crate) fn clear(&mut self) {
         self.grads.clear();
     }
 
-    fn check_scale(&mut self, grads: &Scaled<GradientsParams>) {
+    fn check_scale(&mut self, scale: f32) {
         if self.grads.micro_batches() == 0 {
-            self.scale = grads.scale;
+            self.scale = scale;
         }
         assert!(
-            self.scale == grads.scale,
-            "the loss scale must stay {} within an accumulation group, got {}",
+            self.scale == scale,
+            "the loss scale must stay {} within an accumulation group, got {scale}",
             self.scale,
-            grads.scale
         );
     }
 }

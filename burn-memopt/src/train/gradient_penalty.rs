@@ -6,8 +6,8 @@ use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
 
-use super::group::RunningStatistics;
 use super::moving_average::frozen;
+use super::running_statistics::RunningStatistics;
 use crate::grad_checkpoint::{SegmentSeed, hold_random_stream};
 use crate::gradients::grad_norm;
 use crate::nn::kinks::Kinks;

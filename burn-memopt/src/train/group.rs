@@ -1,13 +1,14 @@
-use std::collections::HashSet;
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 
+use super::micro_seeds::end_forward;
+use super::running_statistics::RunningStatistics;
 use super::{MicroBatchTrainerConfig, MicroLoss, StepError, TrainState};
 use crate::accumulate::{WeightedAccumulator, parameter_ids};
+use crate::chunked::BoxError;
 use crate::gradients::Clipping;
-use crate::precision::{Autocast, LossScaler, Scaled, ScaledLoss, Unscaled, running_states};
+use crate::precision::{Autocast, LossScaler, Scaled, ScaledLoss, Unscaled};
 
 /// A group of micro-batches on its way to one optimizer step: everything of a
 /// [`MicroBatchTrainer`](super::MicroBatchTrainer) but the optimizer.
@@ -26,6 +27,8 @@ pub(super) struct Group {
     /// The parameters of the model that was last trained; none before the first.
     ids: Vec<ParamId>,
     state: TrainState,
+    /// What a replica said when its memory ran out.
+    pub(super) out_of_memory: Option<BoxError>,
 }
 
 /// The result of a group.
@@ -65,6 +68,7 @@ impl Group {
                 skipped_in_a_row: 0,
                 scaler,
             },
+            out_of_memory: None,
         }
     }
 
@@ -121,6 +125,10 @@ impl Group {
         self.accumulator.micro_batches()
     }
 
+    pub(super) fn accumulation_steps(&self) -> usize {
+        self.accumulation_steps
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.micro_batches() >= self.accumulation_steps
     }
@@ -154,6 +162,7 @@ impl Group {
     /// Accumulates the gradients of one micro-batch.
     pub(super) fn backward<M: Module>(&mut self, model: &M, loss: MicroLoss) {
         self.check_model(model);
+        end_forward(&loss.loss.device());
         let mean = loss.loss.cast(FloatDType::F32);
         let value = mean.clone().without_autodiff();
         let scaled = match &self.state.scaler {
@@ -170,18 +179,54 @@ impl Group {
     }
 
     fn add_loss(&mut self, loss: Tensor<1>, weight: f64, is_sum: bool) {
-        if weight == 0.0 {
-            return;
+        if weight > 0.0 {
+            self.add_loss_sum(match is_sum {
+                true => loss,
+                false => loss.mul_scalar(weight),
+            });
         }
-        let loss = if is_sum {
-            loss
-        } else {
-            loss.mul_scalar(weight)
-        };
+    }
+
+    fn add_loss_sum(&mut self, loss: Tensor<1>) {
         self.loss_sum = Some(match self.loss_sum.take() {
             Some(sum) => sum.add(loss),
             None => loss,
         });
+    }
+
+    /// Forgets what is only known of the group before, where this one has not begun.
+    pub(super) fn expect_replicas(&mut self) {
+        self.out_of_memory = None;
+        if self.micro_batches() == 0 {
+            self.statistics = None;
+        }
+    }
+
+    /// Begins a group of micro-batches on a replica of the model that `main` trains.
+    pub(super) fn follow(&mut self, main: &Self) {
+        self.accumulator.clear();
+        self.loss_sum = None;
+        self.state = main.state.clone();
+    }
+
+    /// Takes what a replica accumulated, as if its micro-batches had run here, on `device`; `replica` is the
+    /// replica's model, or contains it.
+    pub(super) fn absorb<M: Module>(&mut self, other: &mut Self, replica: &M, device: &Device) {
+        if self.micro_batches() == 0 {
+            let statistics = other.statistics.take();
+            self.statistics = statistics.map(|statistics| statistics.moved(replica, device));
+        }
+        self.ids.clone_from(&other.ids);
+        self.accumulator
+            .absorb(&mut other.accumulator, replica, device);
+        if let Some(loss) = other.loss_sum.take() {
+            self.add_loss_sum(loss.to_device(device));
+        }
+    }
+
+    /// The weight of what is accumulated.
+    pub(super) fn weight(&self) -> f64 {
+        self.accumulator.weight()
     }
 
     /// Ends the group, complete or not, and decides what to do with it. Running
@@ -263,70 +308,5 @@ impl Group {
             });
         }
         Ok(Verdict::Skip { scale })
-    }
-}
-
-/// The running statistics of a model before a group of micro-batches, to put back if the group is
-/// refused: an overflow in the forward pass reaches them, and an infinity would never leave again.
-pub(super) struct RunningStatistics {
-    /// Keyed by identifier; no gradients, but the container for tensors of any rank that burn has.
-    values: GradientsParams,
-}
-
-impl RunningStatistics {
-    /// Handles of the statistics of `model` as they are now.
-    pub(super) fn read<M: Module>(model: &M) -> Self {
-        let running = running_states(model);
-        let mut collector = Collect {
-            values: GradientsParams::new(),
-            running: &running,
-        };
-        if !running.is_empty() {
-            settle(model);
-            model.visit(&mut collector);
-        }
-        Self {
-            values: collector.values,
-        }
-    }
-
-    /// Puts the statistics back, in `model` and all its clones.
-    pub(super) fn restore<M: Module>(self, model: &M) {
-        if self.values.is_empty() {
-            return;
-        }
-        settle(model);
-        // Mapping changes running statistics in place, behind every clone.
-        let mut restore = Restore(self.values);
-        let _ = model.clone().map(&mut restore);
-    }
-}
-
-/// Applies updates that are still pending: `valid` does it first of all.
-fn settle<M: Module>(model: &M) {
-    let _ = model.valid();
-}
-
-struct Collect<'a> {
-    values: GradientsParams,
-    running: &'a HashSet<ParamId>,
-}
-
-impl ModuleVisitor for Collect<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.running.contains(&param.id) {
-            self.values.register(param.id, param.val());
-        }
-    }
-}
-
-struct Restore(GradientsParams);
-
-impl ModuleMapper for Restore {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.0.get::<D>(param.id) {
-            Some(value) => param.map(|_| value),
-            None => param,
-        }
     }
 }

@@ -190,7 +190,10 @@ impl MicroBatchTrainer {
                     Err(failed) => {
                         train.group.undo(&current);
                         *model = Some(current);
-                        return Err(failed);
+                        return Err(match train.group.out_of_memory.take() {
+                            Some(source) => AttemptError::OutOfMemory(source),
+                            None => failed,
+                        });
                     }
                 };
                 *model = Some(next);

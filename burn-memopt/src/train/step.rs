@@ -3,6 +3,7 @@
 use burn::tensor::{Tensor, TensorReadError};
 use serde::{Deserialize, Serialize};
 
+use super::DataParallelError;
 use crate::accumulate::check_weight;
 use crate::batch::list;
 use crate::chunked::BoxError;
@@ -162,8 +163,8 @@ pub enum StepError {
     /// Lowering the scale did not help.
     #[error(
         "training step {step}: skipped {skipped} steps in a row, down to loss scale {scale} \
-         (loss {loss}); this is no overflow of scaled gradients. Look for NaN in the data, or \
-         train in bf16 or f32"
+         (loss {loss}), which a lower scale would not mend. Look for NaN in the data, or train in bf16 \
+         or f32; a scale that is fixed may be too high"
     )]
     Diverged {
         /// Number of the step, from 1.
@@ -186,6 +187,29 @@ pub enum StepError {
         /// The error of the device.
         source: TensorReadError,
     },
+    /// One of several devices failed.
+    #[error(
+        "training step {step}: the replica on {device} failed; parameters are as before the step. If \
+         it is out of memory, use smaller micro-batches"
+    )]
+    Replica {
+        /// Number of the step, from 1.
+        step: usize,
+        /// The device and the replica's number.
+        device: String,
+        /// What it failed with.
+        source: BoxError,
+    },
+    /// Micro-batches drew random numbers that were promised not to.
+    #[error(
+        "training step {step}: random numbers were drawn, though micro-batches were promised to draw \
+         none; parameters are as before the step. Take the promise back (`DataParallel::without_randomness`), \
+         or draw elsewhere while no step runs"
+    )]
+    Randomness {
+        /// Number of the step, from 1.
+        step: usize,
+    },
     /// Not even the smallest micro-batch fits.
     #[error(
         "training step {step}: memory does not suffice, for micro-batches of {}; parameters are as \
@@ -203,6 +227,9 @@ pub enum StepError {
     /// The model has layers that cannot run in the precision of the run.
     #[error("the training did not begin, since {0}")]
     UnsupportedLayers(UnsupportedLayersError),
+    /// There are no replicas to train on.
+    #[error("the training did not begin")]
+    Devices(#[from] DataParallelError),
     /// A state of a run that treats its loss differently.
     #[error(
         "cannot continue from a state {saved}, this run is {expected}; resume with the precision \

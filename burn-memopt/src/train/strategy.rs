@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::data::dataset::DatasetError;
+use burn::optim::SgdConfig;
 use burn::tensor::Device;
 use burn::train::checkpoint::FileCheckpointer;
 use burn::train::{
@@ -16,14 +17,16 @@ use burn::train::{
     TrainingStrategy, ValidLoader,
 };
 
-use super::group::Group;
-use super::{MicroBatchTrainerConfig, StepError, TrainState};
+use super::{
+    DataParallel, DataParallelError, MicroBatchTrainer, MicroBatchTrainerConfig, StepError,
+    TrainState,
+};
 pub use micro_step::MicroStep;
 use saved_state::SavedState;
 pub use saved_state::StateCheckpointer;
 
 /// Runs burn-train's `SupervisedTraining` with accumulation, half precision,
-/// loss scaling and clipping, on one device.
+/// loss scaling and clipping, on one device or several.
 ///
 /// The loop is that of burn's own single-device strategy: dashboard, metrics, early stopping,
 /// checkpointers, interruption and resuming work as they do there. Gradient checkpointing is inside
@@ -90,6 +93,9 @@ pub use saved_state::StateCheckpointer;
 pub struct MicroBatchStrategy {
     config: MicroBatchTrainerConfig,
     device: Device,
+    /// Those beside it.
+    others: Vec<Device>,
+    sync_batch_norm: bool,
     seed: Option<u64>,
     saved: SavedState,
 }
@@ -110,9 +116,34 @@ impl MicroBatchStrategy {
         Self {
             config,
             device,
+            others: Vec::new(),
+            sync_batch_norm: false,
             seed: None,
             saved: SavedState::default(),
         }
+    }
+
+    /// Trains on further devices beside the first one: the micro-batches of a step are spread over all, as by
+    /// [`DataParallel`]. Models whose devices differ have to implement [`MicroStep::batch_to_device`].
+    ///
+    /// # Exactness
+    /// Parameters are those of the first device alone, bit for bit on devices of one kind; random numbers are others, as each
+    /// micro-batch has a seed of its own.
+    #[must_use]
+    pub fn with_devices(mut self, others: impl IntoIterator<Item = Device>) -> Self {
+        let autodiff = |device: Device| match device.is_autodiff() {
+            true => device,
+            false => device.autodiff(),
+        };
+        self.others = others.into_iter().map(autodiff).collect();
+        self
+    }
+
+    /// As [`DataParallel::with_sync_batch_norm`], with several devices. The default is `false`.
+    #[must_use]
+    pub fn with_sync_batch_norm(mut self, sync: bool) -> Self {
+        self.sync_batch_norm = sync;
+        self
     }
 
     /// Seeds the device before each epoch with a number made of `seed` and the
@@ -149,19 +180,20 @@ impl MicroBatchStrategy {
             .with_training_strategy(self.into())
     }
 
-    /// A new group, with the state that was restored if there is one.
-    fn group<M: MicroStep>(
+    /// A trainer with the state that was restored if there is one. The learner has the optimizer.
+    fn trainer<M: MicroStep>(
         &self,
         components: &TrainingComponents<M>,
         model: &M,
-    ) -> Result<Group, StepError> {
+    ) -> Result<MicroBatchTrainer, StepError> {
         assert!(
             components.grad_accumulation.is_none(),
             "grads_accumulation must not be set with a MicroBatchStrategy, which uses \
              accumulation_steps of its MicroBatchTrainerConfig; got {}",
             components.grad_accumulation.unwrap_or_default()
         );
-        let mut group = self.config.group();
+        let mut train = self.config.init(SgdConfig::new().init());
+        let group = &mut train.group;
         let checked = group.autocast().check(model);
         checked.map_err(StepError::UnsupportedLayers)?;
         assert!(
@@ -177,7 +209,17 @@ impl MicroBatchStrategy {
         if let Some(state) = state {
             group.load_state(state)?;
         }
-        Ok(group)
+        Ok(train)
+    }
+
+    /// The replicas of several devices.
+    fn parallel(&self) -> Result<Option<DataParallel<MicroBatchTrainer>>, DataParallelError> {
+        if self.others.is_empty() {
+            return Ok(None);
+        }
+        let devices = [std::slice::from_ref(&self.device), &self.others].concat();
+        let parallel = DataParallel::new(&devices, || self.config.init(SgdConfig::new().init()))?;
+        Ok(Some(parallel.with_sync_batch_norm(self.sync_batch_norm)))
     }
 
     fn seed_epoch(&self, epoch: usize) {
@@ -207,8 +249,9 @@ impl<M: MicroStep> SupervisedLearningStrategy<M> for MicroBatchStrategy {
         let train_loader = train_loader.to_device(&self.device);
         let valid_loader = valid_loader.to_device(&self.device.clone().inner());
         learner.fork(&self.device);
-        match self.group(&components, &learner.model()) {
-            Ok(mut group) => {
+        let trainer = self.trainer(&components, &learner.model());
+        match trainer.and_then(|train| Ok((train, self.parallel()?))) {
+            Ok((mut train, mut parallel)) => {
                 // A shuffled loader draws an order for each iterator.
                 for _ in 1..starting_epoch {
                     drop(train_loader.iter());
@@ -216,10 +259,11 @@ impl<M: MicroStep> SupervisedLearningStrategy<M> for MicroBatchStrategy {
                 for epoch in starting_epoch..=components.num_epochs {
                     self.seed_epoch(epoch);
                     let loaders = (&train_loader, &valid_loader);
-                    if !run_epoch(epoch, &mut components, &mut learner, &mut group, loaders) {
+                    let step = (&mut train, parallel.as_mut());
+                    if !run_epoch(epoch, &mut components, &mut learner, step, loaders) {
                         break;
                     }
-                    self.saved.end_epoch(epoch, group.state().clone());
+                    self.saved.end_epoch(epoch, train.state().clone());
                     if keep(epoch, &mut components, &learner) {
                         break;
                     }
@@ -236,7 +280,10 @@ fn run_epoch<M: MicroStep>(
     epoch: usize,
     components: &mut TrainingComponents<M>,
     learner: &mut Learner<M>,
-    group: &mut Group,
+    (train, parallel): (
+        &mut MicroBatchTrainer,
+        Option<&mut DataParallel<MicroBatchTrainer>>,
+    ),
     (train_loader, valid_loader): (&TrainLoader<M>, &ValidLoader<M>),
 ) -> bool {
     let interrupter = &components.interrupter;
@@ -247,7 +294,16 @@ fn run_epoch<M: MicroStep>(
         epoch_number: epoch,
         total_items: train_loader.num_items(),
     }));
-    epoch::train(train_loader, learner, group, processor, interrupter);
+    let mut pass = epoch::Pass {
+        learner,
+        train,
+        processor,
+        interrupter,
+    };
+    match parallel {
+        Some(parallel) => pass.run_spread(train_loader, parallel),
+        None => pass.run(train_loader),
+    }
     interrupter.fail_on_error(processor.process_train(LearnerEvent::EndSplit(epoch)));
     if interrupter.should_stop() {
         if let Some(interruption) = interrupter.interruption() {

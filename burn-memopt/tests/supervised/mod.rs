@@ -210,6 +210,7 @@ pub struct Run {
     kept: usize,
     resume: Option<(usize, TempDir)>,
     device: Device,
+    others: Vec<Device>,
     training: Box<dyn FnOnce(Training) -> Training>,
 }
 
@@ -237,6 +238,7 @@ impl Run {
             kept: 9,
             resume: None,
             device: device(),
+            others: Vec::new(),
             training: Box::new(|training| training),
         }
     }
@@ -284,6 +286,11 @@ impl Run {
         Self { device, ..self }
     }
 
+    /// Further devices beside it.
+    pub fn with_others(self, others: Vec<Device>) -> Self {
+        Self { others, ..self }
+    }
+
     pub fn with_training(self, training: impl FnOnce(Training) -> Training + 'static) -> Self {
         let training = Box::new(training);
         Self { training, ..self }
@@ -317,7 +324,7 @@ impl Run {
             training = training.checkpoint(epoch);
         }
         if let Some(step) = self.step {
-            let strategy = MicroBatchStrategy::new(step, self.device);
+            let strategy = MicroBatchStrategy::new(step, self.device).with_devices(self.others);
             let strategy = match self.seed {
                 Some(seed) => strategy.with_seed(seed),
                 None => strategy,

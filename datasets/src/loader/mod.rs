@@ -64,10 +64,21 @@ struct Plan<I, O> {
     source: Arc<dyn Source<I>>,
     batcher: Arc<dyn SeededBatcher<I, O>>,
     config: LoaderConfig,
-    device: Device,
+    /// Batches go to them in turn.
+    devices: Vec<Device>,
 }
 
 impl<I, O> Plan<I, O> {
+    /// The same on other devices.
+    fn on(&self, devices: Vec<Device>) -> Self {
+        Self {
+            source: self.source.clone(),
+            batcher: self.batcher.clone(),
+            config: self.config.clone(),
+            devices,
+        }
+    }
+
     /// Where an epoch begins.
     fn beginning(&self, epoch: u64) -> Position {
         self.source.begin(epoch, &self.config)
@@ -208,7 +219,7 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
             source: Arc::new(source),
             batcher: Arc::new(batcher),
             config,
-            device: device.clone(),
+            devices: vec![device.clone()],
         };
         Ok(Self::at_beginning(plan, 0))
     }
@@ -219,6 +230,30 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
             workers: Arc::new(Workers::new(plan.config.workers)),
             track: Arc::new(Mutex::new(Track::new(plan.beginning(epoch)))),
             plan: Arc::new(plan),
+        }
+    }
+
+    /// Puts batches on `devices` in turn: batch *n* of what [`batches`](Self::batches) returns, counted from 0, on
+    /// device *n* modulo their number. Name devices as often as a step has micro-batches, and each begins with the first
+    /// of them.
+    ///
+    /// # Panics
+    /// If there is no device.
+    #[must_use]
+    pub fn with_devices(self, devices: &[Device]) -> Self {
+        assert!(
+            !devices.is_empty(),
+            "a loader needs at least one device, got none"
+        );
+        self.on(devices.to_vec())
+    }
+
+    /// A loader for other devices that moves the same position, with the same workers.
+    fn on(&self, devices: Vec<Device>) -> Self {
+        Self {
+            plan: Arc::new(self.plan.on(devices)),
+            workers: self.workers.clone(),
+            track: self.track.clone(),
         }
     }
 
@@ -343,17 +378,7 @@ impl<I: Send + 'static, O: Send + 'static> DataLoader<O> for Loader<I, O> {
     /// A loader for another device that moves the same position, with the same workers:
     /// the state of this one is the state of both.
     fn to_device(&self, device: &Device) -> Arc<dyn DataLoader<O>> {
-        let plan = Plan {
-            source: self.plan.source.clone(),
-            batcher: self.plan.batcher.clone(),
-            config: self.plan.config.clone(),
-            device: device.clone(),
-        };
-        Arc::new(Self {
-            plan: Arc::new(plan),
-            workers: self.workers.clone(),
-            track: self.track.clone(),
-        })
+        Arc::new(self.on(vec![device.clone()]))
     }
 
     /// A loader of some of the items, or of a stream's records, with workers and a position of
@@ -363,7 +388,7 @@ impl<I: Send + 'static, O: Send + 'static> DataLoader<O> for Loader<I, O> {
             source: self.plan.source.slice(start, end),
             batcher: self.plan.batcher.clone(),
             config: self.plan.config.clone(),
-            device: self.plan.device.clone(),
+            devices: self.plan.devices.clone(),
         };
         let epoch = self.track().position.epoch;
         Arc::new(Self::at_beginning(plan, epoch))

@@ -283,8 +283,9 @@ impl<I, O> Run<I, O> {
         let plan = &self.plan;
         let seed = epoch_seed(&plan.config, self.epoch);
         let seeds: Vec<u64> = indices.iter().map(|&index| mix(seed, index)).collect();
+        let device = &plan.devices[(number % plan.devices.len() as u64) as usize];
         let batch = catch_unwind(AssertUnwindSafe(|| {
-            plan.batcher.batch(items, &seeds, &plan.device)
+            plan.batcher.batch(items, &seeds, device)
         }));
         let batch = batch.map_err(|panic| LoaderError::BatchPanicked {
             indices,

@@ -8,6 +8,7 @@ use burn_memopt::impl_tensors;
 use burn_memopt::nn::relu;
 use burn_memopt::precision::ops::full;
 
+use crate::layers::layer_norm;
 use crate::projection::Projection;
 use crate::weights::{StateDict, parameter_name};
 
@@ -150,7 +151,7 @@ impl ConditionEmbedding {
     /// - output: `[batch_size, shape_code]`
     pub fn forward(&self, classes: Tensor<1, Int>) -> Tensor<2> {
         let embedded = self.embedding.forward(classes.unsqueeze_dim::<2>(1));
-        self.norm.forward(embedded.squeeze_dim::<2>(1))
+        layer_norm(&self.norm, embedded.squeeze_dim::<2>(1))
     }
 }
 

@@ -4,8 +4,8 @@ use burn::tensor::ops::{GridSampleOptions, GridSamplePaddingMode, InterpolateMod
 use burn::tensor::{Distribution, Int, Tensor, TensorData};
 use burn_memopt::precision::ops::full;
 use burn_memopt::train::{
-    GradientPenalty, MicroBatchTrainer, MicroLoss, StepError, StepOutcome, frozen,
-    gradient_penalty, update_average,
+    GradientPenalty, MicroBatchTrainer, MicroBatchTrainers, MicroLoss, StepError, StepOutcome,
+    frozen, gradient_penalty, update_average,
 };
 
 use super::camera::{Camera, Patch};
@@ -277,6 +277,16 @@ impl GanStep {
             .clone()
             .expect("invariant: networks with classes have labels");
         class_loss(logits, classes)
+    }
+}
+
+impl MicroBatchTrainers for GanStep {
+    fn trainers(&self) -> Vec<&MicroBatchTrainer> {
+        vec![&self.generator, &self.discriminator]
+    }
+
+    fn trainers_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
+        vec![&mut self.generator, &mut self.discriminator]
     }
 }
 

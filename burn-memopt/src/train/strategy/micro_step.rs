@@ -1,3 +1,4 @@
+use burn::tensor::Device;
 use burn::train::{LearnerModel, TrainOutput, TrainStep};
 
 use crate::precision::Autocast;
@@ -71,6 +72,16 @@ pub trait MicroStep: LearnerModel + TrainStep {
         autocast: &Autocast,
     ) -> (MicroLoss, <Self as TrainStep>::Output);
 
+    /// Moves a batch to the device of a replica: only asked for by
+    /// [`MicroBatchStrategy::with_devices`](super::MicroBatchStrategy::with_devices) with devices that differ.
+    /// By default there is no way, which ends such a training with an error.
+    fn batch_to_device(
+        _batch: <Self as TrainStep>::Input,
+        _device: &Device,
+    ) -> Option<<Self as TrainStep>::Input> {
+        None
+    }
+
     /// The gradients of [`micro_step`](Self::micro_step) in f32, for burn-train's
     /// `TrainStep::step`.
     ///
@@ -100,7 +111,7 @@ pub trait MicroStep: LearnerModel + TrainStep {
 #[cfg(test)]
 mod tests {
     use burn::module::{Module, Param};
-    use burn::tensor::{Device, Tensor};
+    use burn::tensor::Tensor;
     use burn::train::InferenceStep;
 
     use super::*;

@@ -3,7 +3,9 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
 use burn_memopt::precision::ops::{full, mean};
-use burn_memopt::train::{MicroBatchTrainer, MicroLoss, StepError, StepOutcome, frozen};
+use burn_memopt::train::{
+    MicroBatchTrainer, MicroBatchTrainers, MicroLoss, StepError, StepOutcome, frozen,
+};
 
 use super::discriminator::Discriminator;
 use super::flow_loss::masked_l1;
@@ -142,6 +144,16 @@ impl AdversarialStep {
             discriminator,
         };
         (rivals, first.and_then(|first| Ok([first, second?])))
+    }
+}
+
+impl MicroBatchTrainers for AdversarialStep {
+    fn trainers(&self) -> Vec<&MicroBatchTrainer> {
+        vec![&self.generator, &self.discriminator]
+    }
+
+    fn trainers_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
+        vec![&mut self.generator, &mut self.discriminator]
     }
 }
 
