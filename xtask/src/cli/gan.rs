@@ -106,7 +106,7 @@ pub struct GanNetworkSettings {
     pub frequencies: usize,
     /// Channels that those of the discriminator are multiples of; the published one has 64.
     #[arg(long, value_name = "N", help_heading = "Model", value_parser = at_least(2_usize))]
-    #[arg(default_value_t = 32)]
+    #[arg(default_value_t = 16)]
     pub base_channels: usize,
     /// Leave the consistency-controlling super-resolution out.
     #[arg(long, value_name = "BOOL", help_heading = "Model", action = ArgAction::Set)]
@@ -120,7 +120,7 @@ pub struct GanNetworkSettings {
     pub weights: Option<PathBuf>,
     /// Weight of the R1 penalty, a mean over pixels; GRAF has 10, its conditional variant 80.
     #[arg(long, value_name = "WEIGHT", help_heading = "Training", value_parser = above_zero)]
-    #[arg(allow_negative_numbers = true, default_value_t = 10.0)]
+    #[arg(allow_negative_numbers = true, default_value_t = 30.0)]
     pub reg_param: f64,
     /// Learning rate of the discriminator, as a share of the generator's.
     #[arg(long, value_name = "SHARE", help_heading = "Training", value_parser = above_zero)]
