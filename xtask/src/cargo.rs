@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use crate::cli::Target;
-use crate::device::{DEVICE_VARIABLE, DeviceChoice};
+use crate::device::{DEVICE_VARIABLE, DeviceList};
 use crate::tidy;
 
 /// The features that tests, lints and documentation are built with. One set for
@@ -34,13 +34,21 @@ pub fn workspace_root() -> PathBuf {
 /// If the device variable is wrong or cargo cannot be started.
 pub fn run_program(target: &Target) -> Result<ExitCode> {
     let variable = std::env::var(DEVICE_VARIABLE).ok();
-    let device = target
+    let devices = target
         .device
-        .or_else(|| device_in_file(target.config.as_deref()?))
-        .unwrap_or_default()
-        .or_variable(variable.as_deref())
-        .map_err(anyhow::Error::msg)?;
-    let mut wanted = vec![device.backend_to_build().feature().to_owned()];
+        .clone()
+        .or_else(|| devices_in_file(target.config.as_deref()?))
+        .unwrap_or_default();
+    let mut wanted = Vec::new();
+    for device in devices.all() {
+        let device = device
+            .or_variable(variable.as_deref())
+            .map_err(anyhow::Error::msg)?;
+        let feature = device.backend_to_build().feature().to_owned();
+        if !wanted.contains(&feature) {
+            wanted.push(feature);
+        }
+    }
     wanted.extend_from_slice(target.features);
     let mut command = cargo();
     command
@@ -202,12 +210,23 @@ fn become_process(mut command: Command) -> Result<ExitCode> {
 ///
 /// Only this one key is needed before the program exists, and settings are flat, so a scan does.
 /// What it misses, the program reports when it reads the file.
-fn device_in_file(path: &Path) -> Option<DeviceChoice> {
+fn devices_in_file(path: &Path) -> Option<DeviceList> {
     let text = std::fs::read_to_string(path).ok()?;
-    text.split(['\n', ',', '{', '}']).find_map(|entry| {
-        let (key, value) = entry.split_once(['=', ':'])?;
-        let bare = |text: &str| text.trim().trim_matches(['"', '\'']).to_owned();
-        (bare(key) == "device").then(|| bare(value).parse().ok())?
+    let quotes = ['"', '\''];
+    text.match_indices("device").find_map(|(at, key)| {
+        let is_key = text[..at].trim_end_matches(quotes).trim_end_matches(' ');
+        if !(is_key.is_empty() || is_key.ends_with(['\n', ',', '{'])) {
+            return None;
+        }
+        let rest = text[at + key.len()..]
+            .trim_start_matches(quotes)
+            .trim_start();
+        let value = rest.strip_prefix(['=', ':'])?.trim_start();
+        let value = match value.strip_prefix(quotes) {
+            Some(quoted) => quoted.split(quotes).next()?,
+            None => value.split(['\n', '}']).next()?,
+        };
+        value.trim().parse().ok()
     })
 }
 
@@ -227,15 +246,26 @@ mod tests {
             "{\"steps\": 3, \"device\": \"cuda:1\"}",
         ] {
             std::fs::write(&path, text).unwrap();
-            let found = device_in_file(&path).unwrap();
+            let found = devices_in_file(&path).unwrap().main();
             assert_eq!(
                 (found.backend, found.index),
                 (Some(Backend::Cuda), Some(1)),
                 "{text}"
             );
         }
-        std::fs::write(&path, "steps = 3").unwrap();
-        assert_eq!(device_in_file(&path), None);
-        assert_eq!(device_in_file(&dir.path().join("missing")), None);
+        for text in [
+            "device = \"cuda:1,flex\"\nsteps = 3\n",
+            "steps: 3\ndevice: cuda:1,flex\n",
+            "{\"device\": \"cuda:1,flex\", \"steps\": 3}",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let found = devices_in_file(&path).unwrap();
+            assert_eq!(found.to_string(), "cuda:1,flex", "{text}");
+        }
+        for text in ["steps = 3", "data = \"my device: flex\""] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(devices_in_file(&path), None, "{text}");
+        }
+        assert_eq!(devices_in_file(&dir.path().join("missing")), None);
     }
 }

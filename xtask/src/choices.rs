@@ -27,7 +27,9 @@ display_as_given!(
     LossChoice,
     NetworkChoice,
     NormChoice,
+    OptLevelChoice,
     PrecisionChoice,
+    TrainPrecisionChoice,
     UpsamplingChoice
 );
 
@@ -138,6 +140,72 @@ pub enum PrecisionChoice {
     F16,
     /// Brain float; parameters stay f32. Needs a device that has it.
     Bf16,
+}
+
+/// The arithmetic of a training step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrainPrecisionChoice {
+    /// On a GPU the best of bf16 and f16 that all devices compute in, else f32.
+    #[default]
+    Auto,
+    /// Single precision everywhere.
+    F32,
+    /// Half precision with loss scaling; parameters stay f32.
+    F16,
+    /// Brain float; parameters stay f32. Needs devices that have it.
+    Bf16,
+}
+
+/// What computes in half precision, by the names that NVIDIA's Apex gave to such levels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+pub enum OptLevelChoice {
+    /// Whatever is exact enough in it: all but batch normalization.
+    #[default]
+    #[value(name = "O1")]
+    O1,
+    /// All but norms of any kind, which compute in f32.
+    #[value(name = "O2")]
+    O2,
+}
+
+/// What a loss is multiplied by in f16.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum LossScaleChoice {
+    /// As large as gradients allow.
+    #[default]
+    Dynamic,
+    /// Always this.
+    Fixed(f64),
+}
+
+impl FromStr for LossScaleChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse::<f64>()) {
+            ("dynamic", _) => Ok(Self::Dynamic),
+            (_, Ok(scale)) if scale > 0.0 && (scale as f32).is_normal() => Ok(Self::Fixed(scale)),
+            _ => Err(format!(
+                "must be dynamic or a number above 0 that f32 can be, got {text}"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for LossScaleChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dynamic => f.write_str("dynamic"),
+            Self::Fixed(scale) => write!(f, "{scale}"),
+        }
+    }
+}
+
+impl Serialize for LossScaleChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// A network of ProPainter, by the name of its published weights.

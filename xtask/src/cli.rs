@@ -10,7 +10,7 @@ use std::path::Path;
 use clap::builder::StyledStr;
 use clap::{Arg, Args, Parser, Subcommand};
 
-use crate::device::{Backend, DeviceChoice};
+use crate::device::{Backend, DeviceChoice, DeviceList};
 
 mod gan;
 mod infer;
@@ -95,8 +95,8 @@ pub enum Program {
 impl Program {
     /// The device to compile for.
     pub fn target(&self) -> Target<'_> {
-        let on = |device, features| Target {
-            device,
+        let on = |device: Option<DeviceChoice>, features| Target {
+            device: device.map(Into::into),
             config: None,
             features,
         };
@@ -121,7 +121,7 @@ impl Program {
 #[derive(Debug)]
 pub struct Target<'a> {
     /// The device, if a flag names it.
-    pub device: Option<DeviceChoice>,
+    pub device: Option<DeviceList>,
     /// A settings file that may name it otherwise.
     pub config: Option<Cow<'a, Path>>,
     /// Further cargo features.
@@ -143,7 +143,7 @@ pub struct DeviceFlags {
 impl DeviceFlags {
     fn target(&self) -> Target<'_> {
         Target {
-            device: self.device,
+            device: self.device.map(Into::into),
             config: None,
             features: &self.features,
         }

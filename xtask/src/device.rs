@@ -135,6 +135,76 @@ impl From<DeviceChoice> for String {
     }
 }
 
+/// Devices that work together, as in `cuda:0,cuda:1`. The first one is the main one; one may be there several
+/// times.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
+pub struct DeviceList(Vec<DeviceChoice>);
+
+impl DeviceList {
+    /// These.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn new(all: Vec<DeviceChoice>) -> Self {
+        assert!(
+            !all.is_empty(),
+            "a list of devices needs one at least, got none"
+        );
+        Self(all)
+    }
+
+    /// The first one.
+    pub fn main(&self) -> DeviceChoice {
+        self.0[0]
+    }
+
+    /// All of them, at least one.
+    pub fn all(&self) -> &[DeviceChoice] {
+        &self.0
+    }
+}
+
+impl Default for DeviceList {
+    fn default() -> Self {
+        DeviceChoice::default().into()
+    }
+}
+
+impl From<DeviceChoice> for DeviceList {
+    fn from(choice: DeviceChoice) -> Self {
+        Self(vec![choice])
+    }
+}
+
+impl FromStr for DeviceList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all: Result<Vec<_>, _> = text.split(',').map(str::trim).map(str::parse).collect();
+        let all: Vec<DeviceChoice> = all?;
+        if all.len() > 1 && all.contains(&DeviceChoice::default()) {
+            return Err(format!(
+                "auto stands for one device, got {text:?}; name each of them"
+            ));
+        }
+        Ok(Self(all))
+    }
+}
+
+impl fmt::Display for DeviceList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.0.iter().map(DeviceChoice::to_string).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
+impl From<DeviceList> for String {
+    fn from(list: DeviceList) -> Self {
+        list.to_string()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +225,16 @@ mod tests {
         );
         assert!("cuda:x".parse::<DeviceChoice>().is_err());
         assert!("flex:0".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn lists_of_devices_are_written_as_they_are_read() {
+        let list: DeviceList = "cuda:0, cuda:1,flex".parse().unwrap();
+        assert_eq!(list.to_string(), "cuda:0,cuda:1,flex");
+        assert_eq!((list.main().index, list.all().len()), (Some(0), 3));
+        for wrong in ["", "flex,", "flex,auto", "flex;flex"] {
+            assert!(wrong.parse::<DeviceList>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

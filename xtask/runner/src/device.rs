@@ -7,7 +7,7 @@ use burn::prelude::DeviceKind;
 #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "cuda"))]
 use burn::tensor::DeviceType;
 
-pub use xtask::device::{Backend, DEVICE_VARIABLE, DeviceChoice};
+pub use xtask::device::{Backend, DEVICE_VARIABLE, DeviceChoice, DeviceList};
 
 use crate::settings::UsageError;
 
@@ -47,6 +47,23 @@ pub fn resolve(mut choice: DeviceChoice) -> Result<DeviceChoice> {
         Some(_) => {}
     }
     Ok(choice)
+}
+
+/// As [`resolve`], for each of several.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn resolve_all(list: &DeviceList) -> Result<DeviceList> {
+    let all: Result<Vec<_>> = list.all().iter().map(|choice| resolve(*choice)).collect();
+    Ok(DeviceList::new(all?))
+}
+
+/// Opens each of several devices, without autodiff.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_list(list: &DeviceList) -> Result<Vec<Device>> {
+    list.all().iter().map(|choice| open(*choice)).collect()
 }
 
 /// Opens the device, without autodiff.

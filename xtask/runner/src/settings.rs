@@ -23,7 +23,7 @@ pub use xtask::cli::{
     UNetSettings, WatermarkSettings,
 };
 
-use crate::choices::PrecisionChoice;
+use crate::choices::{PrecisionChoice, TrainPrecisionChoice};
 use crate::cli::{InferFlags, RunOptions, TrainFlags, Variants};
 use crate::interrupt::quoted;
 use crate::run_dir::{MODEL_KEY, VERSION_KEY};
@@ -208,12 +208,12 @@ fn check_kept<M: ModelSettings>(settings: &Settings<M>, saved: &Settings<M>) -> 
 fn with_amp<T>(
     options: &RunOptions,
     given: &Given<T>,
-    chosen: PrecisionChoice,
-) -> Result<PrecisionChoice> {
-    let is_f32 = chosen == PrecisionChoice::F32;
+    chosen: TrainPrecisionChoice,
+) -> Result<TrainPrecisionChoice> {
+    use TrainPrecisionChoice::{Auto, F16, F32};
     let (flag, other) = match (options.use_amp, options.no_amp) {
-        (true, _) if is_f32 => ("--use-amp", PrecisionChoice::F16),
-        (_, true) if !is_f32 => ("--no-amp", PrecisionChoice::F32),
+        (true, _) if matches!(chosen, Auto | F32) => ("--use-amp", F16),
+        (_, true) if chosen != F32 => ("--no-amp", F32),
         _ => return Ok(chosen),
     };
     if given.words.contains_key("precision") {

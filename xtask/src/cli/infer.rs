@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::values::{Given, Words, amount, at_least, share, share_to_use};
 use super::{Target, paths};
 use crate::choices::{BlendChoice, ChunkSizeChoice, PrecisionChoice};
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, DeviceList};
 
 /// Arguments of `infer`.
 #[derive(Debug, Args)]
@@ -135,10 +135,17 @@ pub struct InferSettings {
     #[arg(default_value_t = 64)]
     pub max_batch_size: usize,
 
-    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
-    /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
-    #[arg(long, value_name = "DEVICE", help_heading = "Run", default_value_t)]
-    pub device: DeviceChoice,
+    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N; or several, as in cuda:0,cuda:1, each of which runs
+    /// as many windows at once. The default is auto: what the variable BURN_MEMOPT_DEVICE names, else
+    /// flex, the CPU.
+    #[arg(
+        long,
+        visible_alias = "devices",
+        value_name = "DEVICE",
+        help_heading = "Run",
+        default_value_t
+    )]
+    pub device: DeviceList,
 }
 
 /// Flags of `evaluate`.
@@ -181,7 +188,7 @@ impl EvaluateArgs {
     /// Which device evaluates, by the flags or the run.
     pub fn target(&self) -> Target<'_> {
         Target {
-            device: self.device,
+            device: self.device.map(Into::into),
             config: Some(self.model.join("config.json").into()),
             features: &self.features,
         }

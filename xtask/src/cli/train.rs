@@ -14,8 +14,8 @@ use super::models::{
 };
 use super::paths;
 use super::values::{Given, above_zero, at_least, share};
-use crate::choices::{PrecisionChoice, checkpoint};
-use crate::device::DeviceChoice;
+use crate::choices::{LossScaleChoice, OptLevelChoice, TrainPrecisionChoice, checkpoint};
+use crate::device::DeviceList;
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -96,7 +96,7 @@ impl<M: ModelSettings> TrainFlags<M> {
 pub type Variants = [&'static [&'static str]; 2];
 
 /// The settings of one model, besides those of every run.
-pub trait ModelSettings: Args + Clone + fmt::Debug + PartialEq + Serialize {
+pub trait ModelSettings: Args + Clone + fmt::Debug + PartialEq + Serialize + Sync {
     /// The model's name in commands and artifacts.
     const MODEL: &'static str;
     /// Different ways to say what to do.
@@ -227,7 +227,20 @@ pub struct RunSettings {
         help_heading = "Memory",
         default_value_t
     )]
-    pub precision: PrecisionChoice,
+    pub precision: TrainPrecisionChoice,
+    /// What computes in half precision, where --precision is one.
+    #[arg(
+        long,
+        value_enum,
+        value_name = "LEVEL",
+        help_heading = "Memory",
+        default_value_t
+    )]
+    pub opt_level: OptLevelChoice,
+    /// What the loss is multiplied by in f16: dynamic, as large as gradients allow, or a number.
+    #[arg(long, value_name = "SCALE", help_heading = "Memory", default_value_t)]
+    #[arg(allow_negative_numbers = true)]
+    pub loss_scale: LossScaleChoice,
     /// Record memory during the run; `--memory-tracking=false` turns it off.
     #[arg(long, value_name = "BOOL", help_heading = "Memory", action = ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -238,10 +251,23 @@ pub struct RunSettings {
     #[serde(with = "paths::optional")]
     pub memory_log_file: Option<PathBuf>,
 
-    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is auto: what the
-    /// variable BURN_MEMOPT_DEVICE names, else flex, the CPU.
-    #[arg(long, value_name = "DEVICE", help_heading = "Run", default_value_t)]
-    pub device: DeviceChoice,
+    /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N; or several, as in cuda:0,cuda:1, which share the
+    /// micro-batches of a step. The default is auto: what the variable BURN_MEMOPT_DEVICE names, else
+    /// flex, the CPU.
+    #[arg(
+        long,
+        visible_alias = "devices",
+        value_name = "DEVICE",
+        help_heading = "Run",
+        default_value_t
+    )]
+    pub device: DeviceList,
+    /// With several devices: running statistics of batch normalization are the mean of all, not those of the
+    /// first.
+    #[arg(long, value_name = "BOOL", help_heading = "Run", action = ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false)]
+    pub sync_batch_norm: bool,
     /// Optimizer steps between two saves; the end of the run is always saved.
     #[arg(long, value_name = "N", help_heading = "Run", value_parser = at_least(1_u64))]
     #[arg(default_value_t = 100)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::paths;
-use crate::device::DeviceChoice;
+use crate::device::DeviceList;
 
 /// Settings as a user writes them, by name: that of their flag, with underscores.
 pub type Words = BTreeMap<String, String>;
@@ -33,7 +33,7 @@ pub struct Given<T> {
 
 impl<T> Given<T> {
     /// The device, if it was given.
-    pub(super) fn device(&self) -> Option<DeviceChoice> {
+    pub(super) fn device(&self) -> Option<DeviceList> {
         self.words.get("device")?.parse().ok()
     }
 }

@@ -19,6 +19,7 @@ use burn::tensor::Device;
 use burn_memopt::batch::BatchError;
 use burn_memopt::chunked::{ChunkedError, Progress};
 use burn_memopt::files;
+use burn_memopt::precision::Precision;
 use burn_memopt_datasets::tiff::TiffStackError;
 use serde_json::Value;
 
@@ -46,13 +47,14 @@ pub fn run(args: &InferArgs) -> Result<()> {
     if !flags.overwrite {
         work.check_free()?;
     }
-    let device_name = crate::device::resolve(settings.device)?.to_string();
-    let device = crate::device::open(settings.device)?;
-    let model = Trained::load(
-        &flags.model,
-        precision(settings.precision, &device)?,
-        &device,
-    )?;
+    let device_name = crate::device::resolve_all(&settings.device)?.to_string();
+    let devices = crate::device::open_list(&settings.device)?;
+    let mut computed_in = Precision::F32;
+    for device in &devices {
+        computed_in = precision(settings.precision, device)?;
+    }
+    let device = devices[0].clone();
+    let model = Trained::load(&flags.model, computed_in, &devices)?;
     let cutter = Cutter::new(&settings, &model, &device)?;
     work.make_folder()?;
     let interrupt = Interrupt::announcing("stopping after these windows")?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, FloatDType, Tensor};
-use burn_memopt::batch::{BatchReport, BatchRunner, BatchSizeConfig, HostEstimate};
+use burn_memopt::batch::{BatchReport, BatchRunner, BatchSizeConfig, HostEstimate, ModelReplicas};
 use burn_memopt::chunked::{Windows, global_layers};
 use burn_memopt::memory::{Bytes, MemoryManager, PressureConfig, on_host};
 use burn_memopt::precision::{Autocast, Precision};
@@ -29,7 +29,8 @@ const WAITING: Bytes = Bytes::mib(64);
 /// A U-Net and what its numbers mean.
 pub struct Trained {
     /// In the precision that it computes in.
-    network: UNet,
+    network: ModelReplicas<UNet>,
+    device: Device,
     autocast: Autocast,
     task: Task,
     settings: UNetNetworkSettings,
@@ -46,7 +47,8 @@ impl Trained {
     ///
     /// # Errors
     /// If the folder holds no run of a U-Net, nothing was saved yet, or a file is damaged.
-    pub fn load(root: &Path, precision: Precision, device: &Device) -> Result<Self> {
+    pub fn load(root: &Path, precision: Precision, devices: &[Device]) -> Result<Self> {
+        let device = &devices[0];
         let (dir, settings, task) = read_settings(root)?;
         let state = last_save(&dir)?;
         let normalization = match task.counts() {
@@ -62,7 +64,9 @@ impl Trained {
         })?;
         let autocast = Autocast::new(precision);
         Ok(Self {
-            network: autocast.view(&network),
+            network: ModelReplicas::new(&autocast.view(&network), devices)
+                .context("cannot start a thread for each device")?,
+            device: device.clone(),
             autocast,
             task,
             settings,
@@ -78,13 +82,33 @@ impl Trained {
     /// - images: `[batch_size, channels, height, width]`
     /// - result: `[batch_size, 1 or classes, height, width]`
     pub fn run(&self, images: Tensor<4>) -> Tensor<4> {
-        self.read(self.network.forward(self.autocast.cast(images)))
+        let parts = images.chunk(self.num_devices(), 0);
+        self.joined(self.network.run(parts, |network, device, images| {
+            self.read(network.forward(self.autocast.cast(images.to_device(device))))
+        }))
     }
 
     /// As [`run`](Self::run), of exact tiles by their places in the image.
-    pub fn run_tiles(&self, mut tiles: Windows) -> Tensor<4> {
-        tiles.pixels = self.autocast.cast(tiles.pixels);
-        self.read(self.network.forward_tiles(tiles))
+    pub fn run_tiles(&self, tiles: Windows) -> Tensor<4> {
+        let parts = tiles.chunk(self.num_devices());
+        self.joined(self.network.run(parts, |network, device, mut tiles| {
+            tiles.pixels = self.autocast.cast(tiles.pixels.to_device(device));
+            self.read(network.forward_tiles(tiles))
+        }))
+    }
+
+    /// Parts of a batch, in their order, on the main device.
+    fn joined(&self, mut parts: Vec<Tensor<4>>) -> Tensor<4> {
+        if parts.len() == 1 {
+            return parts.remove(0);
+        }
+        let parts = parts.into_iter().map(|part| part.to_device(&self.device));
+        Tensor::cat(parts.collect(), 0)
+    }
+
+    /// Devices that run parts of a batch side by side.
+    pub fn num_devices(&self) -> usize {
+        self.network.count()
     }
 
     /// What the network's output says, in f32.
@@ -99,7 +123,7 @@ impl Trained {
 
     /// The network.
     pub fn network(&self) -> &UNet {
-        &self.network
+        self.network.main()
     }
 
     /// Pixels that the network makes one of, and the shortest side of an image.
@@ -114,7 +138,7 @@ impl Trained {
 
     /// Whether a layer is known whose result depends on the whole image.
     pub fn sees_everything(&self) -> bool {
-        !global_layers(&self.network).is_empty()
+        !global_layers(self.network()).is_empty()
     }
 }
 
@@ -132,7 +156,7 @@ impl<'a> Forward<'a> {
     pub fn new(settings: &'a InferSettings, model: &'a Trained, device: &Device) -> Self {
         Self {
             model,
-            runner: runner(settings, device),
+            runner: runner(settings, model.num_devices(), device),
             settings,
         }
     }
@@ -146,7 +170,7 @@ impl<'a> Forward<'a> {
     pub fn windows_at_once(&self, window: [usize; 2]) -> usize {
         let settings = self.settings;
         if !settings.auto_batch_size {
-            return settings.batch_size;
+            return settings.batch_size * self.model.num_devices();
         }
         let bytes = self.model.channels * window[0] * window[1] * size_of::<f32>();
         let most = (WAITING.get() as usize / bytes).max(settings.min_batch_size);
@@ -155,10 +179,10 @@ impl<'a> Forward<'a> {
 }
 
 /// Batches of one size, or of as many windows as memory allows.
-fn runner(settings: &InferSettings, device: &Device) -> BatchRunner {
+fn runner(settings: &InferSettings, num_devices: usize, device: &Device) -> BatchRunner {
     let mut config = BatchSizeConfig::default();
     if !settings.auto_batch_size {
-        let size = settings.batch_size;
+        let size = settings.batch_size * num_devices;
         (config.start, config.floor, config.ceiling) = (size, size, size);
         return BatchRunner::new(config);
     }

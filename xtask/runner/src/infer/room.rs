@@ -58,7 +58,7 @@ impl<'a> Room<'a> {
             num_windows: if settings.auto_batch_size {
                 settings.min_batch_size
             } else {
-                settings.batch_size
+                settings.batch_size * model.num_devices()
             },
             measured: Measured::default(),
             cost: None,

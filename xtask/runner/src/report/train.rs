@@ -154,9 +154,15 @@ impl Progress {
     }
 
     /// Says what runs, and with which settings.
-    pub fn start(&self, model: &str, artifact_dir: &Path, settings: &impl Serialize) -> Result<()> {
+    pub fn start(
+        &self,
+        model: &str,
+        artifact_dir: &Path,
+        settings: &impl Serialize,
+        computing: &str,
+    ) -> Result<()> {
         self.note(&format!(
-            "training {model}, artifacts in {}",
+            "training {model} in {computing}, artifacts in {}",
             artifact_dir.display()
         ));
         let steps = self.steps;
@@ -339,7 +345,7 @@ mod tests {
             Console::new(false, &Interrupt::default()).with_events(Box::new(lines.clone()));
         let mut progress = Progress::new(console, 2, 5, 2);
         progress
-            .start("unet", Path::new("a"), &json!({"lr": 1}))
+            .start("unet", Path::new("a"), &json!({"lr": 1}), "f32 on flex")
             .unwrap();
         for step in 3..=5 {
             progress.step(&report(step)).unwrap();

@@ -156,14 +156,14 @@ fn half_of_a_pair_in_a_file_is_refused() {
 #[test]
 fn amp_flags_choose_the_precision() {
     let precision = |line| resolve(line).unwrap().run.precision;
-    assert_eq!(precision("--use-amp"), PrecisionChoice::F16);
+    assert_eq!(precision("--use-amp"), TrainPrecisionChoice::F16);
     assert_eq!(
         precision("--use-amp --precision bf16"),
-        PrecisionChoice::Bf16
+        TrainPrecisionChoice::Bf16
     );
-    assert_eq!(precision("--no-amp"), PrecisionChoice::F32);
+    assert_eq!(precision("--no-amp"), TrainPrecisionChoice::F32);
     let half = resolve_file("run.toml", "precision = \"bf16\"", "--no-amp").unwrap();
-    assert_eq!(half.run.precision, PrecisionChoice::F32);
+    assert_eq!(half.run.precision, TrainPrecisionChoice::F32);
     assert!(refused(resolve("--use-amp --precision f32")).contains("--use-amp"));
     assert!(refused(resolve("--no-amp --precision f16")).contains("--no-amp"));
 }
@@ -206,7 +206,7 @@ fn every_setting_is_shown_in_the_order_of_the_fields() {
     assert!(table.starts_with("data                 -\n"), "{table}");
     assert!(table.contains("\ngrad_checkpoint      none\n"), "{table}");
     assert!(table.contains("\nlr                   0.001\n"), "{table}");
-    assert_eq!(table.lines().count(), 28);
+    assert_eq!(table.lines().count(), 31);
 }
 
 #[test]

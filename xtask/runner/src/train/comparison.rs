@@ -128,7 +128,13 @@ impl<J: Job> Comparer<'_, J> {
         } = self;
         let job = J::new(settings.clone())?;
         let mut network = job.network(Some(data), &mut CutPlan::default(), device)?;
-        let mut session = Session::new(&job, data, &settings.run, *precision, device)?;
+        let mut session = Session::new(
+            &job,
+            data,
+            &settings.run,
+            *precision,
+            std::slice::from_ref(*device),
+        )?;
         let (mut peak, mut seconds) = (Bytes::new(0), f64::INFINITY);
         let (start, mut num_stepped) = (session.feed.loader.state(), 0);
         while num_stepped <= NUM_MEASURED {

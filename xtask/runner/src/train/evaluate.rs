@@ -9,11 +9,12 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use xtask::cli::values::Words;
 
+use super::data_of;
 use super::job::{Job, Metrics};
+use super::network::training_precision;
 use super::saved::{self, CutPlan};
 use super::session::Session;
 use super::{DecodeJob, FlowCompletionJob, GanJob, ProPainterJob, UNetJob, WatermarkJob};
-use super::{data_of, precision};
 use crate::cli::EvaluateArgs;
 use crate::report::train::EvaluationReport;
 use crate::run_dir::RunDir;
@@ -73,9 +74,9 @@ pub fn evaluate_network<J: Job>(
     session: &Session<J>,
     moved: Words,
     run: &RunDir,
-    device: &Device,
+    devices: &[Device],
 ) -> Result<Metrics> {
-    let metrics = job.evaluate(network, data, session.parts.size(), run, device)?;
+    let metrics = job.evaluate(network, data, session.parts.size(), run, devices)?;
     let evaluation = Evaluation {
         step: session.step,
         data: moved,
@@ -108,17 +109,31 @@ fn evaluate_run<J: Job>(args: &EvaluateArgs) -> Result<()> {
     let moved = args.data_words();
     let (run, mut settings) = open_run_with::<J::Settings>(&args.model, &moved)?;
     let state = run.latest_or_error()?;
-    let choice = args.device.unwrap_or(settings.run.device);
-    settings.run.device = choice;
+    let choice = args.device.unwrap_or(settings.run.device.main());
+    settings.run.device = choice.into();
     let device_name = crate::device::resolve(choice)?.to_string();
     let device = crate::device::open(choice)?.autodiff();
     let job = J::new(settings.clone())?;
     let data = data_of(&job, job.open()?, &run)?;
     let network = job.network(Some(&data), &mut CutPlan::open(&run)?, &device)?;
-    let precision = precision(settings.run.precision, &device)?;
-    let mut session = Session::new(&job, &data, &settings.run, precision, &device)?;
+    let precision = training_precision(settings.run.precision, std::slice::from_ref(&device))?;
+    let mut session = Session::new(
+        &job,
+        &data,
+        &settings.run,
+        precision,
+        std::slice::from_ref(&device),
+    )?;
     let network = saved::load(&state.dir, &job, &data, network, &mut session)?;
-    let metrics = evaluate_network(&job, &network, &data, &session, moved, &run, &device)?;
+    let metrics = evaluate_network(
+        &job,
+        &network,
+        &data,
+        &session,
+        moved,
+        &run,
+        std::slice::from_ref(&device),
+    )?;
     let report = EvaluationReport {
         model: J::Settings::MODEL,
         step: session.step,

@@ -10,7 +10,8 @@ use burn::module::Module;
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
 use burn_memopt::train::{
-    MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, StepError, StepOutcome,
+    MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatchTrainers, MicroBatches, StepError,
+    StepOutcome,
 };
 use burn_memopt_datasets::loader::Loader;
 use burn_memopt_models::gan::{GanStep, Networks};
@@ -25,7 +26,7 @@ pub type Metrics = BTreeMap<String, f64>;
 
 /// A model with all that a training run needs of it: its settings, data, network and loss, and
 /// its evaluation. Steps, saves, resuming, memory and progress are the same for all.
-pub trait Job: Sized {
+pub trait Job: Sized + Sync {
     /// Its settings besides those of every run.
     type Settings: ModelSettings;
     type Network: Module;
@@ -40,6 +41,8 @@ pub trait Job: Sized {
     /// Whether a run ends with what other settings would take for the same step. Not for networks
     /// whose steps take seconds.
     const IS_COMPARED: bool = true;
+    /// Whether a micro-batch draws random numbers, for dropout or noise.
+    const DRAWS: bool = true;
 
     /// Refuses settings that do not fit each other.
     fn new(settings: Settings<Self::Settings>) -> Result<Self>;
@@ -101,7 +104,8 @@ pub trait Job: Sized {
     /// Runs one micro-batch forward and backward.
     fn micro_batch(&self, network: &Self::Network, train: &mut Self::Trainer, batch: Self::Batch);
 
-    /// Evaluates the trained network on what was held out, `batch_size` items at a time, and writes
+    /// Evaluates the trained network on what was held out, `batch_size` items at a time on
+    /// each of as many of `devices` as it can use, and writes
     /// what shows how good it is next to the other artifacts of `run`.
     fn evaluate(
         &self,
@@ -109,7 +113,7 @@ pub trait Job: Sized {
         data: &Self::Data,
         batch_size: usize,
         run: &RunDir,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Metrics>;
 }
 
@@ -124,14 +128,9 @@ pub fn parts<'a, I, D: Dataset<I>>(
 
 /// What makes optimizer steps out of micro-batches: one optimizer, or one for each of several
 /// networks that learn from each other.
-pub trait Trainer<M: Module>: Sized {
+pub trait Trainer<M: Module>: MicroBatchTrainers + Sized {
     /// The name of each optimizer's network; empty where there is one alone.
     const NAMES: &'static [&'static str];
-
-    /// The steps of all optimizers, in the order of their names.
-    fn steps(&self) -> Vec<&MicroBatchTrainer>;
-
-    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer>;
 
     /// Steps every optimizer with what is accumulated; the outcome is that of the first.
     fn flush(&mut self, network: M, lr: f64) -> (M, Result<StepOutcome, StepError>);
@@ -172,14 +171,6 @@ pub trait Trainer<M: Module>: Sized {
 impl<M: Module> Trainer<M> for MicroBatchTrainer {
     const NAMES: &'static [&'static str] = &[""];
 
-    fn steps(&self) -> Vec<&MicroBatchTrainer> {
-        vec![self]
-    }
-
-    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
-        vec![self]
-    }
-
     fn flush(&mut self, network: M, lr: f64) -> (M, Result<StepOutcome, StepError>) {
         MicroBatchTrainer::flush(self, network, lr)
     }
@@ -203,14 +194,6 @@ impl<M: Module> Trainer<M> for MicroBatchTrainer {
 impl Trainer<Rivals> for AdversarialStep {
     const NAMES: &'static [&'static str] = &["generator", "discriminator"];
 
-    fn steps(&self) -> Vec<&MicroBatchTrainer> {
-        vec![&self.generator, &self.discriminator]
-    }
-
-    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
-        vec![&mut self.generator, &mut self.discriminator]
-    }
-
     fn flush(&mut self, rivals: Rivals, lr: f64) -> (Rivals, Result<StepOutcome, StepError>) {
         let (rivals, outcomes) = AdversarialStep::flush(self, rivals, lr);
         (rivals, outcomes.map(|[generator, _]| generator))
@@ -227,14 +210,6 @@ impl Trainer<Rivals> for AdversarialStep {
 
 impl Trainer<Networks> for GanStep {
     const NAMES: &'static [&'static str] = &["generator", "discriminator"];
-
-    fn steps(&self) -> Vec<&MicroBatchTrainer> {
-        vec![&self.generator, &self.discriminator]
-    }
-
-    fn steps_mut(&mut self) -> Vec<&mut MicroBatchTrainer> {
-        vec![&mut self.generator, &mut self.discriminator]
-    }
 
     fn flush(&mut self, networks: Networks, lr: f64) -> (Networks, Result<StepOutcome, StepError>) {
         let (networks, outcomes) = GanStep::flush(self, networks, lr);

@@ -44,6 +44,7 @@ pub(crate) use images::{
 };
 use job::Job;
 pub(crate) use network::precision;
+use network::training_precision;
 use plan::{Estimate, Plan};
 use run::Run;
 use saved::CutPlan;
@@ -68,9 +69,11 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let mut plan = Plan::new(flags)?;
     let settings = &plan.settings;
     let run = &settings.run;
-    let device_name = crate::device::resolve(run.device)?.to_string();
-    let device = crate::device::open(run.device)?.autodiff();
-    let precision = precision(run.precision, &device)?;
+    let device_name = crate::device::resolve_all(&run.device)?.to_string();
+    let devices = crate::device::open_list(&run.device)?;
+    let devices: Vec<_> = devices.into_iter().map(Device::autodiff).collect();
+    let device = devices[0].clone();
+    let precision = training_precision(run.precision, &devices)?;
     let job = J::new(settings.clone())?;
     let data = job.open()?;
     if flags.options.verify
@@ -86,7 +89,7 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let network = job.network(data.as_ref(), &mut cut, &device)?;
     if flags.options.dry_run {
         let expected = measure(&job, run, data, network, precision, &device)?;
-        plan.settings.run.device = crate::device::resolve(run.device)?;
+        plan.settings.run.device = crate::device::resolve_all(&run.device)?;
         return plan.print(&expected, flags.options.json);
     }
     let interrupt = Interrupt::install()?;
@@ -94,7 +97,16 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     cut.save(&dir)?;
     let data = data_of(&job, data, &dir)?;
     job.describe(&data, &dir)?;
-    let mut session = Session::new(&job, &data, run, precision, &device)?;
+    if devices.len() > run.accumulation_steps {
+        note(format_args!(
+            "{} of {} devices have nothing to do: a step needs as many --accumulation-steps as \
+             devices, got {}",
+            devices.len() - run.accumulation_steps,
+            devices.len(),
+            run.accumulation_steps,
+        ));
+    }
+    let mut session = Session::new(&job, &data, run, precision, &devices)?;
     let network = match &plan.resumed {
         Some((_, Some(state))) => saved::load(&state.dir, &job, &data, network, &mut session)?,
         Some((_, None)) => {
@@ -113,7 +125,7 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
         keeps_model: plan.keeps_model,
         watch: Watch::new(run, &device, &dir, session.step),
         progress: Progress::new(console, session.step, steps, run.log_every),
-        device,
+        devices,
         precision,
         dir,
         data,
@@ -188,7 +200,7 @@ fn measure<J: Job>(
         Some(data) => data,
         None => job.generate(folder.path())?,
     };
-    let session = Session::new(job, &data, run, precision, device)?;
+    let session = Session::new(job, &data, run, precision, std::slice::from_ref(device))?;
     Estimate::measure(job, run, network, session, device)
 }
 

@@ -6,13 +6,14 @@ use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
-use burn_memopt::precision::{AutocastPolicy, Precision};
+use burn_memopt::memory::on_host;
+use burn_memopt::precision::{AutocastPolicy, LossScalerConfig, Precision};
 use burn_memopt::train::draw_parameters;
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::weights::StateDict;
 
 use super::saved::CutPlan;
-use crate::choices::PrecisionChoice;
+use crate::choices::{LossScaleChoice, OptLevelChoice, PrecisionChoice, TrainPrecisionChoice};
 use crate::report::note;
 use crate::settings::{RunSettings, UsageError, precision_of};
 
@@ -96,9 +97,23 @@ fn policy(settings: &RunSettings) -> Result<Policy> {
 }
 
 /// What stays in f32 in half precision: batch normalization, which the models here run in f32
-/// whatever their input.
-pub fn autocast_policy() -> AutocastPolicy {
-    AutocastPolicy::default().keep_type("BatchNorm")
+/// whatever their input, and at level O2 other norms too.
+pub fn autocast_policy(level: OptLevelChoice) -> AutocastPolicy {
+    let policy = AutocastPolicy::default().keep_type("BatchNorm");
+    match level {
+        OptLevelChoice::O1 => policy,
+        OptLevelChoice::O2 => policy.keep_type("GroupNorm").keep_type("LayerNorm"),
+    }
+}
+
+/// How the loss is scaled in f16; the library's way where nothing else is chosen.
+pub fn loss_scaler(choice: LossScaleChoice, precision: Precision) -> Option<LossScalerConfig> {
+    match choice {
+        LossScaleChoice::Fixed(scale) if precision == Precision::F16 => {
+            Some(LossScalerConfig::fixed(scale))
+        }
+        _ => None,
+    }
 }
 
 /// The precision that was chosen, which `device` must have.
@@ -108,4 +123,34 @@ pub fn precision(choice: PrecisionChoice, device: &Device) -> Result<Precision> 
         .check(device)
         .map_err(|error| UsageError(format!("--precision: {error}")))?;
     Ok(precision)
+}
+
+/// The precision of a training on `devices`, which must have the one that was chosen.
+pub fn training_precision(choice: TrainPrecisionChoice, devices: &[Device]) -> Result<Precision> {
+    let given = match choice {
+        TrainPrecisionChoice::F32 => PrecisionChoice::F32,
+        TrainPrecisionChoice::F16 => PrecisionChoice::F16,
+        TrainPrecisionChoice::Bf16 => PrecisionChoice::Bf16,
+        TrainPrecisionChoice::Auto => {
+            let compute = |half: &Precision| {
+                let has = |device| !on_host(device) && half.check(device).is_ok();
+                devices.iter().all(has)
+            };
+            let halves = [Precision::Bf16, Precision::F16];
+            return Ok(halves.into_iter().find(compute).unwrap_or(Precision::F32));
+        }
+    };
+    for device in devices {
+        precision(given, device)?;
+    }
+    Ok(precision_of(given))
+}
+
+/// A precision as one chooses it.
+pub fn as_chosen(precision: Precision) -> TrainPrecisionChoice {
+    match precision {
+        Precision::F32 => TrainPrecisionChoice::F32,
+        Precision::F16 => TrainPrecisionChoice::F16,
+        Precision::Bf16 => TrainPrecisionChoice::Bf16,
+    }
 }

@@ -15,6 +15,7 @@ use burn_memopt_models::GradCheckpoint;
 
 use super::job::Job;
 use super::network;
+use crate::choices::OptLevelChoice;
 
 /// Micro-batches after which a step holds all it ever holds at once.
 pub(crate) const ENOUGH_MICRO_BATCHES: usize = 2;
@@ -64,7 +65,7 @@ impl<J: Rehearsal> Stage<J> {
     ) -> impl FnMut(&PeakMeter) -> Result<(), BoxError> + use<'a, J> {
         let mut train = MicroBatchTrainerConfig::new()
             .with_precision(precision)
-            .with_policy(network::autocast_policy())
+            .with_policy(network::autocast_policy(OptLevelChoice::default()))
             .with_clipping(Some(Clipping::Norm(CLIP_NORM.into())))
             .init(J::optimizer());
         let mut network = Some(network);

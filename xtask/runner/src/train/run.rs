@@ -6,11 +6,13 @@ use anyhow::{Error, Result};
 use burn::tensor::Device;
 use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::Precision;
+use burn_memopt::train::MicroBatchTrainers;
 use xtask::cli::values::Words;
 
 use super::comparison::{Comparer, Comparison, StepCost};
 use super::evaluate::{Evaluation, evaluate_network};
 use super::job::{Job, Metrics, Trainer};
+use super::network::as_chosen;
 use super::saved;
 use super::session::Session;
 use super::watch::Watch;
@@ -30,8 +32,8 @@ pub struct Run<'a, J: Job> {
     pub features: &'a [String],
     /// The device, as the user would name it.
     pub device_name: String,
-    /// The device, recording gradients.
-    pub device: Device,
+    /// The devices, recording gradients; the first one is the main one.
+    pub devices: Vec<Device>,
     pub precision: Precision,
     pub dir: RunDir,
     pub data: J::Data,
@@ -48,7 +50,8 @@ impl<J: Job> Run<'_, J> {
     /// have taken with other settings is printed on stdout if `prints_comparison`.
     pub fn train(mut self, network: J::Network, steps: u64, prints_comparison: bool) -> Result<()> {
         let root = self.dir.root().to_path_buf();
-        self.progress.start(Self::MODEL, &root, self.settings)?;
+        self.progress
+            .start(Self::MODEL, &root, self.settings, &self.computing())?;
         let started = Instant::now();
         let (network, done) = match self.steps(network, steps) {
             Ok(done) => done,
@@ -109,10 +112,10 @@ impl<J: Job> Run<'_, J> {
             job,
             session,
             dir,
-            device,
+            devices,
             ..
         } = self;
-        evaluate_network(job, network, data, session, moved, dir, device).map(Some)
+        evaluate_network(job, network, data, session, moved, dir, devices).map(Some)
     }
 
     /// Makes the steps that are left.
@@ -152,10 +155,22 @@ impl<J: Job> Run<'_, J> {
         Ok((network, all))
     }
 
+    /// What computes in which precision, for the first line.
+    fn computing(&self) -> String {
+        format!("{} on {}", self.precision, self.device_name)
+    }
+
+    /// The settings, with a precision that does not depend on the machine.
+    fn resolved(&self) -> Settings<J::Settings> {
+        let mut settings = self.settings.clone();
+        settings.run.precision = as_chosen(self.precision);
+        settings
+    }
+
     /// Says which networks the last step left as they were.
     fn note_skipped(&self) {
         let (step, train) = (self.session.step, &self.session.train);
-        for (train, name) in train.steps().into_iter().zip(J::Trainer::NAMES) {
+        for (train, name) in train.trainers().into_iter().zip(J::Trainer::NAMES) {
             let state = train.state();
             if let (true, Some(scaler)) = (state.skipped_in_a_row > 0, &state.scaler) {
                 let whose = match *name {
@@ -173,7 +188,7 @@ impl<J: Job> Run<'_, J> {
     fn save(&mut self, network: &J::Network) -> Result<()> {
         // The settings next to a state are those it was made with.
         self.dir
-            .write_config(&to_save(self.settings, self.dir.root())?)?;
+            .write_config(&to_save(&self.resolved(), self.dir.root())?)?;
         let session = &self.session;
         let state = self
             .dir
@@ -208,14 +223,15 @@ impl<J: Job> Run<'_, J> {
         let Self {
             session,
             watch,
-            device,
+            devices,
             progress,
             ..
         } = self;
+        let device = &devices[0];
         let (Some(peak), Some(seconds_per_step)) = (watch.now.peak, step_seconds) else {
             return (progress, Comparison::default());
         };
-        if !J::IS_COMPARED || !on_host(&device) || self.interrupt.is_requested() {
+        if !J::IS_COMPARED || !on_host(device) || self.interrupt.is_requested() {
             return (progress, Comparison::default());
         }
         let mut settings = self.settings.clone();
@@ -227,7 +243,7 @@ impl<J: Job> Run<'_, J> {
             settings,
             data: &self.data,
             precision: self.precision,
-            device: &device,
+            device,
             features: self.features,
         };
         let own = StepCost {

@@ -15,7 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::module::Module;
 use burn_memopt::grad_checkpoint::Plan;
-use burn_memopt::train::TrainState;
+use burn_memopt::train::{MicroBatchTrainers, TrainState};
 use burn_memopt_datasets::loader::LoaderState;
 use figment::Figment;
 use figment::providers::{Format, Yaml};
@@ -49,7 +49,7 @@ pub fn save<J: Job>(dir: &Path, network: &J::Network, session: &Session<J>) -> R
         .valid()
         .save_file(dir.join(MODEL_FILE))
         .context("cannot write the model")?;
-    let steps = session.train.steps();
+    let steps = session.train.trainers();
     for (train, name) in steps.iter().zip(J::Trainer::NAMES) {
         let optimizer = train.optimizer();
         optimizer
@@ -94,7 +94,7 @@ pub fn load<J: Job>(
         .try_load_file(dir.join(MODEL_FILE))
         .with_context(context(MODEL_FILE))?;
     let states = std::iter::once(state.train).chain(state.further);
-    let steps = session.train.steps_mut().into_iter();
+    let steps = session.train.trainers_mut().into_iter();
     for ((train, name), state) in steps.zip(J::Trainer::NAMES).zip(states) {
         let file = optimizer_file(name);
         let optimizer = J::optimizer()

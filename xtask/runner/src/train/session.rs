@@ -6,14 +6,18 @@ use anyhow::{Result, bail};
 use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
 use burn_memopt::precision::Precision;
-use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, StepOutcome};
+use burn_memopt::train::{
+    DataParallel, MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatchTrainers, MicroBatches,
+    StepOutcome,
+};
 use burn_memopt_datasets::loader::{Batches, Loader, LoaderState};
 use burn_memopt_datasets::shuffle::mix;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Trainer};
 use super::network;
-use crate::settings::RunSettings;
+use crate::report::causes;
+use crate::settings::{RunSettings, UsageError};
 
 /// Steps that the last loss is averaged over.
 const LAST_LOSSES: usize = 10;
@@ -69,34 +73,46 @@ pub struct Session<J: Job> {
     pub losses: Losses,
     /// Optimizer steps done since the beginning of the run.
     pub step: u64,
-    device: Device,
+    parallel: DataParallel<J::Trainer>,
     lr: f64,
     seed: u64,
     auto_micro_batch: bool,
 }
 
 impl<J: Job> Session<J> {
-    /// A run before its first step. `device` records gradients.
+    /// A run before its first step on `devices`, which record gradients.
+    ///
+    /// # Errors
+    /// [`UsageError`] if a device cannot train with the others.
     pub fn new(
         job: &J,
         data: &J::Data,
         run: &RunSettings,
         precision: Precision,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Self> {
         let config = MicroBatchTrainerConfig::new()
             .with_precision(precision)
-            .with_policy(network::autocast_policy())
+            .with_policy(network::autocast_policy(run.opt_level))
+            .with_loss_scaler(network::loss_scaler(run.loss_scale, precision))
             .with_accumulation_steps(run.accumulation_steps)
             .with_clipping(Some(Clipping::Norm(run.clip_norm)))
             .with_undo_updates(run.auto_micro_batch);
+        let parallel = DataParallel::new(devices, || job.trainer(data, &config))
+            .map_err(|error| UsageError(format!("--device: {}", causes(&error.into()))))?
+            .with_sync_batch_norm(run.sync_batch_norm);
+        let parts = MicroBatches::new(run.batch_size, run.accumulation_steps);
         Ok(Self {
             train: job.trainer(data, &config),
-            feed: Feed::new(job, data, run.batch_size, device)?,
-            parts: MicroBatches::new(run.batch_size, run.accumulation_steps),
+            feed: Feed::new(job, data, &parts, devices)?,
+            parts,
             losses: Losses::default(),
             step: 0,
-            device: device.clone(),
+            parallel: if J::DRAWS {
+                parallel
+            } else {
+                parallel.without_randomness()
+            },
             lr: run.lr,
             seed: run.seed,
             auto_micro_batch: run.auto_micro_batch,
@@ -112,7 +128,7 @@ impl<J: Job> Session<J> {
     /// Goes to where a saved run was in the data, in micro-batches no larger than it had then.
     pub fn resume(&mut self, job: &J, data: &J::Data, state: &LoaderState) -> Result<()> {
         self.parts.limit(state.batch_size);
-        self.feed.resume(job, data, self.parts.size(), state)
+        self.feed.resume(job, data, &self.parts, state)
     }
 
     /// Makes one optimizer step out of micro-batches and returns the network after it. If memory
@@ -123,20 +139,36 @@ impl<J: Job> Session<J> {
         data: &J::Data,
         network: J::Network,
     ) -> (J::Network, Result<StepDone>) {
-        let Self { train, feed, .. } = self;
+        let Self {
+            train,
+            feed,
+            parallel,
+            ..
+        } = self;
         let (start, effective) = (feed.loader.state(), self.parts.effective_batch_size());
         let mut items = 0;
         let run = |train: &mut J::Trainer, network: &J::Network, size: usize| -> Result<()> {
             // Nothing random may depend on what ran before, for instance in a part of the
             // run that was not resumed.
-            self.device.seed(mix(self.seed, self.step));
+            parallel.devices()[0].seed(mix(self.seed, self.step));
+            let parts = MicroBatches::new(size, effective / size);
             if feed.batch_size != size {
-                feed.resume(job, data, size, &start)?;
+                feed.resume(job, data, &parts, &start)?;
             }
-            items = feed.each(effective / size, |batch| {
+            let (mut num_items, mut failed) = (0, None);
+            let batches = (0..parts.accumulation_steps()).map_while(|number| {
+                let batch = feed.next(number == 0).unwrap_or_else(|error| {
+                    failed = Some(error);
+                    None
+                })?;
+                num_items += J::num_items(&batch) as u64;
+                Some(batch)
+            });
+            parallel.micro_batches(train, network, batches, |train, network, batch| {
                 job.micro_batch(network, train, batch);
             })?;
-            Ok(())
+            items = num_items;
+            failed.map_or(Ok(()), Err)
         };
         let lr = J::learning_rate(self.lr, self.step + 1);
         let (network, outcome) = if self.auto_micro_batch {
@@ -177,15 +209,17 @@ impl<J: Job> Session<J> {
         num_items: usize,
     ) -> Result<()> {
         let is_finite = |train: &MicroBatchTrainer| train.last_loss().is_none_or(f64::is_finite);
-        if self.train.steps().into_iter().all(is_finite) {
+        if self.train.trainers().into_iter().all(is_finite) {
             return Ok(());
         }
         let mut train = job.trainer(data, &MicroBatchTrainerConfig::new());
-        let mut feed = Feed::<J>::new(job, data, 1, &self.device)?;
-        feed.resume(job, data, 1, start)?;
+        let (parts, devices) = (MicroBatches::new(1, 1), self.parallel.devices());
+        let mut feed = Feed::<J>::new(job, data, &parts, &devices[..1])?;
+        feed.resume(job, data, &parts, start)?;
         let mut names = Vec::new();
         for index in feed.loader.upcoming(num_items) {
-            feed.each(1, |batch| job.micro_batch(network, &mut train, batch))?;
+            let Some(batch) = feed.next(true)? else { break };
+            job.micro_batch(network, &mut train, batch);
             if !train.discard(network)? {
                 names.push(J::item_name(data, index as usize));
             }
@@ -209,33 +243,47 @@ pub struct Feed<J: Job> {
     /// Makes the batches.
     pub loader: Loader<J::Item, J::Batch>,
     batch_size: usize,
-    device: Device,
+    devices: Vec<Device>,
     batches: Option<Batches<J::Item, J::Batch>>,
 }
 
 impl<J: Job> Feed<J> {
-    /// Batches of `batch_size` items from the beginning of the data.
-    pub fn new(job: &J, data: &J::Data, batch_size: usize, device: &Device) -> Result<Self> {
+    /// Batches for micro-batches as in `parts` from the beginning of the data, those of each step on `devices` in
+    /// turn.
+    pub fn new(job: &J, data: &J::Data, parts: &MicroBatches, devices: &[Device]) -> Result<Self> {
         Ok(Self {
-            loader: job.loader(data, batch_size, device)?,
-            batch_size,
-            device: device.clone(),
+            loader: Self::loader(job, data, parts, devices)?,
+            batch_size: parts.size(),
+            devices: devices.to_vec(),
             batches: None,
         })
     }
 
-    /// Continues from `state` in batches of `batch_size`, whatever size they had: items come in the
-    /// same order.
+    fn loader(
+        job: &J,
+        data: &J::Data,
+        parts: &MicroBatches,
+        devices: &[Device],
+    ) -> Result<Loader<J::Item, J::Batch>> {
+        let turns = devices.iter().cycle().take(parts.accumulation_steps());
+        let turns: Vec<_> = turns.cloned().collect();
+        Ok(job
+            .loader(data, parts.size(), &devices[0])?
+            .with_devices(&turns))
+    }
+
+    /// Continues from `state` in batches as in `parts`, whatever size they had: items come in the same order.
     pub fn resume(
         &mut self,
         job: &J,
         data: &J::Data,
-        batch_size: usize,
+        parts: &MicroBatches,
         state: &LoaderState,
     ) -> Result<()> {
         self.batches = None;
+        let batch_size = parts.size();
         if batch_size != self.batch_size {
-            self.loader = job.loader(data, batch_size, &self.device)?;
+            self.loader = Self::loader(job, data, parts, &self.devices)?;
             self.batch_size = batch_size;
         }
         let state = LoaderState {
@@ -243,20 +291,6 @@ impl<J: Job> Feed<J> {
             ..state.clone()
         };
         Ok(self.loader.resume(&state)?)
-    }
-
-    /// Hands up to `num_batches` batches to `run`, and returns how many items were in them. They
-    /// end with their epoch; the first may begin one.
-    pub fn each(&mut self, num_batches: usize, mut run: impl FnMut(J::Batch)) -> Result<u64> {
-        let mut items = 0;
-        for number in 0..num_batches {
-            let Some(batch) = self.next(number == 0)? else {
-                break;
-            };
-            items += J::num_items(&batch) as u64;
-            run(batch);
-        }
-        Ok(items)
     }
 
     /// The next batch of this epoch; after its end `None`, or the first of the next.

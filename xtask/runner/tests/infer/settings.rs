@@ -5,6 +5,26 @@ use std::fs;
 use crate::{counting, event, infer, write_stack};
 
 #[test]
+fn several_devices_give_what_one_gives() {
+    let place = counting(&[]);
+    write_stack(&place.path("in.tif"), 3, 50, 40);
+    for (name, flags) in [
+        ("windows", &["--chunk-size", "20", "--batch-size", "2"][..]),
+        ("pages", &["--chunk-size", "64"]),
+    ] {
+        let output = |devices: &str| {
+            let file = format!("{name}-{devices}.tif");
+            let args = [flags, &["--devices", devices]].concat();
+            infer(&place, "model", "in.tif", &file, &args).succeeded();
+            fs::read(place.path(&file)).expect("the result")
+        };
+        let one = output("flex");
+        assert_eq!(output("flex,flex"), one, "{name}");
+        assert_eq!(output("flex,flex,flex"), one, "{name}");
+    }
+}
+
+#[test]
 fn flags_win_over_a_file_and_its_keys_are_checked() {
     let place = counting(&[]);
     write_stack(&place.path("in.tif"), 1, 50, 50);

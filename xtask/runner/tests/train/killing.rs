@@ -37,10 +37,11 @@ const MARKS: [&str; 6] = [
     "metrics.json",
 ];
 
-// Twenty-three in all.
+// Twenty-seven in all.
 #[rstest]
 #[case::unet("unet", "", 6)]
 #[case::watermark("watermark", "--num-images 4 --image-size 40", 8)]
+#[case::devices("unet", "--devices flex,flex --accumulation-steps 2", 4)]
 #[case::gan("gan", "--holdout 0.3", 3)]
 #[case::decode("decode", "--threshold 0.01 --precision bf16", 6)]
 fn a_run_that_is_killed_again_and_again_is_the_same_run(

@@ -186,7 +186,15 @@ fn an_unknown_key_is_wrong_usage_and_named_with_its_file() {
 #[test]
 fn impossible_settings_are_wrong_usage() {
     let place = Workplace::new();
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 10] = [
+        (
+            &["--devices", "flex,,flex"],
+            &["--device", "auto, flex, wgpu"],
+        ),
+        (&["--device", "flex,auto"], &["auto stands for one device"]),
+        (&["--devices", "flex,cuda"], &["cuda", "--device"]),
+        (&["--loss-scale", "0"], &["--loss-scale", "above 0"]),
+        (&["--opt-level", "O3"], &["--opt-level", "O1", "O2"]),
         (&["--steps", "0"], &["--steps", "at least 1"]),
         (&["--depth", "6"], &["64 pixels", "32×32"]),
         (

@@ -31,6 +31,31 @@ fn a_resumed_run_gives_the_losses_of_an_uninterrupted_one(#[case] flags: &str) {
     }
 }
 
+#[rstest]
+#[case::plain("--accumulation-steps 3")]
+#[case::ragged("--batch-size 30 --accumulation-steps 4 --grad-checkpoint block")]
+#[case::half_precision("--accumulation-steps 2 --precision f16 --opt-level O2 --loss-scale 64")]
+fn the_number_of_devices_changes_no_loss(#[case] flags: &str) {
+    let place = Workplace::new();
+    let flags: Vec<_> = flags.split_whitespace().collect();
+    let with = |more: &[&'static str]| [&flags[..], more].concat();
+    let whole = place.train("whole", &with(&["--steps", "6"])).succeeded();
+    let two = ["--steps", "2", "--devices", "flex,flex"];
+    let mut losses = place.train("parts", &with(&two)).succeeded().losses();
+    let one = ["--steps", "4", "--device", "flex"];
+    losses.extend(place.resume("parts", &one).succeeded().losses());
+    let three = ["--steps", "6", "--device", "flex,flex,flex"];
+    let last = place.resume("parts", &three).succeeded();
+    losses.extend(last.losses());
+    assert_eq!(losses, whole.losses());
+    assert_eq!(last.summary()["metrics"], whole.summary()["metrics"]);
+    assert_eq!(last.summary()["device"], "flex,flex,flex");
+    let idle = last
+        .stderr
+        .contains("1 of 3 devices have nothing to do: a step needs as many");
+    assert_eq!(idle, flags.contains(&"2"), "{}", last.stderr);
+}
+
 #[test]
 fn recomputing_and_budgets_change_no_loss() {
     let place = Workplace::new();

@@ -52,6 +52,8 @@ impl Job for DecodeJob {
     type Item = Sample;
     type Batch = Batch;
 
+    const DRAWS: bool = false;
+
     fn new(settings: Settings<DecodeSettings>) -> Result<Self> {
         Ok(Self { settings })
     }
@@ -158,8 +160,9 @@ impl Job for DecodeJob {
         data: &Data,
         batch_size: usize,
         run: &RunDir,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Metrics> {
+        let device = &devices[0];
         evaluate(network, data, &self.settings.model, batch_size, run, device)
     }
 }

@@ -178,8 +178,9 @@ impl Job for GanJob {
         data: &Views,
         batch_size: usize,
         run: &RunDir,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Metrics> {
+        let device = &devices[0];
         evaluation::evaluate(self, networks, data, batch_size, run, device)
     }
 }

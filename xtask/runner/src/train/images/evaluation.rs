@@ -1,9 +1,9 @@
 //! Evaluating a network on data it was not trained on, and pictures of what it predicts.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::data::dataset::Dataset;
-use burn::module::Module;
 use burn::tensor::Device;
+use burn_memopt::batch::ModelReplicas;
 use burn_memopt_models::unet::UNet;
 use image::{Rgb, RgbImage};
 
@@ -32,33 +32,38 @@ struct Prediction {
     output: Vec<f32>,
 }
 
-/// Runs `network` on the samples, one batch at a time and without recording
-/// gradients, and hands every prediction to `see`.
+/// Runs `network` on the samples, one batch at a time on each device and without recording
+/// gradients, and hands every prediction to `see`, in their order.
 fn predict(
-    network: &UNet,
+    network: &ModelReplicas<UNet>,
     task: Task,
     samples: &Samples,
     indices: &[usize],
     batch_size: usize,
-    device: &Device,
     mut see: impl FnMut(Prediction),
 ) -> Result<()> {
-    let (network, device) = (network.valid(), device.clone().without_autodiff());
-    for indices in indices.chunks(batch_size) {
-        let items: Result<Vec<_>, _> = indices.iter().map(|&index| samples.get(index)).collect();
-        let items = items?;
-        let output = network.forward(Batch::new(&items, &device).images);
-        let output = task.read(output);
-        let channels = output.dims()[1];
-        let values = output.try_into_data()?;
-        let values: Vec<f32> = values.iter::<f32>().collect();
-        let len = values.len() / items.len();
-        for (sample, output) in items.into_iter().zip(values.chunks_exact(len)) {
-            check_finite(output, || sample.name.clone())?;
-            see(Prediction {
-                sample,
-                output: most_probable(output, channels).into_owned(),
-            });
+    for indices in indices.chunks(batch_size * network.count()) {
+        let parts = indices.chunks(batch_size).map(|indices| {
+            let items = indices.iter().map(|&index| samples.get(index));
+            items.collect::<Result<Vec<_>, _>>()
+        });
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let outputs = network.run(parts, |network, device, items| {
+            let device = device.clone().without_autodiff();
+            let output = task.read(network.forward(Batch::new(&items, &device).images));
+            let channels = output.dims()[1];
+            (items, channels, output.try_into_data())
+        });
+        for (items, channels, values) in outputs {
+            let values: Vec<f32> = values?.iter::<f32>().collect();
+            let len = values.len() / items.len();
+            for (sample, output) in items.into_iter().zip(values.chunks_exact(len)) {
+                check_finite(output, || sample.name.clone())?;
+                see(Prediction {
+                    sample,
+                    output: most_probable(output, channels).into_owned(),
+                });
+            }
         }
     }
     Ok(())
@@ -71,13 +76,15 @@ pub fn evaluate(
     data: &Data,
     batch_size: usize,
     run: &RunDir,
-    device: &Device,
+    devices: &[Device],
 ) -> Result<Metrics> {
+    let network =
+        &ModelReplicas::new(network, devices).context("cannot start a thread for each device")?;
     let seen = data.held_out.as_ref().unwrap_or(&data.training);
-    write_pictures(run, network, task, seen, device)?;
+    write_pictures(run, network, task, seen)?;
     match &data.held_out {
         None => Ok(Metrics::new()),
-        Some(held_out) => metrics(network, task, held_out, batch_size, device),
+        Some(held_out) => metrics(network, task, held_out, batch_size),
     }
 }
 
@@ -88,11 +95,10 @@ pub fn evaluate(
 /// absolute difference. Masks: `iou`, intersection over union of all pixels; of classes
 /// `mean_iou`, its mean over the classes that occur.
 fn metrics(
-    network: &UNet,
+    network: &ModelReplicas<UNet>,
     task: Task,
     samples: &Samples,
     batch_size: usize,
-    device: &Device,
 ) -> Result<Metrics> {
     let all: Vec<usize> = (0..samples.len()).collect();
     let mut counts = Vec::new();
@@ -111,7 +117,7 @@ fn metrics(
             }
         }
     };
-    predict(network, task, samples, &all, batch_size, device, see)?;
+    predict(network, task, samples, &all, batch_size, see)?;
     let mut metrics = Metrics::new();
     if task.counts() {
         if let Some(correlation) = correlation(&counts) {
@@ -203,10 +209,9 @@ impl Overlap {
 /// the run.
 fn write_pictures(
     run: &RunDir,
-    network: &UNet,
+    network: &ModelReplicas<UNet>,
     task: Task,
     samples: &Samples,
-    device: &Device,
 ) -> Result<()> {
     let mut filled = Vec::new();
     for index in 0..samples.len().min(NUM_CONSIDERED) {
@@ -217,7 +222,7 @@ fn write_pictures(
     let chosen = filled.iter().take(NUM_PICTURES).map(|(_, index)| *index);
     let chosen: Vec<usize> = chosen.collect();
     let mut pictures = Vec::new();
-    predict(network, task, samples, &chosen, 1, device, |prediction| {
+    predict(network, task, samples, &chosen, 1, |prediction| {
         pictures.push((prediction.sample.name.clone(), picture(&prediction)));
     })?;
     for (name, picture) in pictures {

@@ -216,6 +216,8 @@ impl<S: ImageSource> Job for ImageJob<S> {
     type Item = Sample;
     type Batch = Batch;
 
+    const DRAWS: bool = false;
+
     fn new(settings: Settings<S>) -> Result<Self> {
         let task = settings.model.task()?;
         Ok(Self { settings, task })
@@ -285,9 +287,9 @@ impl<S: ImageSource> Job for ImageJob<S> {
         data: &Data,
         batch_size: usize,
         run: &RunDir,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Metrics> {
-        evaluation::evaluate(network, self.task, data, batch_size, run, device)
+        evaluation::evaluate(network, self.task, data, batch_size, run, devices)
     }
 }
 

@@ -31,6 +31,8 @@ impl Job for Small {
     type Item = Sample;
     type Batch = Batch;
 
+    const DRAWS: bool = false;
+
     fn new(settings: Settings<UNetSettings>) -> Result<Self> {
         let job = UNetJob::new(settings)?;
         Ok(Self { job, fits: 1 })
@@ -78,7 +80,7 @@ impl Job for Small {
         );
     }
 
-    fn evaluate(&self, _: &UNet, _: &Data, _: usize, _: &RunDir, _: &Device) -> Result<Metrics> {
+    fn evaluate(&self, _: &UNet, _: &Data, _: usize, _: &RunDir, _: &[Device]) -> Result<Metrics> {
         bail!("nothing is evaluated here")
     }
 }
@@ -118,7 +120,7 @@ impl Trial {
             &self.data,
             &self.run,
             Precision::F32,
-            &self.device,
+            std::slice::from_ref(&self.device),
         )
         .unwrap()
     }

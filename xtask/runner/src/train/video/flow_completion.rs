@@ -45,7 +45,7 @@ impl Job for FlowCompletionJob {
         fixed_policy(&settings.run)?;
         let clips = &settings.model.clips;
         warn_of_procedural(clips);
-        let raft = Frozen::load(clips, &crate::device::open(settings.run.device)?)?;
+        let raft = Frozen::load(clips, &settings.run.device)?;
         Ok(Self { settings, raft })
     }
 
@@ -128,8 +128,9 @@ impl Job for FlowCompletionJob {
         data: &Clips,
         _: usize,
         run: &RunDir,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Metrics> {
+        let device = &devices[0];
         self.raft.pass_on(run)?;
         write_weights(run, network)?;
         evaluate(self, network, data, device)

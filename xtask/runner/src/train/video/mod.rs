@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor};
 use burn_memopt_models::propainter::raft::Raft;
 use burn_memopt_models::propainter::{Flows, Published};
 
+use crate::device::DeviceList;
 use crate::inpaint::are_procedural;
 use crate::report::note;
 use crate::run_dir::RunDir;
@@ -33,24 +34,39 @@ fn optimizer() -> ModuleOptimizer {
 
 /// A network that is used but not trained.
 struct Frozen<M> {
-    /// The network, which is not recorded.
-    network: M,
+    /// The network on each device that trains; it is not recorded.
+    networks: Vec<(Device, M)>,
     is_made_up: bool,
 }
 
 impl<M: Published> Frozen<M> {
-    /// Loads the weights, or makes them up; `device` does not record.
-    fn load(settings: &ClipSettings, device: &Device) -> Result<Self> {
+    /// Loads the weights, or makes them up.
+    fn load(settings: &ClipSettings, devices: &DeviceList) -> Result<Self> {
         let is_made_up = are_procedural(&settings.weights);
-        let network = if is_made_up {
-            M::procedural(device)
-        } else {
-            M::load_published(&settings.weights, device)?
-        };
+        let mut networks: Vec<(Device, M)> = Vec::new();
+        for choice in devices.all() {
+            let device = crate::device::open(*choice)?;
+            if networks.iter().any(|(of, _)| *of == device) {
+                continue;
+            }
+            let network = if is_made_up {
+                M::procedural(&device)
+            } else {
+                M::load_published(&settings.weights, &device)?
+            };
+            networks.push((device, network));
+        }
         Ok(Self {
-            network,
+            networks,
             is_made_up,
         })
+    }
+
+    /// The network on the device of what it is for.
+    fn on(&self, device: Device) -> &M {
+        let device = device.without_autodiff();
+        let of = self.networks.iter().find(|(of, _)| *of == device);
+        &of.unwrap_or(&self.networks[0]).1
     }
 
     /// Writes the weights next to those that this run learned, unless they are made up.
@@ -58,14 +74,14 @@ impl<M: Published> Frozen<M> {
         if self.is_made_up {
             return Ok(());
         }
-        write_weights(run, &self.network)
+        write_weights(run, &self.networks[0].1)
     }
 
     /// What is known of generated videos, rather than what a made-up network would say.
-    fn or_known<T>(&self, known: Option<T>, compute: impl FnOnce(&M) -> T) -> T {
+    fn or_known<T>(&self, known: Option<T>, device: Device, compute: impl FnOnce(&M) -> T) -> T {
         match known {
             Some(known) if self.is_made_up => known,
-            _ => compute(&self.network),
+            _ => compute(self.on(device)),
         }
     }
 }
@@ -73,7 +89,8 @@ impl<M: Published> Frozen<M> {
 impl Frozen<Raft> {
     /// The flows between neighbouring frames.
     fn flows(&self, frames: Tensor<5>, known: Option<Flows>, iterations: usize) -> Flows {
-        self.or_known(known, |raft| raft.clip_flows(frames, iterations))
+        let device = frames.device();
+        self.or_known(known, device, |raft| raft.clip_flows(frames, iterations))
     }
 }
 

@@ -60,10 +60,9 @@ impl Job for ProPainterJob {
         }
         let clips = &settings.model.clips;
         warn_of_procedural(clips);
-        let device = crate::device::open(settings.run.device)?;
         Ok(Self {
-            raft: Frozen::load(clips, &device)?,
-            completion: Frozen::load(clips, &device)?,
+            raft: Frozen::load(clips, &settings.run.device)?,
+            completion: Frozen::load(clips, &settings.run.device)?,
             settings,
         })
     }
@@ -137,8 +136,9 @@ impl Job for ProPainterJob {
         data: &Clips,
         _: usize,
         run: &RunDir,
-        device: &Device,
+        devices: &[Device],
     ) -> Result<Metrics> {
+        let device = &devices[0];
         self.raft.pass_on(run)?;
         self.completion.pass_on(run)?;
         write_weights(run, &rivals.generator)?;
@@ -152,9 +152,10 @@ impl ProPainterJob {
         let iterations = self.settings.model.clips.raft_iter;
         let (frames, masks) = (batch.local(&batch.frames), batch.local(&batch.masks));
         let known = batch.flows.clone();
+        let device = frames.device();
         let flows = self.raft.flows(frames, known.clone(), iterations);
         let completed = |network: &FlowCompletion| network.complete(flows, &masks);
-        let flows = self.completion.or_known(known, completed);
+        let flows = self.completion.or_known(known, device, completed);
         InpaintTarget::new(batch.frames, flows, batch.masks, batch.num_local)
     }
 }
