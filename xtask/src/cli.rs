@@ -22,7 +22,7 @@ mod train;
 pub mod values;
 
 pub use gan::{GanNetworkSettings, GanSettings, ViewSettings};
-pub use infer::{EvaluateArgs, InferArgs, InferFlags, InferModel, InferSettings};
+pub use infer::{EvaluateArgs, INCEPTION, InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
 pub use models::{
     ClipSettings, DecodeSettings, FlowCompletionSettings, PROCEDURAL, ProPainterSettings, UNetData,

@@ -148,6 +148,9 @@ pub struct InferSettings {
     pub device: DeviceList,
 }
 
+/// The setting of a run that names what it is measured by, not what it was trained on.
+pub const INCEPTION: &str = "inception";
+
 /// Flags of `evaluate`.
 #[derive(Clone, Debug, Args)]
 #[command(
@@ -166,12 +169,18 @@ pub struct EvaluateArgs {
     /// Where its table of emitter positions is.
     #[arg(long, value_name = "CSV", help_heading = "Data")]
     pub targets: Option<PathBuf>,
+    /// Where its table of views is.
+    #[arg(long, value_name = "CSV", help_heading = "Data")]
+    pub table: Option<PathBuf>,
     /// Where its images are.
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub images: Option<PathBuf>,
     /// Where its masks are.
     #[arg(long, value_name = "DIR", help_heading = "Data")]
     pub masks: Option<PathBuf>,
+    /// Weights of the Inception network, for FID and KID of a GAN: pt_inception-2015-12-05-6726825d.pth.
+    #[arg(long, value_name = "FILE")]
+    pub inception: Option<PathBuf>,
 
     /// Device: auto, flex, wgpu, vulkan, cuda or cuda:N. The default is the device of the run.
     #[arg(long, value_name = "DEVICE")]
@@ -199,8 +208,10 @@ impl EvaluateArgs {
         let paths = [
             ("data", &self.data),
             ("targets", &self.targets),
+            ("table", &self.table),
             ("images", &self.images),
             ("masks", &self.masks),
+            (INCEPTION, &self.inception),
         ];
         let given = paths
             .into_iter()

@@ -7,9 +7,9 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
-use xtask::cli::PROCEDURAL;
 use xtask::cli::paths::{from_text, to_text};
 use xtask::cli::values::{Words, paths, words};
+use xtask::cli::{INCEPTION, PROCEDURAL};
 
 use super::{ModelSettings, Settings, UsageError, settings_of};
 use crate::run_dir::RunDir;
@@ -48,7 +48,8 @@ pub fn open_run_with<M: ModelSettings>(
         start_here(&run.config_file(), saved, &paths::<Settings<M>>())?;
     }
     let mut saved = words(&saved);
-    if let Some(name) = given.keys().find(|name| !saved.contains_key(*name)) {
+    let is_other = |name: &&String| *name != INCEPTION && !saved.contains_key(*name);
+    if let Some(name) = given.keys().find(is_other) {
         bail!(UsageError(format!(
             "the run in {} was not trained on what --{name} names; leave it out",
             root.display()

@@ -229,3 +229,43 @@ fn settings_that_older_builds_saved_start_in_the_working_directory() {
     let mut resume = command(&["--resume", "runs/a", "--steps", "3"]);
     Run::new(resume.current_dir(place.path(""))).succeeded();
 }
+
+#[test]
+fn a_gan_is_evaluated_where_its_images_are_now_and_by_given_weights() {
+    let place = Workplace::of("gan");
+    let whole = place.train("made", &["--steps", "1"]).succeeded();
+    let images = place.path("made").join("data/images");
+    let names = files_in(&images);
+    let row = |path: &PathBuf| {
+        let name = path.file_name().expect("a name").to_string_lossy();
+        let parts: Vec<&str> = name.trim_end_matches(".png").split('_').collect();
+        format!("{name},{}\n", parts.join(","))
+    };
+    let rows: String = names.keys().map(row).collect();
+    fs::write(
+        place.path("a.csv"),
+        format!("file,class,elevation,azimuth\n{rows}"),
+    )
+    .expect("a table");
+    fs::rename(&images, place.path("a")).expect("moved");
+    let [data, table] = [place.arg("a"), place.arg("a.csv")];
+    let args = ["--steps", "1", "--data", &data, "--table", &table];
+    let run = place.train("run", &args).succeeded();
+    assert_eq!(run.summary()["metrics"], whole.summary()["metrics"]);
+
+    fs::rename(place.path("a"), place.path("b")).expect("moved");
+    fs::rename(place.path("a.csv"), place.path("b.csv")).expect("moved");
+    let [model, data, table] = ["run", "b", "b.csv"].map(|name| place.arg(name));
+    let args = ["--model", &model, "--data", &data, "--table", &table];
+    let json = [&args[..], &["--json"]].concat();
+    let evaluated = Run::new(&mut evaluate(&json)).succeeded();
+    assert_eq!(evaluated.events[0]["metrics"], run.summary()["metrics"]);
+
+    let weights = place.arg("missing.pth");
+    let with_weights = [&args[..], &["--inception", &weights]].concat();
+    Run::new(&mut evaluate(&with_weights)).failed(1, &["missing.pth"]);
+    let other = Workplace::new();
+    other.train("a", &["--steps", "1"]).succeeded();
+    let args = ["--model", &other.arg("a"), "--inception", &weights];
+    Run::new(&mut evaluate(&args)).failed(2, &["inception"]);
+}
