@@ -176,3 +176,27 @@ fn only_the_same_network_is_gone_on_with() {
     unet.resume(&place.arg("a"), &["--steps", "2"])
         .failed(1, &["the model decode", "the model unet"]);
 }
+
+#[test]
+fn the_number_of_devices_changes_neither_losses_nor_what_is_found() {
+    let place = Workplace::of("decode");
+    let args = [
+        "--steps",
+        "3",
+        "--accumulation-steps",
+        "3",
+        "--threshold",
+        "0.01",
+        "--devices",
+    ];
+    let train = |name: &str, devices: &'static str| {
+        let run = place
+            .train(name, &[&args[..], &[devices]].concat())
+            .succeeded();
+        let found = fs::read(place.path(name).join("localizations.csv")).expect("a table");
+        (run.losses(), run.summary()["metrics"].clone(), found)
+    };
+    let one = train("one", "flex");
+    assert_eq!(train("two", "flex,flex"), one);
+    assert_eq!(train("three", "flex,flex,flex"), one);
+}

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use burn::data::dataset::Dataset;
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::batch::ModelReplicas;
 use burn_memopt::memory::estimate::Workload;
 use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss};
 use burn_memopt_datasets::loader::{Loader, LoaderConfig};
@@ -162,8 +162,9 @@ impl Job for DecodeJob {
         run: &RunDir,
         devices: &[Device],
     ) -> Result<Metrics> {
-        let device = &devices[0];
-        evaluate(network, data, &self.settings.model, batch_size, run, device)
+        let network = ModelReplicas::new(network, devices)
+            .context("cannot start a thread for each device")?;
+        evaluate(&network, data, &self.settings.model, batch_size, run)
     }
 }
 
@@ -232,21 +233,24 @@ impl Rehearsal for DecodeJob {
 /// `jaccard` is the Jaccard index of found and true emitters, `rmse_px` the root mean squared
 /// distance of the matches in pixels, where there are any; next to them `precision` and `recall`.
 fn evaluate(
-    network: &SigmaMUNet,
+    network: &ModelReplicas<SigmaMUNet>,
     data: &Data,
     settings: &DecodeSettings,
     batch_size: usize,
     run: &RunDir,
-    device: &Device,
 ) -> Result<Metrics> {
-    let (network, device) = (network.valid(), device.clone().without_autodiff());
     let samples = data.held_out.as_ref().unwrap_or(&data.training);
     let detection = DetectionConfig::new().with_threshold(settings.threshold);
     let (mut rows, mut score) = (Vec::new(), Score::default());
     let frames: Vec<usize> = samples.frames.clone().collect();
-    for frames in frames.chunks(batch_size) {
-        let found = localize(&network, data, samples, frames, &detection, &device)?;
-        for (&frame, found) in frames.iter().zip(found) {
+    for frames in frames.chunks(batch_size * network.count()) {
+        let parts = frames.chunks(batch_size).collect();
+        let found = network.run(parts, |network, device, frames| {
+            let device = device.clone().without_autodiff();
+            localize(network, data, samples, frames, &detection, &device)
+        });
+        let found = found.into_iter().collect::<Result<Vec<_>>>()?;
+        for (&frame, found) in frames.iter().zip(found.into_iter().flatten()) {
             let found = found.iter().map(|emitter| data.units.row(frame, emitter));
             let found: Vec<Localization> = found.collect();
             let truth = samples.emitters.emitters(frame);
