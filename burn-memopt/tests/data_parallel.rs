@@ -4,8 +4,8 @@ mod blocks;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use blocks::{Attention, Block};
-use burn::module::{Module, ModuleVisitor, Param};
+use blocks::{Attention, Block, values};
+use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::optim::{AdamConfig, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
@@ -65,18 +65,6 @@ fn images(number: usize, len: usize, device: &Device) -> Tensor<4> {
     let value = |at: usize| ((at * 37 + number * 101) % 199) as f32 / 100.0 - 1.0;
     let values: Vec<f32> = (0..len * 4 * 36).map(value).collect();
     Tensor::from_data(TensorData::new(values, [len, 4, 6, 6]), device)
-}
-
-fn values<M: Module>(model: &M) -> Vec<TensorData> {
-    struct Collect(Vec<TensorData>);
-    impl ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push(param.val().into_data());
-        }
-    }
-    let mut collect = Collect(Vec::new());
-    model.valid().visit(&mut collect);
-    collect.0
 }
 
 fn config() -> MicroBatchTrainerConfig {

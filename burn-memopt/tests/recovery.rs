@@ -9,7 +9,7 @@ use burn_memopt::train::{
 };
 mod blocks;
 
-use blocks::Block;
+use blocks::{Block, values};
 
 const NUM_STEPS: usize = 4;
 
@@ -92,19 +92,6 @@ fn course(size: usize, failure: Failure) -> Course {
         parameters,
         parts,
     }
-}
-
-/// Every parameter and running statistic.
-fn values<M: Module>(model: &M) -> Vec<TensorData> {
-    struct Collect(Vec<TensorData>);
-    impl burn::module::ModuleVisitor for Collect {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.push(param.val().into_data());
-        }
-    }
-    let mut collect = Collect(Vec::new());
-    model.valid().visit(&mut collect);
-    collect.0
 }
 
 #[test]

@@ -55,11 +55,7 @@ impl<M: Module + Sync> ModelReplicas<M> {
             !devices.is_empty(),
             "a model needs at least one device, got none"
         );
-        let mut pools = pools(devices)?;
-        if pools.len() == 1 {
-            pools.clear();
-        }
-        let mut pools = pools.into_iter();
+        let mut pools = pools(devices)?.into_iter();
         let replica = |device: &Device| Replica {
             device: device.clone(),
             model: model.valid().to_device(&device.clone().without_autodiff()),

@@ -4,6 +4,7 @@ use std::fmt;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use rayon::ThreadPool;
 
 use super::micro_seeds::MicroSeeds;
 use super::running_statistics::RunningStatistics;
@@ -134,29 +135,27 @@ impl<T: MicroBatchTrainers> DataParallel<T> {
     /// # Errors
     /// If there is no device, or one cannot compute in the precision of the trainers.
     pub fn new(devices: &[Device], init: impl Fn() -> T) -> Result<Self, DataParallelError> {
-        let pools = pools(devices).map_err(DataParallelError::Thread)?;
-        let mut replicas = Vec::new();
-        for (number, (device, pool)) in devices.iter().zip(pools).enumerate() {
-            let train = init();
-            let name = format!("{} (replica {number})", name_of(device));
-            for trainer in train.trainers() {
-                if let Err(source) = trainer.autocast().precision().check(device) {
-                    let device = name;
+        if devices.is_empty() {
+            return Err(DataParallelError::NoDevices);
+        }
+        let name = |number: usize| format!("{} (replica {number})", name_of(&devices[number]));
+        for trainer in init().trainers() {
+            let precision = trainer.autocast().precision();
+            for (number, device) in devices.iter().enumerate() {
+                if let Err(source) = precision.check(device) {
+                    let device = name(number);
                     return Err(DataParallelError::UnsupportedPrecision { device, source });
                 }
             }
-            replicas.push(Replica {
-                device: device.clone(),
-                name,
-                train,
-                pool,
-            });
         }
-        match replicas.len() {
-            0 => return Err(DataParallelError::NoDevices),
-            1 => replicas.clear(),
-            _ => {}
-        }
+        let pools = pools(devices).map_err(DataParallelError::Thread)?;
+        let replica = |(number, pool): (usize, ThreadPool)| Replica {
+            device: devices[number].clone(),
+            name: name(number),
+            train: init(),
+            pool,
+        };
+        let replicas = pools.into_iter().enumerate().map(replica).collect();
         Ok(Self {
             devices: devices.to_vec(),
             replicas,

@@ -108,14 +108,9 @@ impl MicroBatchStrategy {
     /// As [`MicroBatchTrainerConfig::init`].
     pub fn new(config: MicroBatchTrainerConfig, device: Device) -> Self {
         let _ = config.group();
-        let device = if device.is_autodiff() {
-            device
-        } else {
-            device.autodiff()
-        };
         Self {
             config,
-            device,
+            device: recording(device),
             others: Vec::new(),
             sync_batch_norm: false,
             seed: None,
@@ -131,11 +126,7 @@ impl MicroBatchStrategy {
     /// micro-batch has a seed of its own.
     #[must_use]
     pub fn with_devices(mut self, others: impl IntoIterator<Item = Device>) -> Self {
-        let autodiff = |device: Device| match device.is_autodiff() {
-            true => device,
-            false => device.autodiff(),
-        };
-        self.others = others.into_iter().map(autodiff).collect();
+        self.others = others.into_iter().map(recording).collect();
         self
     }
 
@@ -340,6 +331,14 @@ fn keep<M: MicroStep>(
     match &mut components.early_stopping {
         Some(early_stopping) => early_stopping.should_stop(epoch, store),
         None => false,
+    }
+}
+
+/// The device, recording gradients: by the user's settings where it does so already.
+fn recording(device: Device) -> Device {
+    match device.is_autodiff() {
+        true => device,
+        false => device.autodiff(),
     }
 }
 

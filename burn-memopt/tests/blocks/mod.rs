@@ -144,6 +144,19 @@ pub fn initialised<M: Module>(module: M) -> M {
     module
 }
 
+/// Every parameter and running statistic.
+pub fn values<M: Module>(model: &M) -> Vec<TensorData> {
+    struct Collect(Vec<TensorData>);
+    impl ModuleVisitor for Collect {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().into_data());
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    model.valid().visit(&mut collect);
+    collect.0
+}
+
 pub fn image(channels: usize, device: &Device) -> Tensor<4> {
     Tensor::random([2, channels, 8, 8], Distribution::Normal(0.0, 1.0), device)
 }

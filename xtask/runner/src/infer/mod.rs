@@ -19,7 +19,6 @@ use burn::tensor::Device;
 use burn_memopt::batch::BatchError;
 use burn_memopt::chunked::{ChunkedError, Progress};
 use burn_memopt::files;
-use burn_memopt::precision::Precision;
 use burn_memopt_datasets::tiff::TiffStackError;
 use serde_json::Value;
 
@@ -49,12 +48,9 @@ pub fn run(args: &InferArgs) -> Result<()> {
     }
     let device_name = crate::device::resolve_all(&settings.device)?.to_string();
     let devices = crate::device::open_list(&settings.device)?;
-    let mut computed_in = Precision::F32;
-    for device in &devices {
-        computed_in = precision(settings.precision, device)?;
-    }
     let device = devices[0].clone();
-    let model = Trained::load(&flags.model, computed_in, &devices)?;
+    let precision = precision(settings.precision, &devices)?;
+    let model = Trained::load(&flags.model, precision, &devices)?;
     let cutter = Cutter::new(&settings, &model, &device)?;
     work.make_folder()?;
     let interrupt = Interrupt::announcing("stopping after these windows")?;

@@ -116,12 +116,14 @@ pub fn loss_scaler(choice: LossScaleChoice, precision: Precision) -> Option<Loss
     }
 }
 
-/// The precision that was chosen, which `device` must have.
-pub fn precision(choice: PrecisionChoice, device: &Device) -> Result<Precision> {
+/// The precision that was chosen, which all `devices` must have.
+pub fn precision(choice: PrecisionChoice, devices: &[Device]) -> Result<Precision> {
     let precision = precision_of(choice);
-    precision
-        .check(device)
-        .map_err(|error| UsageError(format!("--precision: {error}")))?;
+    for device in devices {
+        precision
+            .check(device)
+            .map_err(|error| UsageError(format!("--precision: {error}")))?;
+    }
     Ok(precision)
 }
 
@@ -140,10 +142,7 @@ pub fn training_precision(choice: TrainPrecisionChoice, devices: &[Device]) -> R
             return Ok(halves.into_iter().find(compute).unwrap_or(Precision::F32));
         }
     };
-    for device in devices {
-        precision(given, device)?;
-    }
-    Ok(precision_of(given))
+    precision(given, devices)
 }
 
 /// A precision as one chooses it.
