@@ -36,15 +36,15 @@ struct Block {
 }
 
 impl Block {
-    fn new(dropout: f64, device: &Device) -> Self {
-        let norm = LayerNormConfig::new(D_MODEL);
-        let attention = MultiHeadAttentionConfig::new(D_MODEL, NUM_HEADS).with_dropout(dropout);
+    fn new(width: usize, dropout: f64, device: &Device) -> Self {
+        let norm = LayerNormConfig::new(width);
+        let attention = MultiHeadAttentionConfig::new(width, NUM_HEADS).with_dropout(dropout);
         Self {
             attention_norm: norm.init(device),
             attention: attention.init(device),
             feed_forward_norm: norm.init(device),
-            expand: LinearConfig::new(D_MODEL, 4 * D_MODEL).init(device),
-            contract: LinearConfig::new(4 * D_MODEL, D_MODEL).init(device),
+            expand: LinearConfig::new(width, 4 * width).init(device),
+            contract: LinearConfig::new(4 * width, width).init(device),
             dropout: DropoutConfig::new(dropout).init(),
         }
     }
@@ -52,7 +52,7 @@ impl Block {
     /// Runs the block.
     ///
     /// # Shapes
-    /// - x and output: `[batch_size, len, D_MODEL]`
+    /// - x and output: `[batch_size, len, width]`
     fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let [batch_size, len, _] = x.dims();
         let future = generate_autoregressive_mask(batch_size, len, &x.device());
@@ -78,7 +78,7 @@ impl Block {
 
 /// A GPT that predicts the next byte.
 #[derive(Module, Debug)]
-struct Gpt {
+pub(crate) struct Gpt {
     tokens: Embedding,
     positions: Embedding,
     blocks: Vec<Block>,
@@ -87,15 +87,15 @@ struct Gpt {
 }
 
 impl Gpt {
-    fn new(dropout: f64, device: &Device) -> Self {
+    pub(crate) fn new(width: usize, dropout: f64, device: &Device) -> Self {
         Self {
-            tokens: EmbeddingConfig::new(VOCABULARY, D_MODEL).init(device),
-            positions: EmbeddingConfig::new(LEN, D_MODEL).init(device),
+            tokens: EmbeddingConfig::new(VOCABULARY, width).init(device),
+            positions: EmbeddingConfig::new(LEN, width).init(device),
             blocks: (0..NUM_BLOCKS)
-                .map(|_| Block::new(dropout, device))
+                .map(|_| Block::new(width, dropout, device))
                 .collect(),
-            norm: LayerNormConfig::new(D_MODEL).init(device),
-            head: LinearConfig::new(D_MODEL, VOCABULARY).init(device),
+            norm: LayerNormConfig::new(width).init(device),
+            head: LinearConfig::new(width, VOCABULARY).init(device),
         }
     }
 
@@ -126,7 +126,7 @@ impl Workload {
         device.seed(0);
         let bytes = Distribution::Uniform(0.0, VOCABULARY as f64);
         Self {
-            gpt: Gpt::new(dropout, &device),
+            gpt: Gpt::new(D_MODEL, dropout, &device),
             texts: Tensor::random([BATCH_SIZE, LEN + 1], bytes, &device),
             device,
         }

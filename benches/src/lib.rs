@@ -13,10 +13,14 @@ mod bench;
 mod busy;
 mod chain;
 mod chunked;
+mod cross_entropy;
 mod data;
 mod gan;
 mod gpt;
+mod optim;
 mod planning;
+mod quantize;
+mod tiled;
 mod unet;
 mod video;
 
@@ -103,6 +107,8 @@ pub fn cases() -> Vec<Case> {
         "chunked_2048" "small U-Net on 2048×2048 pixels from file to file, windows of 256×256",
             chunked::flat::<2048>;
         "chunked_8192" "the same on 8192×8192 pixels", chunked::flat::<8192>;
+        "quantize_unet" "U-Net of 32 channels read from its file and run on 1×3×64×64, its weights in 8 and in 4 bits",
+            quantize::unet;
         "raft_lookup256" "features of two frames of 256×256, compared on demand against all pairs at once",
             video::raft_lookup::<256>;
         "raft_lookup512" "the same of 512×512", video::raft_lookup::<512>;
@@ -129,9 +135,16 @@ pub fn cases() -> Vec<Case> {
         "unet256_all" "all three against f32 on the batch of 8", unet::all;
         "parallel_unet" "U-Net on four micro-batches of 1×3×256×256 on one device, and on two that share its threads",
             unet::parallel;
+        "tiled_train_1024" "small U-Net trained on 3×1024×1024, whole and on tiles of 256×256", tiled::against_plain;
+        "tiled_train_4096" "the same on 3×4096×4096, on tiles", tiled::flat::<4096>;
+        "tiled_train_16384" "the same on 3×16384×16384, on tiles", tiled::flat::<16384>;
         "gpt12" "GPT of 12 blocks on 4 texts of 128 bytes, dropout 0.1, every block recomputed; its masks alone",
             gpt::block;
         "gpt12_no_dropout" "the same without dropout", gpt::block_without_dropout;
+        "optim_gpt12" "three updates of a GPT of 12 blocks of width 256 by AdamW: state and update in f32, in 8 bits, on the host",
+            optim::gpt;
+        "chunked_cross_entropy" "head and loss of 4096 positions, 32,000 words and 256 features, 128 positions at a time",
+            cross_entropy::chunked;
         "gan_generator_step" "GRAF's generator on two patches of 64×64, 64 points a ray, rays in chunks, then in f16 too",
             gan::generator_step::<64>;
         "gan_generator_step_32" "the same on patches of 32×32", gan::generator_step::<32>;
@@ -149,12 +162,15 @@ pub fn groups() -> Vec<Case> {
     cases! {
         "segments" "8 residual blocks on 1×16×48×48, 3 segments", chain::segments;
         "budget" "the same in 50 % of the plain peak", chain::budget::<50>;
+        "head and loss" "512 positions, 1000 words and 32 features, 64 positions at a time", cross_entropy::chunked;
         "accumulation" "U-Net on 4×3×64×64 as 4 micro-batches", unet::accumulate;
         "autocast" "U-Net on 2×3×64×64 in f16", unet::autocast;
         "windows" "U-Net on windows of 64×64 cut beforehand, cut and blended, and windows without it",
             chunked::overhead;
         "exact tiles" "U-Net on 256×256 pixels whole, on exact tiles, and on windows that blend",
             chunked::exact_tiles;
+        "packed weights" "U-Net read from its file and run on 1×3×32×32, its weights in 8 and in 4 bits", quantize::unet;
+        "tiled training" "U-Net on 3×128×128 pixels whole, and on tiles of 32×32", tiled::against_plain;
         "loader" "16 deflated pages of 512×512, two loader threads against one", data::workers;
         "tiff mapped" "40 uncompressed frames of 256×256, mapped against read into memory first",
             |bench| data::tiff(bench, |files| files.contiguous, Order::Random);

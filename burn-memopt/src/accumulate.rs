@@ -10,6 +10,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 
 use crate::gradients;
+use crate::nn::canonical_strides;
 use crate::precision::ops::full;
 
 /// Accumulates the gradients of one module over micro-batches.
@@ -115,6 +116,11 @@ impl WeightedAccumulator {
             self.weight += other.weight;
         }
         self.micro_batches += other.micro_batches;
+    }
+
+    /// Counts what was accumulated as one micro-batch, if it was anything.
+    pub(crate) fn count_as_one(&mut self) {
+        self.micro_batches = self.micro_batches.min(1);
     }
 
     fn add<M: Module>(
@@ -245,9 +251,10 @@ impl ModuleVisitor for Add<'_> {
             return;
         };
         self.has_gradients = true;
+        let grad = canonical_strides(full(grad));
         let grad = match self.factor {
-            1.0 => full(grad),
-            factor => full(grad).mul_scalar(factor),
+            1.0 => grad,
+            factor => grad.mul_scalar(factor),
         };
         let total = match self.total.remove::<D>(param.id) {
             Some(total) => total.add(grad),

@@ -4,12 +4,17 @@
 //! |---|---|---|---|---|
 //! | gradient checkpointing | what a forward pass keeps, to the inputs of the segments and the insides of one | a second forward pass of the segments | bit-equal on the CPU; to rounding where a GPU tunes its kernels | [`grad_checkpoint`] |
 //! | the same within a budget, or in the least memory | as little as the budget needs; as much as two forward passes more can | the least recomputation that fits, and a measurement before | as above | [`grad_checkpoint::Policy`] |
+//! | slices of a long axis | a head or loss to one slice, as logits of many words | a second forward pass of it | to f32 rounding | [`grad_checkpoint::in_chunks`] |
 //! | accumulation | what a forward pass keeps, from the batch to one micro-batch | one set of gradients in f32 | to f32 rounding; batch statistics are per micro-batch | [`accumulate`] |
 //! | autocast | activations, to half | casts; a scaled loss in f16; slow f16 arithmetic on CPUs | no | [`precision`] |
 //! | chunked inference | an image to windows, with a result written row by row | what overlaps twice | to the blend; equal with tiles that carry a margin | [`chunked`] |
+//! | training on tiles | an image to tiles, whatever its size | margins read twice; for losses of global sums another forward pass | to f32 rounding, where a pixel reaches a part of the image | [`chunked::TiledStep`] |
 //! | adaptive batches | a batch to what memory allows | batches that failed, again | yes | [`batch`] |
 //! | sub-videos | a video to a few frames at a time | frames that are read twice | by the stage | [`clip`] |
+//! | packed weights | the weights of a network that is run, to 8 or 4 bits | making floats of a layer at each use; no speed | no; measured by the task | [`quantize`] |
+//! | streamed weights | the same, to the largest one and what is small | sending each weight to the device at each use | bit-equal | [`quantize::StreamedWeights`] |
 //! | all of them in one step | the above together | the above together | as its parts | [`train`] |
+//! | small optimizer state | Adam's state to a quarter, or off the device | encoding, or two copies, at each step | 8 bits no; on the host bit-equal | [`optim`] |
 //! | planning | what runs, to a budget | small runs before | predicted, then checked by running | [`budget`] |
 //! | measuring | nothing; it reports | nearly nothing on the CPU; readings on a GPU | on the CPU; sampled on GPUs | [`memory`] |
 //!
@@ -73,8 +78,10 @@ pub mod gradients;
 pub mod guide;
 pub mod memory;
 pub mod nn;
+pub mod optim;
 mod pools;
 pub mod precision;
 pub mod prelude;
+pub mod quantize;
 pub mod tensors;
 pub mod train;

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use blocks::{Attention, Block, values};
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
+use burn::nn::{Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::optim::{AdamConfig, SgdConfig};
 use burn::tensor::{Device, Tensor, TensorData, Tolerance};
 use burn_memopt::grad_checkpoint::{grad_checkpoint, hold_random_stream};
@@ -353,6 +353,32 @@ fn a_broken_promise_to_draw_nothing_is_an_error() {
             assert_eq!(values(&model), before);
         }
     }
+}
+
+#[test]
+fn parameters_that_are_drawn_when_they_are_used_are_the_same_on_any_number_of_devices() {
+    let _alone = alone();
+    let trained = |num_devices: usize| {
+        flex().seed(3);
+        let model: Linear = LinearConfig::new(4, 1).init(&flex());
+        let parallel = DataParallel::new(&vec![flex(); num_devices], trainer).expect("devices");
+        // The layer has no running statistics whose mean could be taken.
+        let mut parallel = parallel.without_randomness().with_sync_batch_norm(true);
+        let mut train = trainer();
+        let batches = [3, 1, 2].map(|num_items| Tensor::<2>::ones([num_items, 4], &flex()));
+        let run = |train: &mut MicroBatchTrainer, model: &Linear, x: Tensor<2>| {
+            let num_items = x.dims()[0] as f64;
+            train.micro_batch(model, x, Linear::forward, |output| {
+                MicroLoss::mean(output.square().mean(), num_items)
+            });
+        };
+        let ran = parallel.micro_batches(&mut train, &model, batches, run);
+        ran.expect("nothing is drawn but parameters");
+        let (model, outcome) = train.flush(model, 0.01);
+        assert!(matches!(outcome, Ok(StepOutcome::Stepped { .. })));
+        model.weight.val().into_data()
+    };
+    assert_eq!(trained(2), trained(1));
 }
 
 #[test]

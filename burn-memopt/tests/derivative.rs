@@ -409,13 +409,13 @@ fn gradients_belong_to_the_forward_pass_that_ran() {
 #[test]
 fn gradients_of_two_training_threads_belong_to_their_forward_passes() {
     let _alone = alone();
-    two_training_threads(&test_device(), 10);
+    two_training_threads(&test_device(), 5);
 }
 
 #[test]
 fn gradients_beside_a_thread_that_draws_are_right_or_refused() {
     let _alone = alone();
-    beside_a_drawing_thread(&test_device(), false, 10);
+    beside_a_drawing_thread(&test_device(), false, 5);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation};
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::nn::leaky_relu;
 use burn_memopt::train::{GradientPenalty, frozen, gradient_penalty, update_average};
 use rstest::rstest;
@@ -92,6 +93,7 @@ fn value_and_gradient_are_those_of_the_second_derivative(
     #[values(true, false)] is_kinked: bool,
     #[values(true, false)] is_r1: bool,
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let (critic, x) = critic();
     let forward = if is_kinked {
         Critic::kinked
@@ -118,6 +120,7 @@ fn value_and_gradient_are_those_of_the_second_derivative(
 
 #[test]
 fn the_error_falls_with_the_square_of_the_step() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let (critic, x) = critic();
     let wanted = critic
         .input_gradient(x.clone(), false)
@@ -150,6 +153,7 @@ struct Unheld {
 #[test]
 #[should_panic(expected = "kinks that are not held")]
 fn kinks_that_cannot_be_held_are_refused() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let (critic, x) = critic();
     let forward = |critic: &Unheld, x| {
         let Critic { first, last } = &critic.critic;
@@ -168,6 +172,7 @@ struct Normed {
 
 #[test]
 fn a_penalty_counts_as_no_pass() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex().autodiff();
     let critic = Normed {
         first: LinearConfig::new(6, 8).init(&device),
@@ -199,6 +204,7 @@ fn input_without_autodiff_is_refused() {
 
 #[test]
 fn an_average_follows_parameters_and_takes_statistics() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex().autodiff();
     let norm: BatchNorm = BatchNormConfig::new(2).init(&device);
     let average = frozen(&norm);

@@ -7,6 +7,7 @@ use burn::nn::conv::{
 use burn::nn::{GroupNorm, GroupNormConfig, PaddingConfig2d, PaddingConfig3d};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, activation};
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::nn;
 use proptest::prelude::*;
 
@@ -126,6 +127,7 @@ proptest! {
 
     #[test]
     fn conv2d_is_burns_whatever_its_settings((layer, x) in conv2d_layer(&autodiff())) {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         // A kernel that is larger than its input is refused by burn.
         let fits = |axis: usize| layer.dilation[axis] * (layer.kernel_size[axis] - 1) < x.dims()[2 + axis];
         prop_assume!(fits(0) && fits(1));
@@ -134,6 +136,7 @@ proptest! {
 
     #[test]
     fn conv2d_without_autodiff_is_burns((layer, x) in conv2d_layer(&Device::flex())) {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let fits = |axis: usize| layer.dilation[axis] * (layer.kernel_size[axis] - 1) < x.dims()[2 + axis];
         prop_assume!(fits(0) && fits(1));
         assert_close("output", nn::conv2d(&layer, x.clone()), layer.forward(x));
@@ -143,6 +146,7 @@ proptest! {
 /// Several bands, blocks of channels, and rows that are cut.
 #[test]
 fn large_convolutions_are_burns() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = autodiff();
     device.seed(1);
     let sizes = [
@@ -162,6 +166,7 @@ fn large_convolutions_are_burns() {
 
 #[test]
 fn a_view_of_a_tensor_is_convolved_as_what_it_shows() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = autodiff();
     let layer: Conv2d = Conv2dConfig::new([4, 6], [3, 3]).init(&device);
     let x = normal([9, 8, 7, 2], &device);
@@ -176,6 +181,7 @@ fn a_view_of_a_tensor_is_convolved_as_what_it_shows() {
 
 #[test]
 fn flat_kernels_in_three_dimensions_are_burns() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = autodiff();
     let padding = PaddingConfig3d::Explicit;
     let layers: [Conv3d; 5] = [
@@ -207,6 +213,7 @@ fn flat_kernels_in_three_dimensions_are_burns() {
 
 #[test]
 fn deformable_convolutions_are_burns_also_far_outside() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex();
     for (groups, offset_groups, stride) in [(1, 1, 1), (1, 2, 1), (2, 4, 2)] {
         let layer: DeformConv2d = DeformConv2dConfig::new([8, 6], [3, 3])
@@ -228,6 +235,7 @@ fn deformable_convolutions_are_burns_also_far_outside() {
 
 #[test]
 fn group_norm_is_burns() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = autodiff();
     for (groups, channels, shape) in [
         (1, 4, [3, 4, 5, 7]),
@@ -242,6 +250,7 @@ fn group_norm_is_burns() {
 
 #[test]
 fn activations_are_burns() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = autodiff();
     let x = normal([3, 5, 7], &device);
     let run = |ours: fn(Tensor<3>) -> Tensor<3>, burns: fn(Tensor<3>) -> Tensor<3>| {
@@ -324,6 +333,7 @@ fn no_number_stays_no_number() {
 
 #[test]
 fn half_precision_and_frozen_layers_work_as_burns() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = autodiff();
     let layer: Conv2d = Conv2dConfig::new([2, 3], [3, 3]).init(&device);
     let x = normal([1, 2, 6, 6], &device);
@@ -350,6 +360,7 @@ impl burn::module::ModuleMapper for Half {
 
 #[test]
 fn burns_strategy_to_keep_little_gives_the_same_gradients() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex().autodiff().gradient_checkpointing();
     let layer: Conv2d = Conv2dConfig::new([2, 2], [3, 3]).init(&device);
     let x = normal([1, 2, 8, 8], &device);
@@ -364,6 +375,7 @@ fn burns_strategy_to_keep_little_gives_the_same_gradients() {
 /// Threads share work by sizes alone.
 #[test]
 fn the_number_of_threads_changes_no_bit() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = autodiff();
     let layer: Conv2d = Conv2dConfig::new([16, 40], [3, 3]).init(&device);
     let norm: GroupNorm = GroupNormConfig::new(4, 40).init(&device);

@@ -118,7 +118,7 @@ fn the_least_is_below_every_cut_of_one_level_and_exact() {
 #[test]
 fn twenty_plans_in_a_row_are_equal() {
     let _turn = turn();
-    let (blocks, x) = blocks(12);
+    let (blocks, x) = blocks(5);
     let plain = measured_peak(&blocks, Policy::None, &x);
     for policy in [Policy::Least, Policy::Budget(Bytes::new(plain.get() / 2))] {
         let plan = || chain(&blocks).plan(policy, x.clone()).unwrap();

@@ -26,14 +26,12 @@ fn config(start: usize) -> BatchSizeConfig {
 }
 
 fn model(seed: u64, device: &Device) -> Linear {
-    let _stream = hold_random_stream();
-    device.seed(seed);
+    let _stream = hold_random_stream().seeded(device, seed);
     blocks::initialised(LinearConfig::new(6, 3).init(device))
 }
 
 fn batch(device: &Device) -> Tensor<2> {
-    let _stream = hold_random_stream();
-    device.seed(7);
+    let _stream = hold_random_stream().seeded(device, 7);
     Tensor::random([10, 6], Distribution::Default, device)
 }
 
@@ -58,6 +56,7 @@ fn predictions_are_those_of_the_model(
     #[case] precision: Precision,
     #[case] tolerance: f32,
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex();
     let (model, batch) = (model(1, &device), batch(&device));
     let wanted = values(&model.forward(batch.clone()).into_data());
@@ -94,6 +93,7 @@ fn predictions_are_those_of_the_model(
 
 #[test]
 fn a_batch_that_does_not_fit_is_divided_and_the_size_is_remembered() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex();
     let model = model(1, &device);
     let wanted = values(&model.forward(batch(&device)).into_data());
@@ -115,6 +115,7 @@ fn a_batch_that_does_not_fit_is_divided_and_the_size_is_remembered() {
 
 #[test]
 fn a_model_is_loaded_again_only_after_its_file_changed() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.bpk");
@@ -142,6 +143,7 @@ fn a_model_is_loaded_again_only_after_its_file_changed() {
 
 #[test]
 fn items_of_different_shapes_are_refused_by_their_place() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex();
     let mut predictor = Predictor::new(Linear::forward::<2>, &device)
         .with_runner(BatchRunner::new(config(2)))
@@ -165,6 +167,7 @@ fn items_of_different_shapes_are_refused_by_their_place() {
 
 #[test]
 fn on_the_host_nothing_is_run_whose_estimate_does_not_fit() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex();
     let refuse = |_: &Linear, _: Tensor<2>| -> Tensor<2> { panic!("it was run") };
     let runner = BatchRunner::on(config(8), &device)
@@ -199,6 +202,7 @@ fn a_precision_that_the_device_lacks_is_an_error() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn a_real_allocation_failure_divides_the_batch() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let Some(device) = blocks::gpu_device() else {
         return;
     };

@@ -47,9 +47,8 @@ struct Course {
 
 /// Trains on batches of eight images; more than two at once are too many where memory is short.
 fn course(size: usize, failure: Failure) -> Course {
-    let _stream = hold_random_stream();
     let device = Device::flex().autodiff();
-    device.seed(3);
+    let _stream = hold_random_stream().seeded(&device, 3);
     let mut model = blocks::initialised(Block::new(4, true, 0.2, &device));
     let mut train = train_step();
     let mut parts = MicroBatches::new(size, 8 / size);
@@ -106,9 +105,8 @@ fn a_step_that_lacks_memory_is_made_in_smaller_parts() {
 
 #[test]
 fn a_step_that_fails_otherwise_leaves_no_trace() {
-    let _stream = hold_random_stream();
     let device = Device::flex().autodiff();
-    device.seed(3);
+    let _stream = hold_random_stream().seeded(&device, 3);
     let wanted = values(&blocks::initialised(Block::new(4, true, 0.2, &device)));
     let got = course(8, Failure::Loading);
     assert!(got.losses.is_empty());

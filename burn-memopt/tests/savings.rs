@@ -171,8 +171,9 @@ fn an_island_keeps_only_its_half_precision_input_until_the_backward_pass() {
         assert!(layer.weight.val().grad(&grads).is_some());
         kept
     };
-    kept(Precision::F16);
-    let (half, full) = (kept(Precision::F16), kept(Precision::F32));
+    // A thread of the backend keeps a buffer from its first product on, which comes late on a busy machine.
+    let least = |precision| (0..4).map(|_| kept(precision)).min().expect("four runs");
+    let (half, full) = (least(Precision::F16), least(Precision::F32));
     // The graph's own records do not depend on the size of tensors.
     let (output, records) = ((ROWS * 64 * 2) as u64, 32 << 10);
     assert!(half < output + records, "{half} bytes, expected {output}");

@@ -7,10 +7,12 @@ mod supervised;
 use std::error::Error;
 use std::fs;
 
+use burn::optim::{AdamConfig, ModuleOptimizer};
 use burn::train::metric::LossMetric;
 use burn::train::metric::store::{Aggregate, Direction, Split};
 use burn::train::{MetricEarlyStoppingStrategy, StoppingCondition, TrainingError};
 use burn_memopt::gradients::Clipping;
+use burn_memopt::optim::{AdamW8bitConfig, HostState};
 use burn_memopt::precision::{AutocastPolicy, LossScalerConfig, Precision};
 use burn_memopt::train::{MicroBatchStrategy, MicroBatchTrainerConfig, StepError, TrainState};
 use rstest::rstest;
@@ -132,6 +134,25 @@ fn several_devices_learn_and_show_what_one_does(#[case] num_others: usize) {
     let stopped = run().with_others(vec![device()]).with_epochs(2).launch();
     let resumed = run().with_resume(2, stopped).launch();
     assert_eq!(parameters(&resumed.model), parameters(&one.model));
+}
+
+#[rstest]
+#[case::eight_bits(AdamW8bitConfig::new().init())]
+#[case::on_the_host(HostState::new(AdamConfig::new().build()).into())]
+fn an_optimizer_with_a_small_state_goes_on_where_it_was(#[case] optimizer: ModuleOptimizer) {
+    let _turn = turn();
+    // Some parameters are large enough for 8 bits.
+    let net = NetConfig::new().with_width(72).with_depth(2).init();
+    let run = || {
+        let run = Run::new(&net).with_step(MicroBatchTrainerConfig::new());
+        run.with_optimizer(optimizer.clone())
+    };
+    let whole = run().launch();
+    assert!(whole.error.is_none(), "{:?}", whole.error);
+    let first = run().with_epochs(1).launch();
+    let rest = run().with_resume(1, first).launch();
+    assert_eq!(parameters(&rest.model), parameters(&whole.model));
+    assert_ne!(parameters(&whole.model), parameters(&net));
 }
 
 #[cfg(feature = "wgpu")]

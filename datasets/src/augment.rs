@@ -2,6 +2,10 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
+mod moved;
+
+pub use moved::MovedImages;
+
 /// One of the eight flips and rotations of a square.
 ///
 /// It is a transposition or none, followed by a flip of the rows or none, and a

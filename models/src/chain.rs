@@ -20,7 +20,7 @@ pub enum Keep {
 
 impl Keep {
     /// What blocks keep in a network that is cut so.
-    fn when_cut(cut: &Cut) -> Self {
+    pub(crate) fn when_cut(cut: &Cut) -> Self {
         if cut.recomputes() {
             Self::Input
         } else {

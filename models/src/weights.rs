@@ -205,7 +205,8 @@ pub trait StateDict: Module {
 
     /// Writes a safetensors file with the state-dict names, which PyTorch reads too.
     ///
-    /// An existing file is replaced once the new one is complete.
+    /// An existing file is replaced once the new one is complete. Packed weights are written as the
+    /// floats that they stand for.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -217,6 +218,7 @@ pub trait StateDict: Module {
             .with_to_adapter(StateDictNames(Self::state_dict_name));
         // Running statistics lag one update behind until the module is read as a whole.
         self.valid()
+            .materialize()
             .save_into(&mut store)
             .map_err(|source| WeightsError::Write {
                 path: path.into(),

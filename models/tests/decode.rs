@@ -5,6 +5,7 @@ use burn::optim::GradientsParams;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{DType, Device, Distribution, Tensor, TensorData, Tolerance};
 use burn_memopt::grad_checkpoint::Policy;
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::precision::{Autocast, Precision};
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::decode::{
@@ -64,6 +65,7 @@ fn recomputed_gradients_are_bit_equal_to_plain_ones(
     #[values(None, Some(2))] norm_groups: Option<usize>,
     #[values(Activation::Elu, Activation::Relu)] activation: Activation,
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device().autodiff();
     let core = tiny()
         .with_norm_groups(norm_groups)
@@ -82,6 +84,7 @@ fn recomputed_gradients_are_bit_equal_to_plain_ones(
 #[case::three_frames(3)]
 #[case::five_frames(5)]
 fn a_sequence_of_frames_gives_the_windows_results(#[case] num_frames: usize) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device();
     let munet = sigma(tiny().with_num_frames(num_frames), &device);
     let frames = windows([num_frames + 3, 1, 8, 8], &device);
@@ -105,6 +108,7 @@ fn a_sequence_of_frames_gives_the_windows_results(#[case] num_frames: usize) {
 #[case::f16(Precision::F16, 0.03)]
 #[case::bf16(Precision::Bf16, 0.2)]
 fn half_precision_comes_close_and_ends_in_full(#[case] precision: Precision, #[case] near: f32) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device().autodiff();
     let munet = sigma(tiny(), &device).with_grad_checkpoint(Policy::EveryBlock);
     let x = windows([1, 3, 16, 16], &device);
@@ -138,6 +142,7 @@ fn any_kind_of_unet_keeps_sides_that_its_poolings_halve(
     #[values(Interpolation::Nearest, Interpolation::Bilinear)] interpolation: Interpolation,
     #[values(None, Some(4))] norm_groups: Option<usize>,
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let config = UNet2dConfig::new(2, 3)
         .with_features(4)
         .with_pooling(pooling)
@@ -165,6 +170,7 @@ fn windows_of_another_length_are_refused() {
 
 #[test]
 fn saved_weights_come_back_and_give_the_same_output() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("decode.safetensors");
     let trained = sigma(tiny().with_norm_groups(Some(2)), &test_device().autodiff());
@@ -180,6 +186,7 @@ fn saved_weights_come_back_and_give_the_same_output() {
 
 #[test]
 fn loading_weights_leaves_the_smallest_deviation_untrained() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device().autodiff();
     let munet = sigma(tiny(), &device);
     let state: Vec<_> = munet
@@ -208,6 +215,7 @@ fn loading_weights_leaves_the_smallest_deviation_untrained() {
 
 #[test]
 fn networks_begin_with_few_emitters() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device();
     let mut counts = [0; 15].map(|_| {
         let munet = sigma(tiny(), &device);

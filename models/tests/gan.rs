@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::{GradientsParams, RmsPropConfig};
 use burn::tensor::{Device, Distribution, Tensor};
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::memory::Bytes;
 use burn_memopt::precision::{AutocastPolicy, LossScalerConfig, Precision};
 use burn_memopt::train::{
@@ -73,6 +74,7 @@ fn flat<M: Module>(module: &M, grads: &GradientsParams) -> Vec<(String, Vec<f32>
 
 #[rstest]
 fn chunks_of_rays_give_the_image_and_the_gradients_of_all_at_once(#[values(0, 5)] fine: usize) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex().autodiff();
     device.seed(1);
     let field = field(&device);
@@ -122,6 +124,7 @@ fn the_chunk_of_a_budget_grows_with_it_and_shrinks_with_the_samples() {
 
 #[test]
 fn every_parameter_of_the_super_resolution_learns_and_the_render_too() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex().autodiff();
     let ccsr = CcsrConfig::new()
         .with_patch_size(16)
@@ -152,6 +155,7 @@ fn every_parameter_of_the_super_resolution_learns_and_the_render_too() {
 
 #[test]
 fn the_loss_of_the_super_resolution_fades_with_its_calls() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex();
     let (image, render) = (
         Tensor::ones([1, 3, 4, 4], &device),
@@ -214,6 +218,7 @@ fn a_step_moves_both_networks_and_the_average_a_little(
     #[values(true, false)] labelled: bool,
     #[values(Precision::F32, Precision::F16, Precision::Bf16)] precision: Precision,
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex().autodiff();
     let (mut networks, mut train) = gan(labelled.then_some(CLASSES), precision, &device);
     let weights = |generator: &Generator| generator.field.rgb_linear.weight.val().into_data();

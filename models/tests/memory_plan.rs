@@ -7,13 +7,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, SgdConfig};
+use burn::optim::{
+    AdaGradConfig, AdamConfig, AdamWConfig, LionConfig, ModuleOptimizer, RmsPropConfig, SgdConfig,
+};
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::accumulate::WeightedAccumulator;
 use burn_memopt::budget::{Request, StepSettings, Technique, Verified, VerifyError, verify};
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind, Workload, peak_of_step};
 use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter, live, on_host};
+use burn_memopt::optim::{Adam8bitConfig, AdamW8bitConfig};
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
 use rstest::rstest;
@@ -280,6 +283,9 @@ fn state_after_two_steps(mut optimizer: ModuleOptimizer, unet: UNet, images: &Te
 #[case::adamw(OptimizerKind::AdamW, AdamWConfig::new().init())]
 #[case::amsgrad(OptimizerKind::AmsGrad, AdamConfig::new().with_amsgrad(true).init())]
 #[case::lion(OptimizerKind::Lion, LionConfig::new().init())]
+#[case::rmsprop(OptimizerKind::RmsProp, RmsPropConfig::new().with_momentum(0.0).init())]
+#[case::adam_8bit(OptimizerKind::Adam8bit, Adam8bitConfig::new().init())]
+#[case::adamw_8bit(OptimizerKind::AdamW8bit, AdamW8bitConfig::new().init())]
 fn an_optimizer_keeps_what_was_estimated(
     #[case] kind: OptimizerKind,
     #[case] optimizer: ModuleOptimizer,

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use burn_memopt::grad_checkpoint::Span;
+use burn_memopt::grad_checkpoint::{Span, hold_random_stream};
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig, Upsample};
 use burn_memopt_models::weights::{StateDict, WeightsError};
@@ -43,6 +43,7 @@ fn any_image_size_comes_back_at_its_own_size(
     #[values(NormKind::Batch, NormKind::Group { groups: 2 })] norm: NormKind,
     #[values([4, 4], [5, 7], [11, 16])] size: [usize; 2],
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device();
     let unet = tiny(2)
         .with_upsample(upsample)
@@ -60,6 +61,7 @@ fn the_default_network_has_the_published_number_of_parameters(
     #[case] upsample: Upsample,
     #[case] published: usize,
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let unet = UNetConfig::new(3, 1)
         .with_upsample(upsample)
         .init(&test_device());
@@ -86,6 +88,7 @@ fn groups_that_do_not_divide_the_channels_are_refused() {
 
 #[test]
 fn a_small_head_begins_with_a_small_output() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device();
     let x = image(8, 8, &device);
     let largest = |scale| {
@@ -141,6 +144,7 @@ proptest! {
         cuts in proptest::collection::btree_set(1usize..14, 1..7),
         bilinear: bool,
     ) {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = test_device().autodiff();
         let upsample = if bilinear { Upsample::Bilinear } else { Upsample::Transposed };
         let unet = tiny(depth).with_upsample(upsample).init(&device);
@@ -154,6 +158,7 @@ proptest! {
 
 #[test]
 fn a_published_checkpoint_with_its_extra_entries_loads() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny_unet.pth");
     let unet = UNetConfig::new(1, 1)
         .with_base_channels(2)
@@ -177,6 +182,7 @@ fn saved_weights_come_back_and_give_the_same_output(
     #[values(Upsample::Bilinear, Upsample::Transposed)] upsample: Upsample,
     #[values(NormKind::Batch, NormKind::Group { groups: 2 })] norm: NormKind,
 ) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("unet.safetensors");
     let config = tiny(2).with_upsample(upsample).with_norm(norm);
@@ -194,6 +200,7 @@ fn saved_weights_come_back_and_give_the_same_output(
 
 #[test]
 fn loaded_statistics_replace_those_of_a_network_in_training() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = test_device().autodiff();
     let fresh = state(&tiny(1).init(&device));
     let unet = tiny(1).init(&device);
@@ -208,6 +215,7 @@ fn loaded_statistics_replace_those_of_a_network_in_training() {
 
 #[test]
 fn every_missing_unexpected_and_reshaped_tensor_is_named() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let mut state = state(&tiny(1).init(&test_device()));
     state.retain(|(name, _)| name != "inc.double_conv.1.bias");
     state.push(("down9.weight".into(), TensorData::from([1.0f32])));
@@ -235,6 +243,7 @@ fn every_missing_unexpected_and_reshaped_tensor_is_named() {
 #[case::not_there("nowhere.pth")]
 #[case::not_a_checkpoint("README.md")]
 fn a_file_that_is_no_checkpoint_is_refused_by_name(#[case] name: &str) {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/").to_string() + name;
     for error in [
         tiny(1)
@@ -267,6 +276,7 @@ fn a_checkpointed_bilinear_unet_trains_on_a_gpu_as_on_the_cpu() {
         }
     }
 
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let open = || {
         let device = Device::wgpu(DeviceKind::DefaultDevice);
         Tensor::<1>::ones([1], &device).into_data();
@@ -304,6 +314,7 @@ fn a_checkpointed_bilinear_unet_trains_on_a_gpu_as_on_the_cpu() {
 
 #[test]
 fn exact_tiles_of_a_unet_are_the_whole_image() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     use burn_memopt::chunked::{ExactTiles, Reach};
 
     let device = test_device();

@@ -86,7 +86,7 @@ fn program_file() -> PathBuf {
 /// # Errors
 /// If cargo cannot be started.
 pub fn test(no_gpu: bool, filter: Option<&str>) -> Result<ExitCode> {
-    let mut command = workspace_command(&["test", "--workspace", "--features", features(no_gpu)]);
+    let mut command = test_command(no_gpu);
     command.args(filter);
     announce(&command);
     become_process(command)
@@ -126,18 +126,24 @@ pub fn check(no_gpu: bool) -> Result<ExitCode> {
     if !succeeds(workspace_command(&["fmt", "--all", "--check"]))?
         || tidy::run(&workspace_root())? != ExitCode::SUCCESS
         || !succeeds(workspace_command(&lint))?
-        || !succeeds(workspace_command(&[
-            "test",
-            "--workspace",
-            "--features",
-            features,
-        ]))?
+        || !succeeds(test_command(no_gpu))?
         || !succeeds(doc)?
     {
         return Ok(ExitCode::FAILURE);
     }
     eprintln!("all checks passed");
     Ok(ExitCode::SUCCESS)
+}
+
+/// All tests, whichever of them fail: a run takes half an hour, and should tell of each failure.
+fn test_command(no_gpu: bool) -> Command {
+    workspace_command(&[
+        "test",
+        "--workspace",
+        "--no-fail-fast",
+        "--features",
+        features(no_gpu),
+    ])
 }
 
 fn features(no_gpu: bool) -> &'static str {

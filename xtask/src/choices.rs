@@ -9,6 +9,8 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::cli::{OptimizerChoice, OptimizerStateChoice};
+
 /// Writes a choice the way it is given on the command line.
 macro_rules! display_as_given {
     ($($choice:ty),*) => {$(
@@ -28,7 +30,10 @@ display_as_given!(
     NetworkChoice,
     NormChoice,
     OptLevelChoice,
+    OptimizerChoice,
+    OptimizerStateChoice,
     PrecisionChoice,
+    SchemeChoice,
     TrainPrecisionChoice,
     UpsamplingChoice
 );
@@ -142,6 +147,16 @@ pub enum PrecisionChoice {
     Bf16,
 }
 
+/// Bits of a packed weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SchemeChoice {
+    /// 8 bits: about 0.26 of the bytes in f32.
+    Q8,
+    /// 4 bits: about 0.15 of the bytes in f32.
+    Q4,
+}
+
 /// The arithmetic of a training step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -244,6 +259,10 @@ pub enum NormChoice {
     /// Over groups of channels of each image; independent of the batch size.
     #[default]
     Group,
+    /// Over the channels of each pixel: tiles of an image are exact. Less accurate than group.
+    Channel,
+    /// None: tiles of an image are exact. Less accurate than group.
+    None,
 }
 
 /// How the decoder enlarges its input.

@@ -13,21 +13,30 @@ use clap::{Arg, Args, Parser, Subcommand};
 use crate::device::{Backend, DeviceChoice, DeviceList};
 
 mod gan;
+mod images;
 mod infer;
 mod inpaint;
 mod models;
+mod optimizer;
 pub mod paths;
+mod quantize;
+mod stages;
+mod tiling;
 mod tools;
 mod train;
 pub mod values;
 
 pub use gan::{GanNetworkSettings, GanSettings, ViewSettings};
+pub use images::{UNetData, UNetNetworkSettings, UNetSettings, WatermarkSettings};
 pub use infer::{EvaluateArgs, INCEPTION, InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
 pub use models::{
-    ClipSettings, DecodeSettings, FlowCompletionSettings, PROCEDURAL, ProPainterSettings, UNetData,
-    UNetNetworkSettings, UNetSettings, WatermarkSettings,
+    ClipSettings, DecodeSettings, FlowCompletionSettings, PROCEDURAL, ProPainterSettings,
 };
+pub use optimizer::{OptimizerChoice, OptimizerSettings, OptimizerStateChoice};
+pub use quantize::QuantizeArgs;
+pub use stages::{ImageSides, StageSettings};
+pub use tiling::TilingSettings;
 pub use tools::{
     AdviseArgs, BenchArgs, ConvertFlags, EstimatesFlags, ImageSize, MonitorArgs, PlanArgs,
     PlanFlags, PlanModel, SharedFlags, VerifyFlags, WeightsArgs, WeightsVerb, WorkFlags,
@@ -76,6 +85,8 @@ pub enum Program {
     Train(TrainArgs),
     /// Evaluate the model of a run: metrics, pictures and tables, as at the end of train.
     Evaluate(EvaluateArgs),
+    /// Pack the weights of a trained model in 8 or 4 bits, and measure what that changes.
+    Quantize(Box<QuantizeArgs>),
     /// Run a trained model on images, stacks and folders of any size, in windows.
     Infer(InferArgs),
     /// Complete videos: fill what masks mark, or extend the frames.
@@ -103,6 +114,7 @@ impl Program {
         match self {
             Self::Train(args) => args.target(),
             Self::Evaluate(args) => args.target(),
+            Self::Quantize(args) => args.evaluate.target(),
             Self::Infer(InferArgs {
                 model: InferModel::Unet(flags),
             }) => flags.target(),

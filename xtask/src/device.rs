@@ -93,6 +93,9 @@ impl FromStr for DeviceChoice {
         if text == "auto" {
             return Ok(Self::default());
         }
+        if text.contains(',') {
+            return Err(format!("one device is taken here, got {text:?}"));
+        }
         let (name, index) = match text.split_once(':') {
             Some((name, index)) => (name, Some(index)),
             None => (text, None),

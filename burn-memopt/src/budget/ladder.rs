@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::memory::Bytes;
 
@@ -90,7 +90,7 @@ impl<S> Ladder<S> {
 /// Settings that keep a budget, and why each is what it is.
 ///
 /// [`Display`](fmt::Display) has a line for each setting, then the predicted peak. `K` names a setting.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Choice<S, K> {
     /// What was chosen.
     #[serde(flatten)]
@@ -102,7 +102,7 @@ pub struct Choice<S, K> {
 }
 
 /// A setting and why it was chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason<K> {
     /// What was chosen.
     pub setting: K,

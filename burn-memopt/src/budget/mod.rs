@@ -17,6 +17,7 @@
 //! |---|---|
 //! | training steps and inference: precision, recomputation, micro-batches and tiles | [`choose`], [`verify`] |
 //! | where a chain of blocks is cut | [`grad_checkpoint::Plan`](crate::grad_checkpoint::Plan) |
+//! | tiles to train on, and what is recomputed | [`TilePlanner`](crate::chunked::TilePlanner) |
 //! | the window of a large image | [`WindowCost`](crate::chunked::WindowCost) |
 //! | batches that change size while they run | [`batch`](crate::batch) |
 //! | anything else | a [`Ladder`] of your own |
@@ -69,6 +70,9 @@ pub use retry::{AttemptError, catch_out_of_memory, retry};
 pub use step::{StepSetting, StepSettings, choose};
 pub use technique::Technique;
 pub use verify::{Round, Verified, VerifyError, verify};
+
+pub(crate) use technique::recomputed_by;
+pub(crate) use verify::{MAX_ROUNDS, is_near};
 
 /// Share of the free memory of a device that a run may use unless it is told otherwise.
 pub const SHARE_OF_FREE: f64 = 0.8;

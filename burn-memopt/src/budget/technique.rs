@@ -144,7 +144,7 @@ impl Technique {
 }
 
 /// The share of a chain of many equal blocks.
-fn recomputed_by(policy: Policy) -> f64 {
+pub(crate) fn recomputed_by(policy: Policy) -> f64 {
     match policy {
         Policy::None => 0.0,
         Policy::Segments(number) => 1.0 - 1.0 / number.max(1) as f64,

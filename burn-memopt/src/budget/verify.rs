@@ -13,7 +13,7 @@ use super::{BudgetError, Choice, TOLERANCE, budget_for, usable};
 use crate::memory::Bytes;
 
 /// Choices that are run before the search gives up.
-const MAX_ROUNDS: usize = 8;
+pub(crate) const MAX_ROUNDS: usize = 8;
 
 /// A choice that was run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,12 +24,12 @@ pub struct Round {
     pub measured: Bytes,
 }
 
-/// A choice that was run and keeps its budget.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Verified {
+/// A choice that was run and keeps its budget: of settings `S`, which `K` names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verified<S = StepSettings, K = StepSetting> {
     /// The settings, with the corrected prediction.
     #[serde(flatten)]
-    pub choice: Choice<StepSettings, StepSetting>,
+    pub choice: Choice<S, K>,
     /// Highest live bytes when they ran.
     pub measured_peak: Bytes,
     /// Every choice that was run, this one included, in their order.
@@ -169,7 +169,7 @@ fn too_small<E: Error + 'static>(request: &Request, least: Bytes) -> VerifyError
     })
 }
 
-fn is_near(measured: Bytes, predicted: Bytes) -> bool {
+pub(crate) fn is_near(measured: Bytes, predicted: Bytes) -> bool {
     let difference = measured.get().abs_diff(predicted.get());
     difference as f64 <= TOLERANCE * predicted.get() as f64
 }

@@ -11,6 +11,16 @@ pub struct Tile {
     pub keep: Range<usize>,
 }
 
+impl Tile {
+    /// The tile that keeps `keep` of a side of `len` pixels and reads `halo` more on both sides, or to the end of the image.
+    pub(super) fn around(keep: Range<usize>, halo: usize, len: usize) -> Self {
+        Self {
+            read: keep.start.saturating_sub(halo)..(keep.end + halo).min(len),
+            keep,
+        }
+    }
+}
+
 /// Cuts a side of `len` pixels into tiles that keep `core` pixels each, the last perhaps fewer, and
 /// read `halo` more on both sides, or to the end of the image.
 ///
@@ -38,13 +48,7 @@ pub fn tiles(len: usize, core: usize, halo: usize, stride: usize) -> Vec<Tile> {
         "a tile must keep at least {stride} pixels, the model's stride, got {core}"
     );
     let (core, halo) = (core / stride * stride, halo.next_multiple_of(stride));
-    let tile = |start: usize| {
-        let keep = start..(start + core).min(len);
-        Tile {
-            read: start.saturating_sub(halo)..(keep.end + halo).min(len),
-            keep,
-        }
-    };
+    let tile = |start: usize| Tile::around(start..(start + core).min(len), halo, len);
     (0..len).step_by(core).map(tile).collect()
 }
 

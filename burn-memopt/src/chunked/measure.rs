@@ -34,10 +34,11 @@ impl Reach {
     ///
     /// # Shapes
     /// - shape: `[channels, height, width]`
-    /// - model: `[1, channels, height, width]` to `[1, out_channels, height, width]`
+    /// - model: `[1, channels, height, width]` to `[1, out_channels, height, width]`, or smaller by a divisor
     ///
     /// # Panics
-    /// If a side is no multiple of `stride`, or the output has another size.
+    /// If a side is no multiple of `stride`, the output has neither the size of the image nor a divisor of it, or it does
+    /// not change with the image, as that of a last layer of zeros, or is not finite.
     pub fn measure(
         shape: [usize; 3],
         stride: usize,
@@ -54,33 +55,61 @@ impl Reach {
             stride,
             farthest: 0.0,
         };
-        for _ in 0..NUM_IMAGES {
+        // Drawn before the model draws, which may be the same each time.
+        let images = [(); NUM_IMAGES].map(|()| {
             let distribution = Distribution::Normal(0.0, 1.0);
-            let image = Tensor::<4>::random([1, channels, height, width], distribution, device);
+            Tensor::<4>::random([1, channels, height, width], distribution, device)
+        });
+        let mut largest = 0.0_f32;
+        for image in images {
             let plain = model(image.clone());
             for offset in 0..stride {
                 let [row, column] = [height / 2 + offset, width / 2 + offset];
                 let place = [0..1, 0..channels, row..row + 1, column..column + 1];
                 let pixel = image.clone().slice(place.clone()) + 1.0;
                 let changed = model(image.clone().slice_assign(place, pixel));
-                reach.add(plain.clone(), changed, [row, column]);
+                let difference = (changed - plain.clone()).abs();
+                largest = largest.max(reach.add(difference, [height, width], [row, column]));
             }
         }
+        assert!(
+            largest > 0.0,
+            "the output must change with the image, or how far a pixel reaches cannot be measured, but no change of \
+             a pixel changed it: a layer may be all zeros"
+        );
         reach
     }
 
-    /// Looks how far from `place` two outputs differ.
-    fn add(&mut self, plain: Tensor<4>, changed: Tensor<4>, place: [usize; 2]) {
-        let [.., height, width] = plain.dims();
-        let difference = (changed - plain).abs();
-        let largest: f32 = difference.clone().max().into_scalar();
+    /// Looks how far from `place` two outputs for images of this size differ. Returns the largest difference.
+    fn add(&mut self, difference: Tensor<4>, size: [usize; 2], place: [usize; 2]) -> f32 {
+        let [.., height, width] = difference.dims();
+        assert!(
+            size[0].is_multiple_of(height) && size[1].is_multiple_of(width),
+            "the output must have the size of the image, or a divisor of it, got {height}×{width} for {}×{}",
+            size[0],
+            size[1]
+        );
+        let zoom = [size[0] / height, size[1] / width];
+        // From a pixel of the image to the nearest of those that are one pixel of the output.
+        let distance = |side: usize, at: usize| {
+            let first = at * zoom[side];
+            let nearest = place[side].clamp(first, first + zoom[side] - 1);
+            nearest.abs_diff(place[side])
+        };
         let difference = difference.into_data();
-        let values = difference.iter::<f32>();
-        let (mut farthest, mut at_border) = (0, 0.0_f32);
-        for (number, value) in values.enumerate().filter(|(_, value)| *value != 0.0) {
+        let (mut farthest, mut at_border, mut largest) = (0, 0.0_f32, 0.0_f32);
+        for (number, value) in difference.iter::<f32>().enumerate() {
+            assert!(
+                value.is_finite(),
+                "the output must be finite, or how far a pixel reaches cannot be measured"
+            );
+            if value == 0.0 {
+                continue;
+            }
             let number = number % (height * width);
             let at = [number / width, number % width];
-            farthest = farthest.max(at[0].abs_diff(place[0]).max(at[1].abs_diff(place[1])));
+            largest = largest.max(value);
+            farthest = farthest.max(distance(0, at[0]).max(distance(1, at[1])));
             if at[0] == 0 || at[1] == 0 || at[0] + 1 == height || at[1] + 1 == width {
                 at_border = at_border.max(value);
             }
@@ -90,6 +119,7 @@ impl Reach {
             self.farthest = self.farthest.max(at_border / largest);
         }
         self.halo = self.halo.map(|halo| halo.max(farthest));
+        largest
     }
 
     /// Pixels that a tile must read around what it keeps; `None` if a pixel reaches the border of the

@@ -1,11 +1,13 @@
-//! Chunked inference: a model runs on windows of an image, so that memory is that of a window and
-//! not of the image.
+//! Chunked inference and training: a model runs on windows of an image, so that memory is that of a window
+//! and not of the image.
 //!
 //! | piece | does |
 //! |---|---|
 //! | [`SlidingWindow`] | windows that overlap and are blended |
 //! | [`ExactTiles`], [`Reach`] | tiles with a margin, which give the same as the whole image |
 //! | [`Chunks`] | runs a model on both, in memory or from file to file, in batches that fit |
+//! | [`TiledStep`], [`SumLoss`] | training on tiles, with the gradient of the whole image |
+//! | [`TilePlanner`], [`TileCost`] | which tiles to train on within a budget, and what to recompute |
 //! | [`ExactReport`] | how far tiles are from the whole image, and why |
 //! | [`WindowCost`], [`measure_window`] | how large a window memory allows |
 //! | [`ImageSource`], [`HostImage`] | where pixels come from |
@@ -37,6 +39,7 @@ mod rows;
 mod run;
 mod sink;
 mod source;
+mod training;
 mod window_cost;
 
 pub use blend::Blend;
@@ -50,4 +53,8 @@ pub use rows::Accumulator;
 pub use run::{Progress, WindowPlace, Windows};
 pub use sink::{RowSink, TensorSink};
 pub use source::{HostImage, ImageSource, Padding};
+pub use training::{
+    SumLoss, TileCost, TilePlan, TilePlanner, TilePolicy, TileSetting, TileShape, TiledError,
+    TiledImages, TiledStep, global_training_layers, measure_training_reach,
+};
 pub use window_cost::WindowCost;

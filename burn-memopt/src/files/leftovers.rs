@@ -21,10 +21,12 @@ use super::{PART_PREFIX, PARTIAL_PREFIX, REPLACED_PREFIX, folder_of, remove_fold
 /// # let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("frame.png");
 /// // As process 7 leaves it if it is killed while it writes.
-/// let left = folder.path().join(".part-7-0-frame.png");
-/// fs::write(&left, "half of a fra")?;
-/// files::remove_leftovers(&path)?;
-/// assert!(!left.exists());
+/// for left in [".part-7-0-frame.png", ".part-7-1-.part-7-0-frame.png"] {
+///     let left = folder.path().join(left);
+///     fs::write(&left, "half of a fra")?;
+///     files::remove_leftovers(&path)?;
+///     assert!(!left.exists());
+/// }
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn remove_leftovers(target: impl AsRef<Path>) -> io::Result<()> {
@@ -59,11 +61,19 @@ fn remove(folder: &Path, is_meant: impl Fn(&[u8]) -> bool) -> io::Result<()> {
     Ok(())
 }
 
-/// The name of the target that a temporary file is named after: `a.png` for `.part-12-3-a.png`.
+/// The name of the target that a temporary file is named after: `a.png` for `.part-12-3-a.png`, and for
+/// `.part-12-4-.part-12-3-a.png`, which a writer leaves that was given a temporary file as its target.
 fn target_of(name: &OsStr) -> Option<&[u8]> {
-    let name = name
-        .as_encoded_bytes()
-        .strip_prefix(PART_PREFIX.as_bytes())?;
+    let mut target = None;
+    let mut name = name.as_encoded_bytes();
+    while let Some(inner) = without_prefix(name) {
+        (target, name) = (Some(inner), inner);
+    }
+    target
+}
+
+fn without_prefix(name: &[u8]) -> Option<&[u8]> {
+    let name = name.strip_prefix(PART_PREFIX.as_bytes())?;
     let (_process, name) = split_number(name)?;
     let (_number, name) = split_number(name)?;
     Some(name).filter(|name| !name.is_empty())

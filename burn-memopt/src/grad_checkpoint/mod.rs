@@ -22,7 +22,8 @@
 //!
 //! For a list of blocks, [`Policy::run`] is one line: every block is a segment, or N are, or as
 //! few as a memory budget needs, or as many as the least memory takes. [`Chain`] does the same
-//! with skips between blocks and with the options of a [`Segment`].
+//! with skips between blocks and with the options of a [`Segment`]. For a long axis, [`in_chunks`] is a segment
+//! for each slice of it, and [`chunked_cross_entropy`] a language model's loss whose logits are never whole.
 //!
 //! # What a plan is
 //! A [`Plan`] is a tree of [`Span`]s. A span of blocks is kept or recomputed; one that is
@@ -75,6 +76,8 @@
 //! Beaumont et al. 2019, *Optimal checkpointing for heterogeneous chains*, arXiv:1911.13214.
 
 mod chain;
+mod cross_entropy;
+mod in_chunks;
 mod plan;
 mod plan_cache;
 mod policy;
@@ -88,6 +91,8 @@ mod tape;
 mod walk;
 
 pub use chain::{Chain, checkpoint_sequential};
+pub use cross_entropy::chunked_cross_entropy;
+pub use in_chunks::{in_chunks, sum_in_chunks};
 pub use plan::{BlockCost, Plan};
 pub use policy::{Cut, ParsePolicyError, Policy, Span};
 pub use profile::{PlanError, UnmeasuredError};
@@ -95,6 +100,7 @@ pub use randomness::{RandomStreamGuard, SegmentSeed, hold_random_stream, share_s
 pub(crate) use randomness::{Run, draw_next, holds_random_stream};
 pub(crate) use recompute::with_fresh_leaves;
 pub use segment::{Boundary, Segment};
+pub(crate) use tape::{num_operations, sweep};
 pub use walk::{Forward, WithSkips, WithoutSkips};
 
 use burn::module::Module;

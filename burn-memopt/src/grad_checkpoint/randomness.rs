@@ -74,6 +74,15 @@ impl SegmentSeed {
         device.seed(self.0);
     }
 
+    /// Runs a forward pass from this seed: it draws the same each time, and so do its segments, also where one of the
+    /// times records nothing, if it `repeats`. Segments that it does not repeat for may be cut by what was measured.
+    pub(crate) fn run<T>(self, repeats: bool, device: &Device, forward: impl FnOnce() -> T) -> T {
+        let _stream = hold_random_stream();
+        self.apply(device);
+        let in_segment = repeats || inside_segment();
+        enter(Level::new(Arc::new(self.into()), in_segment), forward)
+    }
+
     /// Moves the device's stream on after a run.
     pub(crate) fn leave(self, run: Run, device: &Device) {
         device.seed(mix(self.0.wrapping_add(run as u64)));
@@ -109,6 +118,29 @@ fn mix(seed: u64) -> u64 {
 pub struct RandomStreamGuard {
     /// `None` where the thread held the stream already.
     _lock: Option<MutexGuard<'static, ()>>,
+}
+
+impl RandomStreamGuard {
+    /// Seeds the stream of `device`: what is drawn while it is held is the same in every run.
+    ///
+    /// For tests, which otherwise draw beside each other.
+    ///
+    /// # Example
+    /// ```
+    /// use burn::tensor::{Device, Distribution, Tensor};
+    /// use burn_memopt::grad_checkpoint::hold_random_stream;
+    ///
+    /// let device = Device::flex();
+    /// let draw = || {
+    ///     let _stream = hold_random_stream().seeded(&device, 7);
+    ///     Tensor::<1>::random([4], Distribution::Default, &device).into_data()
+    /// };
+    /// assert_eq!(draw(), draw());
+    /// ```
+    pub fn seeded(self, device: &Device, seed: u64) -> Self {
+        device.seed(seed);
+        self
+    }
 }
 
 /// Holds burn's random stream for this thread until the guard is dropped.

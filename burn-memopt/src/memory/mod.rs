@@ -85,15 +85,16 @@ pub fn to_host<const D: usize, K: Basic>(
 ) -> Result<TensorData, TensorReadError> {
     let shares_memory = on_host(&tensor.device());
     let data = tensor.try_into_data()?;
-    if shares_memory {
-        return Ok(data);
-    }
+    Ok(match shares_memory {
+        true => data,
+        false => copied_to_host(data),
+    })
+}
+
+/// The data with memory of its own. burn copies what is on a GPU only now, when it is first read.
+pub(crate) fn copied_to_host(data: TensorData) -> TensorData {
     let (shape, dtype) = (data.shape().clone(), data.dtype());
-    Ok(TensorData::from_bytes_vec(
-        data.bytes().to_vec(),
-        shape,
-        dtype,
-    ))
+    TensorData::from_bytes_vec(data.bytes().to_vec(), shape, dtype)
 }
 
 /// An allocation is larger than what is free.

@@ -3,6 +3,8 @@
 use burn::nn::conv::{Conv2d, Conv3d};
 use burn::tensor::Tensor;
 
+use super::canonical_strides;
+
 /// Applies a convolution in about half the time that burn's own `forward` takes on the CPU, and
 /// in a third of it in training.
 ///
@@ -43,7 +45,7 @@ pub fn conv2d(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     if let Some(output) = flex::conv2d(layer, &x) {
         return output;
     }
-    layer.forward(x)
+    canonical_strides(layer.forward(canonical_strides(x)))
 }
 
 /// Applies a convolution whose kernel covers a single frame, or a single pixel of several frames,
@@ -86,7 +88,7 @@ pub fn conv3d(layer: &Conv3d, x: Tensor<5>) -> Tensor<5> {
     if let Some(output) = flex::conv3d(layer, &x) {
         return output;
     }
-    layer.forward(x)
+    canonical_strides(layer.forward(canonical_strides(x)))
 }
 
 #[cfg(feature = "flex")]

@@ -12,11 +12,15 @@
 //! | [`group_norm`] | the same | memory: keeps its input alone; time |
 //! | [`relu`], [`leaky_relu`], [`sigmoid`], [`tanh`] | burn's functions | memory: keep their output, which the next layer keeps too; time |
 //! | [`gelu`] | burn's function | time |
+//! | [`cross_entropy`] | `log_softmax` and `gather` | memory: keeps its logits alone; time |
+//!
+//! On GPU backends the convolutions also mend a fault of burn's fused kernels that [`canonical_strides`] describes.
 
 mod activation;
 #[cfg(feature = "flex")]
 mod columns;
 mod convolution;
+mod cross_entropy;
 mod deform_conv2d;
 mod group_norm;
 pub(crate) mod kinks;
@@ -26,8 +30,11 @@ mod operation;
 mod patches;
 #[cfg(feature = "flex")]
 mod sums;
+mod unit_sides;
 
 pub use activation::{gelu, leaky_relu, relu, sigmoid, tanh};
 pub use convolution::{conv2d, conv3d};
+pub use cross_entropy::cross_entropy;
 pub use deform_conv2d::deform_conv2d;
 pub use group_norm::group_norm;
+pub use unit_sides::canonical_strides;

@@ -53,5 +53,6 @@ pub use dtype::{ParsePrecisionError, Precision, PrecisionError};
 pub use island::{batch_norm, full_precision, full_precision_with};
 pub use loss_scaler::{LossScaler, LossScalerConfig};
 pub use policy::AutocastPolicy;
+pub(crate) use policy::{Place, names_path};
 pub use report::{ParameterPrecision, PrecisionReport, UnsupportedLayer, UnsupportedLayersError};
 pub use scaled::{Scaled, ScaledLoss, Stepped, Unscaled};

@@ -74,26 +74,30 @@ impl AutocastPolicy {
 
     /// Whether the parameter at `path` (components joined by dots) is kept in f32.
     pub fn keeps_path(&self, path: &str) -> bool {
-        let path: Vec<&str> = path.split('.').collect();
-        self.keep_paths.iter().any(|pattern| {
-            let pattern: Vec<&str> = pattern.split('.').collect();
-            path.windows(pattern.len()).any(|run| {
-                let mut pairs = pattern.iter().zip(run);
-                pairs.all(|(pattern, component)| matches(pattern, component))
-            })
-        })
+        let mut patterns = self.keep_paths.iter();
+        patterns.any(|pattern| names_path(pattern, path))
     }
+}
+
+/// Whether `path` contains `pattern` as a run of whole components.
+pub(crate) fn names_path(pattern: &str, path: &str) -> bool {
+    let path: Vec<&str> = path.split('.').collect();
+    let pattern: Vec<&str> = pattern.split('.').collect();
+    path.windows(pattern.len()).any(|run| {
+        let mut pairs = pattern.iter().zip(run);
+        pairs.all(|(pattern, component)| matches(pattern, component))
+    })
 }
 
 /// Where a traversal is in the module tree.
 #[derive(Debug, Default)]
-pub(super) struct Place {
+pub(crate) struct Place {
     names: Vec<String>,
     types: Vec<String>,
 }
 
 impl Place {
-    pub(super) fn enter(&mut self, name: &str, container_type: &str) {
+    pub(crate) fn enter(&mut self, name: &str, container_type: &str) {
         self.names.push(name.to_string());
         self.types.push(container_type.to_string());
     }
@@ -103,13 +107,20 @@ impl Place {
         self.types.iter().any(|name| policy.names_type(name)) || policy.keeps_path(&self.path())
     }
 
-    pub(super) fn exit(&mut self) {
+    pub(crate) fn exit(&mut self) {
         self.names.pop();
         self.types.pop();
     }
 
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         self.names.join(".")
+    }
+
+    /// Whether this is in a module of a type, given by its name without path.
+    pub(crate) fn is_in(&self, name: &str) -> bool {
+        self.types
+            .iter()
+            .any(|container| type_name(container) == name)
     }
 
     pub(super) fn is_kept(&self, policy: &AutocastPolicy) -> bool {

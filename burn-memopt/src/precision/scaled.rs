@@ -207,8 +207,17 @@ impl Scaled<WeightedAccumulator> {
     /// Takes what `other` accumulated, as [`WeightedAccumulator::absorb`].
     pub(crate) fn absorb<M: Module>(&mut self, other: &mut Self, whole: &M, device: &Device) {
         let other = std::mem::take(other);
+        if other.micro_batches() == 0 {
+            return;
+        }
         self.check_scale(other.scale);
         self.grads.absorb(other.grads, whole, device);
+    }
+
+    /// Takes what `one` accumulated, as one micro-batch.
+    pub(crate) fn join<M: Module>(&mut self, one: &mut Self, module: &M, device: &Device) {
+        one.grads.count_as_one();
+        self.absorb(one, module, device);
     }
 
     /// Drops what was accumulated.

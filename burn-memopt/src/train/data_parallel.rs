@@ -8,7 +8,7 @@ use rayon::ThreadPool;
 
 use super::micro_seeds::MicroSeeds;
 use super::running_statistics::RunningStatistics;
-use super::{MicroBatchTrainer, StepError};
+use super::{MicroBatchTrainer, StepError, draw_parameters};
 use crate::batch::Failure;
 use crate::grad_checkpoint::holds_random_stream;
 use crate::pools::pools;
@@ -216,6 +216,8 @@ impl<T: MicroBatchTrainers> DataParallel<T> {
             trainer.group.expect_replicas();
         }
         let num_trainers = train.trainers().len();
+        // Before the step has a seed: what a replica draws of them would be something else on another number of devices.
+        draw_parameters(model);
         let seeds = MicroSeeds::draw(&self.devices, self.draws);
         let run = |number: usize, (train, model, device): Running<'_, T, M>, batch: B| {
             seeds.run(number, device, num_trainers, || {

@@ -31,6 +31,12 @@ pub(super) struct Group {
     pub(super) out_of_memory: Option<BoxError>,
 }
 
+/// What a group has accumulated.
+pub(super) struct Aside {
+    accumulator: Scaled<WeightedAccumulator>,
+    loss_sum: Option<Tensor<1>>,
+}
+
 /// The result of a group.
 pub(super) enum Verdict {
     /// No gradients.
@@ -163,11 +169,18 @@ impl Group {
     pub(super) fn backward<M: Module>(&mut self, model: &M, loss: MicroLoss) {
         self.check_model(model);
         end_forward(&loss.loss.device());
-        let mean = loss.loss.cast(FloatDType::F32);
-        let value = mean.clone().without_autodiff();
-        let scaled = match &self.state.scaler {
-            Some(scaler) => scaler.scale(mean),
-            None => ScaledLoss::unscaled(mean),
+        let loss = MicroLoss {
+            loss: loss.loss.cast(FloatDType::F32),
+            ..loss
+        };
+        let (value, is_sum) = (loss.loss.clone().without_autodiff(), loss.is_sum);
+        let (scaled, loss) = match &self.state.scaler {
+            Some(scaler) => {
+                // Gradients of a sum over many pixels are too large for f16.
+                let mean = loss.into_mean();
+                (scaler.scale(mean.loss.clone()), mean)
+            }
+            None => (ScaledLoss::unscaled(loss.loss.clone()), loss),
         };
         let grads = scaled.backward().params(model);
         if loss.is_sum {
@@ -175,7 +188,7 @@ impl Group {
         } else {
             self.accumulator.accumulate(model, grads, loss.weight);
         }
-        self.add_loss(value, loss.weight, loss.is_sum);
+        self.add_loss(value, loss.weight, is_sum);
     }
 
     fn add_loss(&mut self, loss: Tensor<1>, weight: f64, is_sum: bool) {
@@ -212,6 +225,9 @@ impl Group {
     /// Takes what a replica accumulated, as if its micro-batches had run here, on `device`; `replica` is the
     /// replica's model, or contains it.
     pub(super) fn absorb<M: Module>(&mut self, other: &mut Self, replica: &M, device: &Device) {
+        if other.micro_batches() == 0 {
+            return;
+        }
         if self.micro_batches() == 0 {
             let statistics = other.statistics.take();
             self.statistics = statistics.map(|statistics| statistics.moved(replica, device));
@@ -221,6 +237,26 @@ impl Group {
             .absorb(&mut other.accumulator, replica, device);
         if let Some(loss) = other.loss_sum.take() {
             self.add_loss_sum(loss.to_device(device));
+        }
+    }
+
+    /// Takes what is accumulated, so that what comes next is added up by itself.
+    pub(super) fn set_aside(&mut self) -> Aside {
+        Aside {
+            accumulator: std::mem::take(&mut self.accumulator),
+            loss_sum: self.loss_sum.take(),
+        }
+    }
+
+    /// Adds what was accumulated since as one micro-batch.
+    pub(super) fn join<M: Module>(&mut self, before: Aside, model: &M) {
+        let mut one = std::mem::replace(&mut self.accumulator, before.accumulator);
+        let loss = std::mem::replace(&mut self.loss_sum, before.loss_sum);
+        if let Some(device) = model.devices().first() {
+            self.accumulator.join(&mut one, model, device);
+        }
+        if let Some(loss) = loss {
+            self.add_loss_sum(loss);
         }
     }
 

@@ -16,6 +16,8 @@ pub use data_parallel::{DataParallel, DataParallelError, MicroBatchTrainers};
 pub use gradient_penalty::{GradientPenalty, gradient_penalty};
 pub use moving_average::{draw_parameters, frozen, update_average};
 pub use recovery::MicroBatches;
+pub(crate) use running_statistics::RunningStatistics;
+pub use running_statistics::freeze_statistics;
 pub use step::{MicroLoss, StepError, StepOutcome, TrainState};
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]

@@ -58,6 +58,37 @@ impl MicroLoss {
         Self::new(loss, weight, true)
     }
 
+    /// Whether the loss is a sum.
+    pub(crate) fn is_sum(&self) -> bool {
+        self.is_sum
+    }
+
+    /// What it is taken over.
+    pub(crate) fn weight(&self) -> f64 {
+        self.weight
+    }
+
+    /// The loss as it is, read from its device.
+    pub(crate) fn value(&self) -> f32 {
+        self.loss.clone().into_scalar()
+    }
+
+    /// The sum over all items.
+    pub(crate) fn into_total(self) -> Tensor<1> {
+        match self.is_sum {
+            true => self.loss,
+            false => self.loss.mul_scalar(self.weight),
+        }
+    }
+
+    /// The mean over all items, as far as there are any.
+    pub(super) fn into_mean(self) -> Self {
+        match self.is_sum && self.weight > 0.0 {
+            true => Self::mean(self.loss.div_scalar(self.weight), self.weight),
+            false => self,
+        }
+    }
+
     fn new(loss: Tensor<1>, weight: f64, is_sum: bool) -> Self {
         let num_elements = loss.shape().num_elements();
         assert!(
@@ -204,7 +235,7 @@ pub enum StepError {
     #[error(
         "training step {step}: random numbers were drawn, though micro-batches were promised to draw \
          none; parameters are as before the step. Take the promise back (`DataParallel::without_randomness`), \
-         or draw elsewhere while no step runs"
+         give it for tiles too (`TiledStep::without_randomness`), or draw elsewhere while no step runs"
     )]
     Randomness {
         /// Number of the step, from 1.

@@ -3,6 +3,7 @@
 mod epoch;
 mod micro_step;
 mod saved_state;
+mod update;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -58,6 +59,9 @@ pub use saved_state::StateCheckpointer;
 ///   scale and are refused where the loss is scaled.
 /// - It has no error of a strategy's own: a [`StepError`] arrives as
 ///   `TrainingError::Dataset`, whose innermost source it is.
+/// - Its `Learner` keeps the model and steps a copy of it, so that all parameters would be there twice. Here the
+///   optimizer gets the parameters of a step in up to 32 parts, of which one is there twice at a time: a
+///   `TrainStep::optimize` of one's own is called for each.
 /// - `SupervisedTraining::gradient_checkpointing` (burn's own, per operation) does
 ///   not reach a custom strategy: give a device with
 ///   `.autodiff().gradient_checkpointing()` instead.

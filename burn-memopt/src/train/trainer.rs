@@ -1,7 +1,7 @@
 use burn::config::Config;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 
 use super::group::{Group, Verdict};
 use super::{MicroLoss, StepError, StepOutcome, TrainState};
@@ -32,7 +32,7 @@ pub struct MicroBatchTrainerConfig {
     pub clipping: Option<Clipping>,
     /// Whether parameters and optimizer of before an update are kept until it was read back, so that
     /// an update that runs out of memory is undone as well. They take their memory twice during the
-    /// update. The default is `false`: only what comes before the update is undone.
+    /// update, but for an optimizer's state [on the host](crate::optim::HostState). The default is `false`: only what comes before the update is undone.
     #[config(default = false)]
     pub undo_updates: bool,
     /// Skipped steps in a row after which training is given up. The default is `50`.
@@ -89,6 +89,11 @@ impl MicroBatchTrainerConfig {
 /// The loss and the gradients are read and found finite before a parameter changes. A step that is
 /// skipped or fails, out of device memory included, leaves no trace: parameters, optimizer and
 /// running statistics are as they were.
+///
+/// # Memory
+/// The model moves through the optimizer: one parameter at a time is there twice, unless updates are to be
+/// [undone](MicroBatchTrainerConfig::undo_updates) or somebody else has a clone of the model. What an optimizer
+/// keeps may be [less](crate::optim).
 ///
 /// # Exactness
 /// As its parts: accumulation is exact up to f32 rounding, f32 without
@@ -257,6 +262,42 @@ impl MicroBatchTrainer {
     /// If `model` is not that of the group's micro-batches.
     pub fn discard<M: Module>(&mut self, model: &M) -> Result<Option<f64>, StepError> {
         self.group.discard(model)
+    }
+
+    /// Ends the group, complete or not, and returns its mean gradients in place of a step: unscaled, found finite and
+    /// clipped. `None` if there was nothing to learn from, or a scaled gradient overflowed.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    ///
+    /// # Panics
+    /// If `model` is not that of the group's micro-batches.
+    pub fn take_gradients<M: Module>(
+        &mut self,
+        model: &M,
+    ) -> Result<Option<GradientsParams>, StepError> {
+        Ok(match self.group.finish(model)? {
+            Verdict::Step { grads, .. } => Some(grads),
+            Verdict::Empty | Verdict::Skip { .. } => None,
+        })
+    }
+
+    /// Counts what `run` accumulates as one micro-batch: added up by itself, and then to the group.
+    pub(crate) fn as_one<M: Module, T>(
+        &mut self,
+        model: &M,
+        run: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        self.begin(model);
+        let before = self.group.set_aside();
+        let result = run(self);
+        self.group.join(before, model);
+        result
+    }
+
+    /// Drops the group, and puts running statistics back.
+    pub(crate) fn undo<M: Module>(&mut self, model: &M) {
+        self.group.undo(model);
     }
 
     /// The mean loss of the last group, before it was scaled; `None` before the first.

@@ -134,6 +134,8 @@ impl Attention {
 
 /// Draws the initial parameters, which burn puts off to the first use.
 pub fn initialised<M: Module>(module: M) -> M {
+    // Not between the seed and the draw of a test that runs beside this one.
+    let _stream = burn_memopt::grad_checkpoint::hold_random_stream();
     struct Touch;
     impl ModuleVisitor for Touch {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -142,6 +144,20 @@ pub fn initialised<M: Module>(module: M) -> M {
     }
     module.visit(&mut Touch);
     module
+}
+
+/// A stack of layers, as wide as they are deep.
+pub fn linear_stack(num_layers: usize, width: usize, device: &Device) -> Vec<Linear> {
+    let layer = |_| {
+        LinearConfig::new(width, width)
+            .with_bias(false)
+            .init(device)
+    };
+    initialised((0..num_layers).map(layer).collect::<Vec<Linear>>())
+}
+
+pub fn run_linear_stack(stack: &[Linear], x: Tensor<2>) -> Tensor<2> {
+    stack.iter().fold(x, |x, layer| layer.forward(x))
 }
 
 /// Every parameter and running statistic.

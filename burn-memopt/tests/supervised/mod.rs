@@ -1,5 +1,5 @@
 //! A small model, its data and a run of `SupervisedTraining` on them.
-#![allow(missing_docs)]
+#![allow(dead_code, missing_docs)]
 
 use std::fs;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use burn::lr_scheduler::exponential::ExponentialLrSchedulerConfig;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::loss::{MseLoss, Reduction};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::optim::AdamConfig;
+use burn::optim::{AdamConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn::train::checkpoint::KeepLastNCheckpoints;
 use burn::train::metric::{LearningRateMetric, LossMetric};
@@ -29,10 +29,12 @@ use tempfile::TempDir;
 mod recorder;
 use recorder::Recorder;
 
-/// Random numbers are drawn from one stream in the process: tests take turns.
+/// Random numbers are drawn from one stream in the process: tests take turns, each from the same seed.
 pub fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    device().seed(1);
+    turn
 }
 
 pub fn device() -> Device {
@@ -88,21 +90,29 @@ pub struct NetConfig {
     dropout: f64,
     #[config(default = false)]
     segment: bool,
+    #[config(default = 8)]
+    width: usize,
+    /// Layers between the hidden and the last one.
+    #[config(default = 0)]
+    depth: usize,
 }
 
 impl NetConfig {
     /// A network whose parameters are drawn.
     pub fn init(&self) -> Net {
         let device = device();
+        let width = self.width;
+        let layer = LinearConfig::new(width, width);
         let net = Net {
             hidden: Hidden {
-                layer: LinearConfig::new(4, 8).init(&device),
+                layer: LinearConfig::new(4, width).init(&device),
                 norm: self
                     .batch_norm
-                    .then(|| BatchNormConfig::new(8).init(&device)),
+                    .then(|| BatchNormConfig::new(width).init(&device)),
                 dropout: DropoutConfig::new(self.dropout).init(),
             },
-            last: LinearConfig::new(8, 1).init(&device),
+            deep: (0..self.depth).map(|_| layer.init(&device)).collect(),
+            last: LinearConfig::new(width, 1).init(&device),
             segment: self.segment,
         };
         parameters(&net);
@@ -113,6 +123,7 @@ impl NetConfig {
 #[derive(Module, Debug)]
 pub struct Net {
     hidden: Hidden,
+    deep: Vec<Linear>,
     last: Linear,
     segment: bool,
 }
@@ -146,6 +157,7 @@ impl Net {
             true => grad_checkpoint(&self.hidden, x, |hidden: &Hidden, x| hidden.forward(x)),
             false => self.hidden.forward(x),
         };
+        let x = self.deep.iter().fold(x, |x, layer| layer.forward(x).tanh());
         self.last.forward(x)
     }
 
@@ -211,6 +223,7 @@ pub struct Run {
     resume: Option<(usize, TempDir)>,
     device: Device,
     others: Vec<Device>,
+    optimizer: ModuleOptimizer,
     training: Box<dyn FnOnce(Training) -> Training>,
 }
 
@@ -239,6 +252,7 @@ impl Run {
             resume: None,
             device: device(),
             others: Vec::new(),
+            optimizer: AdamConfig::new().init(),
             training: Box::new(|training| training),
         }
     }
@@ -291,6 +305,10 @@ impl Run {
         Self { others, ..self }
     }
 
+    pub fn with_optimizer(self, optimizer: ModuleOptimizer) -> Self {
+        Self { optimizer, ..self }
+    }
+
     pub fn with_training(self, training: impl FnOnce(Training) -> Training + 'static) -> Self {
         let training = Box::new(training);
         Self { training, ..self }
@@ -332,9 +350,8 @@ impl Run {
             training = strategy.attach(training, dir.path());
         }
         let schedule = ExponentialLrSchedulerConfig::new(0.01, 0.9).init();
-        let optimizer = AdamConfig::new().init();
         let schedule = schedule.expect("a valid schedule");
-        let learner = Learner::new(self.net, optimizer, schedule);
+        let learner = Learner::new(self.net, self.optimizer, schedule);
         let result = (self.training)(training).launch(learner);
         Finished {
             model: result.model,

@@ -290,12 +290,14 @@ impl<I: Send + 'static, O: Send + 'static> Loader<I, O> {
         track.set(beginning);
     }
 
-    /// The indices of the next `count` items, which are not loaded; fewer at the end of the epoch.
-    pub fn upcoming(&self, count: usize) -> Vec<u64> {
+    /// Index of each of the next `count` items, which are not loaded, and the bytes that it takes once it is; fewer items at the
+    /// end of the epoch.
+    pub fn upcoming(&self, count: usize) -> Vec<(u64, u64)> {
         let position = self.track().position.clone();
         let mut feed = self.plan.source.feed(&position, &self.plan.config);
-        let next = || feed.next().ok().flatten().map(|ticket| ticket.index);
-        std::iter::from_fn(next).take(count).collect()
+        let next = || feed.next().ok().flatten();
+        let items = std::iter::from_fn(next).take(count);
+        items.map(|ticket| (ticket.index, ticket.bytes)).collect()
     }
 
     /// Where the consumer is: what to save with a run.

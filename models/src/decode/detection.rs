@@ -4,6 +4,7 @@ use burn::config::Config;
 use burn::tensor::Tensor;
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
+use burn_memopt::nn::canonical_strides;
 
 use super::batch::{Emitter, OutputScale};
 use super::networks::SigmaMUNet;
@@ -108,7 +109,9 @@ impl DetectionConfig {
         let options = MaxPoolOptions::new([3, 3])
             .with_stride([1, 1])
             .with_padding([1, 1]);
-        let largest = probs.clone().equal(max_pool2d(candidates, options));
+        let largest = probs
+            .clone()
+            .equal(canonical_strides(max_pool2d(candidates, options)));
         let split = probs.clone().greater_scalar(self.split_threshold);
         let centres = largest.bool_or(split);
         let sums = cross_sums(probs);

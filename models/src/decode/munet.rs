@@ -93,6 +93,16 @@ impl MUNet {
         1 << self.unet_shared.depth().max(self.unet_union.depth())
     }
 
+    /// Refuses tiles of a frame for a network that doubles them otherwise than the frame.
+    pub(super) fn check_interpolation(&self) {
+        let unets = [&self.unet_shared, &self.unet_union];
+        assert!(
+            !unets.iter().any(|unet| unet.samples_by_size()),
+            "tiles need a network with Interpolation::Nearest: Interpolation::Bilinear samples by the size of the \
+             whole frame"
+        );
+    }
+
     fn check_size(&self, height: usize, width: usize) {
         let multiple = self.size_multiple();
         assert!(

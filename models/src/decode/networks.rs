@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::activation::sigmoid;
 use burn::tensor::{DType, Tensor};
+use burn_memopt::chunked::Windows;
 use burn_memopt::grad_checkpoint::Cut;
 use burn_memopt::precision::ops::full;
 
@@ -69,6 +70,24 @@ impl SigmaMUNet {
     /// [`MUNet::size_multiple`].
     pub fn forward(&self, windows: Tensor<4>) -> Tensor<4> {
         self.activate(self.net.forward(windows))
+    }
+
+    /// Localizes the middle frame of windows that are tiles of larger ones.
+    ///
+    /// # Shapes
+    /// - tiles: `[tiles, num_frames, height, width]`
+    /// - output: `[tiles, 10, height, width]`, f32
+    ///
+    /// # Exactness
+    /// As [`forward`](Self::forward) on whole frames, for tiles with a margin as wide as the network reaches that start at
+    /// multiples of [`MUNet::size_multiple`], if the network has no normalization.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward), and with
+    /// [`Interpolation::Bilinear`](super::Interpolation::Bilinear), which samples by the size of what it doubles.
+    pub fn forward_tiles(&self, tiles: Windows) -> Tensor<4> {
+        self.net.check_interpolation();
+        self.forward(tiles.pixels)
     }
 
     /// Localizes every frame of a stack but those at its ends, as

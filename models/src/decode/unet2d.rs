@@ -6,7 +6,7 @@ use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
-use burn_memopt::nn::conv2d;
+use burn_memopt::nn::{canonical_strides, conv2d};
 
 use super::config::{Interpolation, Pooling, UNet2dConfig, convolution};
 use super::layers::{Head, Layer, Layers};
@@ -96,6 +96,12 @@ impl UNet2d {
     /// Number of poolings.
     pub fn depth(&self) -> usize {
         self.encoder.len()
+    }
+
+    /// Whether doubling depends on the size of the image.
+    pub(super) fn samples_by_size(&self) -> bool {
+        let mut upsamplers = self.upsamplers.iter();
+        upsamplers.any(|upsampler| upsampler.interpolation == Interpolation::Bilinear)
     }
 
     /// The network as stages that run one after the other.
@@ -236,7 +242,7 @@ impl Encode {
         let x = match (self.level, &self.pooler) {
             (0, _) => x,
             (_, Some(conv)) => conv2d(conv, x),
-            (_, None) => max_pool2d(x, MaxPoolOptions::new([2, 2])),
+            (_, None) => canonical_strides(max_pool2d(x, MaxPoolOptions::new([2, 2]))),
         };
         self.layers.forward(keep, x)
     }

@@ -5,7 +5,7 @@ use burn::nn::{Initializer, PaddingConfig2d, PixelShuffle, PixelShuffleConfig};
 use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
-use burn_memopt::nn::{conv2d, leaky_relu};
+use burn_memopt::nn::{canonical_strides, conv2d, leaky_relu};
 use burn_memopt::precision::ops::full;
 
 use crate::layers::resize;
@@ -173,12 +173,12 @@ fn consistent(image: Tensor<4>, low_resolution: Tensor<4>) -> Tensor<4> {
     let [_, _, height, width] = image.dims();
     let [_, _, low_height, low_width] = low_resolution.dims();
     // Beyond the border there are zeros, which count.
-    let blurred = avg_pool2d(
+    let blurred = canonical_strides(avg_pool2d(
         image.clone(),
         AvgPoolOptions::new([3, 3])
             .with_stride([1, 1])
             .with_padding([1, 1]),
-    );
+    ));
     let residual = low_resolution - resize(blurred, [low_height, low_width]);
     image + resize(residual, [height, width]).mul_scalar(STEP)
 }

@@ -6,7 +6,7 @@ use burn::nn::{
 };
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Int, Tensor};
-use burn_memopt::nn::{conv2d, group_norm, leaky_relu};
+use burn_memopt::nn::{canonical_strides, conv2d, group_norm, leaky_relu};
 use burn_memopt::precision::batch_norm;
 
 use crate::spectral;
@@ -316,7 +316,8 @@ impl SpectralConv2d {
         let weight = self.weight_orig.val();
         let weight = spectral::normalized(weight, &self.weight_u, &self.weight_v);
         let options = ConvOptions::new([self.stride; 2], [self.padding; 2], [1; 2], 1);
-        burn::tensor::module::conv2d(x, weight, None, options)
+        let output = burn::tensor::module::conv2d(canonical_strides(x), weight, None, options);
+        canonical_strides(output)
     }
 }
 

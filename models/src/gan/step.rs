@@ -16,7 +16,7 @@ use super::render::{Jitter, Renderer};
 /// Settings of a [`GanStep`]. The defaults are GRAF's.
 #[derive(Config, Debug, PartialEq)]
 pub struct GanConfig {
-    /// The camera that real images were taken with.
+    /// The camera that real images were taken with; images of another size were taken with the same field of view.
     pub camera: Camera,
     /// Pixels a side of the patches that the discriminator sees.
     pub patch_size: usize,
@@ -153,7 +153,11 @@ impl GanStep {
             ..
         } = &self.config;
         let device = batch.images.device();
-        let batch_size = batch.images.dims()[0];
+        let [batch_size, _, height, width] = batch.images.dims();
+        let camera = Camera {
+            size: [height, width],
+            ..camera.clone()
+        };
         let plain = device.clone().without_autodiff();
         let draws =
             Tensor::<2>::random([batch_size, DRAWS], Distribution::Default, &plain).into_data();
@@ -188,6 +192,7 @@ impl GanStep {
                 .labels
                 .as_ref()
                 .map(|labels| labels.iter().map(|label| label.azimuth).collect()),
+            camera,
             poses,
             patches,
         }
@@ -198,7 +203,7 @@ impl GanStep {
         let (config, steps) = (&self.config, self.generator.state().steps);
         let device = views.real.device();
         let batch_size = views.poses.len();
-        let rays = config.camera.rays(&views.poses, &views.patches, &device);
+        let rays = views.camera.rays(&views.poses, &views.patches, &device);
         let shape = [batch_size, rays.len(), config.renderer.samples];
         let jitter = Jitter::random(shape, Jitter::noise_at(steps), &device);
         let codes = networks
@@ -298,6 +303,7 @@ struct Views {
     /// Degrees.
     azimuths: Option<Vec<f64>>,
     /// Of rendered images, with their patches.
+    camera: Camera,
     poses: Vec<super::camera::Pose>,
     patches: Vec<Patch>,
 }

@@ -9,6 +9,10 @@
 //! | [`PixelLoss`] | localizations, pixel by pixel | exactly, by `forward_sum` |
 //! | [`DiceLoss`], [`BceDiceLoss`], [`CrossEntropyDiceLoss`] | overlap of the whole batch | no |
 //!
+//! On [tiles](burn_memopt::chunked::TiledStep) of images, those that add up are sums over pixels by `forward_sum`; Dice, its sum with
+//! others, and [`CountLoss`], which has the number in the whole image, are [`SumLoss`](burn_memopt::chunked::SumLoss)es, and so is a
+//! [`MixtureLoss`] by [`on_tiles`](MixtureLoss::on_tiles).
+//!
 //! # Exactness
 //! A mean over a batch is a sum divided by a weight. [`LossSum`] returns both: add the sums and
 //! the weights of the micro-batches, divide once, and the result is the loss of the full batch,
@@ -17,11 +21,16 @@
 //! when the micro-batches are alike.
 
 mod count;
-mod localization;
+mod dice_on_tiles;
+mod mixture;
+mod mixture_on_tiles;
+mod pixel;
 mod segmentation;
 
 pub use count::{CountLoss, CountLossConfig};
-pub use localization::{MixtureLoss, MixtureLossConfig, PixelLoss, PixelLossConfig};
+pub use mixture::{MixtureLoss, MixtureLossConfig};
+pub use mixture_on_tiles::MixtureOnTiles;
+pub use pixel::{PixelLoss, PixelLossConfig};
 pub use segmentation::{BceDiceLoss, BceLoss, CrossEntropyDiceLoss, CrossEntropyLoss, DiceLoss};
 
 use burn::tensor::Tensor;

@@ -58,8 +58,12 @@ impl DiceLoss {
             targets = targets * mask.clone();
             products = products * mask;
         }
-        let overlap = products.sum().mul_scalar(2.0);
-        let sizes = probs.sum() + targets.sum();
+        self.of_sums(products.sum(), probs.sum() + targets.sum())
+    }
+
+    /// The loss of `Σ p t` and `Σ p + Σ t`, one element each.
+    pub(super) fn of_sums(&self, products: Tensor<1>, sizes: Tensor<1>) -> Tensor<1> {
+        let overlap = products.mul_scalar(2.0);
         let empty = sizes.clone().equal_scalar(0.0);
         let sizes = sizes.mask_where(empty, overlap.clone());
         let dice = overlap.add_scalar(self.epsilon) / sizes.add_scalar(self.epsilon);
@@ -112,10 +116,15 @@ impl BceLoss {
         targets: Tensor<D>,
         mask: Option<Tensor<D>>,
     ) -> LossSum {
+        masked_sum(self.each(logits, targets), mask)
+    }
+
+    /// The loss of every element.
+    pub(super) fn each<const D: usize>(&self, logits: Tensor<D>, targets: Tensor<D>) -> Tensor<D> {
         let (logits, targets) = (full(logits), full(targets));
         let positive = targets.clone() * log_sigmoid(logits.clone());
         let negative = targets.neg().add_scalar(1.0) * log_sigmoid(logits.neg());
-        masked_sum((positive + negative).neg(), mask)
+        (positive + negative).neg()
     }
 }
 
@@ -211,11 +220,16 @@ impl CrossEntropyLoss {
         labels: Tensor<3, Int>,
         mask: Option<Tensor<3>>,
     ) -> LossSum {
+        let losses = self.each(logits, labels);
+        masked_sum(losses, mask.map(|mask| mask.unsqueeze_dim(1)))
+    }
+
+    /// The loss of every pixel, `[batch_size, 1, height, width]`.
+    pub(super) fn each(&self, logits: Tensor<4>, labels: Tensor<3, Int>) -> Tensor<4> {
         check_labels(&logits, &labels);
         let log_probs = log_softmax(full(logits), 1);
-        // [b, c, h, w] -> [b, 1, h, w]
         let chosen = log_probs.gather(1, labels.unsqueeze_dim(1));
-        masked_sum(chosen.neg(), mask.map(|mask| mask.unsqueeze_dim(1)))
+        chosen.neg()
     }
 }
 
@@ -280,7 +294,7 @@ impl CrossEntropyDiceLoss {
 }
 
 /// `[b, h, w]` labels as `[b, c, h, w]` zeros and ones.
-fn one_hot(labels: Tensor<3, Int>, shape: [usize; 4]) -> Tensor<4> {
+pub(super) fn one_hot(labels: Tensor<3, Int>, shape: [usize; 4]) -> Tensor<4> {
     let classes = Tensor::<1, Int>::arange(0..shape[1] as i64, &labels.device());
     let classes = classes.reshape([1, shape[1], 1, 1]).expand(shape);
     labels

@@ -1,17 +1,23 @@
 //! The layers of a U-Net, and the blocks of its chain.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig, ConvTranspose2d, ConvTranspose2dConfig};
-use burn::nn::{BatchNorm, BatchNormConfig, GroupNorm, GroupNormConfig, PaddingConfig2d};
+use burn::nn::{
+    BatchNorm, BatchNormConfig, GroupNorm, GroupNormConfig, Identity, LayerNorm, LayerNormConfig,
+    PaddingConfig2d,
+};
 use burn::tensor::module::max_pool2d;
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{DType, Device, Tensor};
-use burn_memopt::nn::{conv2d, relu};
+use burn_memopt::nn::{canonical_strides, conv2d, relu};
 use burn_memopt::precision::batch_norm;
 
 use super::config::{NormKind, Upsample};
+use super::places::{Places, cropped};
 use crate::chain::{Block, Keep};
-use crate::layers::{Corners, Part, double_bilinear, double_parts, group_norm};
+use crate::layers::{Corners, Part, channel_norm, double_bilinear, double_parts, group_norm};
 
 /// The normalization layer of a [`DoubleConv`].
 ///
@@ -27,6 +33,10 @@ pub enum Norm {
     Batch(BatchNorm),
     /// Group normalization; statistics of each image.
     Group(GroupNorm),
+    /// Normalization over channels; statistics of each pixel.
+    Channel(LayerNorm),
+    /// None.
+    None(Identity),
 }
 
 impl Norm {
@@ -37,6 +47,8 @@ impl Norm {
             NormKind::Group { groups } => {
                 Self::Group(GroupNormConfig::new(groups, channels).init(device))
             }
+            NormKind::Channel => Self::Channel(LayerNormConfig::new(channels).init(device)),
+            NormKind::None => Self::None(Identity::new()),
         }
     }
 
@@ -51,6 +63,8 @@ impl Norm {
         match self {
             Self::Batch(norm) => batch_norm(norm, input),
             Self::Group(norm) => group_norm(norm, input),
+            Self::Channel(norm) => channel_norm(norm, input),
+            Self::None(_) => input,
         }
     }
 
@@ -62,7 +76,8 @@ impl Norm {
         let keep = match (self, input.dtype()) {
             // Keeps its input alone, and the ReLU keeps its output, which the next layer keeps too.
             (Self::Batch(_), DType::F16 | DType::BF16) => Keep::All,
-            (Self::Group(_), DType::F16 | DType::BF16) => Keep::Input,
+            (Self::Group(_) | Self::Channel(_), DType::F16 | DType::BF16) => Keep::Input,
+            (Self::None(_), _) => Keep::All,
             _ => keep,
         };
         keep.run(self, input, |norm, input| relu(norm.forward(input)))
@@ -114,7 +129,7 @@ fn conv3x3(channels: [usize; 2], device: &Device) -> Conv2d {
 
 /// 2×2 max pooling; an odd last row or column is dropped.
 fn pool(x: Tensor<4>) -> Tensor<4> {
-    max_pool2d(x, MaxPoolOptions::new([2, 2]))
+    canonical_strides(max_pool2d(x, MaxPoolOptions::new([2, 2])))
 }
 
 /// Encoder block: 2×2 max pooling, then a [`DoubleConv`].
@@ -181,30 +196,17 @@ impl Up {
     /// - skip: `[batch_size, fine, height, width]`
     /// - output: `[batch_size, out, height, width]`
     pub fn forward(&self, x: Tensor<4>, skip: Tensor<4>) -> Tensor<4> {
-        let joined = join(Keep::All, double(self.up.as_ref(), x), skip);
+        let joined = join(Keep::All, double(self.up.as_ref(), x, None), skip);
         self.conv.forward(joined)
-    }
-
-    /// As [`forward`](Self::forward) of parts of the coarse image, `[height, width]` each.
-    pub(super) fn forward_parts(
-        &self,
-        x: Tensor<4>,
-        skip: Tensor<4>,
-        parts: &[[Part; 2]],
-    ) -> Tensor<4> {
-        let x = match &self.up {
-            Some(up) => up.forward(x),
-            None => double_parts(x, parts),
-        };
-        self.conv.forward(join(Keep::All, x, skip))
     }
 }
 
-/// Doubles an image by a transposed convolution, or by bilinear interpolation where there is none.
-fn double(up: Option<&ConvTranspose2d>, x: Tensor<4>) -> Tensor<4> {
-    match up {
-        Some(up) => up.forward(x),
-        None => double_bilinear(x, Corners::Aligned),
+/// Doubles an image, or parts of images, by a transposed convolution, or by bilinear interpolation where there is none.
+fn double(up: Option<&ConvTranspose2d>, x: Tensor<4>, parts: Option<&[[Part; 2]]>) -> Tensor<4> {
+    match (up, parts) {
+        (Some(up), _) => canonical_strides(up.forward(x)),
+        (None, Some(parts)) => double_parts(x, parts),
+        (None, None) => double_bilinear(x, Corners::Aligned),
     }
 }
 
@@ -236,13 +238,13 @@ pub struct Stage {
 }
 
 /// What happens to the image before the convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Before {
     Nothing,
     /// 2×2 max pooling.
     Pool,
-    /// Doubling, and concatenation with the skip.
-    Join,
+    /// Doubling, and concatenation with the skip; of tiles at their places.
+    Join(Option<Arc<Places>>),
 }
 
 impl Stage {
@@ -274,9 +276,14 @@ impl Stage {
 
 impl Block for Stage {
     fn run(&self, keep: Keep, x: Tensor<4>, skip: Option<Tensor<4>>) -> Tensor<4> {
-        let x = match (self.before, skip) {
+        let x = match (&self.before, skip) {
             (Before::Pool, _) => pool(x),
-            (Before::Join, Some(skip)) => join(keep, double(self.up.as_ref(), x), skip),
+            (Before::Join(None), Some(skip)) => join(keep, double(self.up.as_ref(), x, None), skip),
+            (Before::Join(Some(places)), Some(skip)) => {
+                let doubled = double(self.up.as_ref(), x, Some(&places.parts));
+                let skip = cropped(skip, places.skip);
+                join(keep, cropped(doubled, places.doubled), skip)
+            }
             _ => x,
         };
         let x = self.norm.forward_relu(keep, conv2d(&self.conv, x));
@@ -290,6 +297,7 @@ impl Block for Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use burn_memopt::grad_checkpoint::hold_random_stream;
 
     fn one_channel_batch(device: &Device) -> Tensor<4> {
         Tensor::from_floats([[[[1.0, 2.0, 4.0, 5.0]]]], device)
@@ -297,6 +305,7 @@ mod tests {
 
     #[test]
     fn the_running_variance_takes_the_unbiased_variance_of_the_batch() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex().autodiff();
         let norm = BatchNormConfig::new(1).init(&device);
         Norm::Batch(norm.clone()).forward(one_channel_batch(&device));
@@ -310,6 +319,7 @@ mod tests {
 
     #[test]
     fn training_output_equals_that_of_the_layer_in_burn() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex().autodiff();
         let theirs = BatchNormConfig::new(1).init(&device);
         let ours = Norm::new(NormKind::Batch, 1, &device);

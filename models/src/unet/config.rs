@@ -21,6 +21,13 @@ pub enum NormKind {
         /// Number of groups. Must divide the base channels.
         groups: usize,
     },
+    /// Normalization over the channels of each pixel with ε = 1e-5: no pixel sees another, so tiles of an image are
+    /// exact in training too. That costs accuracy: in the default watermark run an IoU of 0.44 and 0.63 (two seeds) instead of
+    /// group norm's 0.85 and 0.86, in the default counting run a relative error of 0.75 and 0.39 instead of 0.25 and 0.17.
+    Channel,
+    /// None. Tiles are exact, and training is less stable: an IoU of 0.60 and 0.68 and an error of 0.43 and 0.28 in the
+    /// same runs.
+    None,
 }
 
 /// How the decoder of a [`UNet`] doubles the resolution.

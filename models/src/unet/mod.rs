@@ -13,28 +13,30 @@
 
 mod block;
 mod config;
+mod places;
 
 pub use block::{DoubleConv, Down, Norm, Up};
 pub use config::{NormKind, UNetConfig, Upsample};
+
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::conv::Conv2d;
 use burn::tensor::Tensor;
 use burn_memopt::chunked::Windows;
 use burn_memopt::grad_checkpoint::Cut;
-use burn_memopt::nn::conv2d;
 
 use crate::chain::{BlockChain, GradCheckpoint, Keep, chain};
-use crate::layers::Part;
 use crate::weights::{StateDict, parameter_name};
 use block::{Before, Stage};
+use places::{Places, crop_at, filled};
 
 /// The U-Net built by [`UNetConfig`].
 ///
 /// # Exactness
 /// Any image of at least `2^depth` pixels a side is accepted: an odd row or column dropped by a
 /// pooling is replaced by zeros in the decoder. With batch norm, a micro-batch sees its own
-/// statistics; with group norm, splitting a batch changes nothing.
+/// statistics; with group or channel norm or none, splitting a batch changes nothing.
 #[derive(Module, Debug)]
 pub struct UNet {
     /// Convolutions at full resolution.
@@ -78,8 +80,8 @@ impl UNet {
     ///
     /// # Exactness
     /// Equal to rounding, further from the tile's border than the network reaches, for tiles that
-    /// start at multiples of `2^depth`, with batch norm outside of training. Group norm sees the
-    /// tile only.
+    /// start at multiples of `2^depth`, with batch norm outside of training or frozen. Group norm, and batch norm in
+    /// training, see the tiles only.
     ///
     /// # Panics
     /// If height or width is below `2^depth`, or a tile starts outside of the image.
@@ -102,42 +104,52 @@ impl UNet {
     /// assert!(report.is_exact(), "{report}");
     /// ```
     pub fn forward_tiles(&self, tiles: Windows) -> Tensor<4> {
-        let mut skips = vec![self.inc.forward(tiles.pixels)];
-        let mut x = skips[0].clone();
-        for down in &self.downs {
-            x = down.forward(x);
-            skips.push(x.clone());
-        }
-        skips.pop();
-        for up in &self.ups {
-            let level = skips.len();
-            let Some(skip) = skips.pop() else { break };
-            let parts = tiles.places.iter().map(|place| {
-                let starts = [place.row, place.column];
-                [0, 1].map(|side| Part {
-                    start: usize::try_from(starts[side]).expect("tiles must start in the image")
-                        >> level,
-                    whole: tiles.image_size[side] >> level,
-                })
-            });
-            x = up.forward_parts(x, skip, &parts.collect::<Vec<_>>());
-        }
-        conv2d(&self.outc, x)
+        self.forward_tiles_within(tiles, 0)
+    }
+
+    /// As [`forward_tiles`](Self::forward_tiles) for tiles of which a `margin` is of no interest: pixels that are
+    /// as near to a border of their tile within the image. What only they need is left out of the decoder, and
+    /// zeros are in their place.
+    ///
+    /// Of tiles that keep 256×256 pixels and have a margin of 64, the decoder computes half.
+    ///
+    /// # Shapes
+    /// As of [`forward_tiles`](Self::forward_tiles).
+    ///
+    /// # Panics
+    /// As [`forward_tiles`](Self::forward_tiles), and if nothing is left of a tile.
+    pub fn forward_tiles_within(&self, tiles: Windows, margin: usize) -> Tensor<4> {
+        let chain = self.chain_of(Some((&tiles, margin)), Keep::when_cut(&self.cut));
+        let crop = crop_at(&tiles, 0, margin);
+        filled(chain.run(&self.cut, tiles.pixels), crop)
     }
 
     /// A convolution each, the encoder fine to coarse, the decoder coarse to fine, the head in the
-    /// last one.
-    fn stages(&self) -> Vec<Stage> {
+    /// last one; of `tiles` for what is at their places, without their margin.
+    fn stages(&self, tiles: Option<(&Windows, usize)>) -> Vec<Stage> {
         let mut stages: Vec<_> = Stage::pair(Before::Nothing, None, &self.inc).into();
         for down in &self.downs {
             stages.extend(Stage::pair(Before::Pool, None, &down.conv));
         }
-        for up in &self.ups {
-            stages.extend(Stage::pair(Before::Join, up.up.clone(), &up.conv));
+        for (number, up) in self.ups.iter().enumerate() {
+            let level = self.ups.len() - number;
+            let places = tiles
+                .map(|(tiles, margin)| Arc::new(Places::new(tiles, level, self.ups.len(), margin)));
+            let before = Before::Join(places);
+            stages.extend(Stage::pair(before, up.up.clone(), &up.conv));
         }
         let last = stages.pop().map(|last| last.with_head(&self.outc));
         stages.extend(last);
         stages
+    }
+
+    /// The chain for whole images, or for tiles of images with a margin.
+    fn chain_of(&self, tiles: Option<(&Windows, usize)>, keep: Keep) -> BlockChain<Stage> {
+        let depth = self.downs.len();
+        // Encoder level i ends with block 2 i + 1; the decoder climbs back from level `depth`.
+        let skip = |level: usize| (2 * level + 1, 2 * (2 * depth - level));
+        let skips = (0..depth).map(skip).collect();
+        chain(self.stages(tiles), skips, keep).with_groups_of(2)
     }
 }
 
@@ -157,10 +169,7 @@ impl GradCheckpoint for UNet {
     }
 
     fn chain_keeping(&self, keep: Keep) -> BlockChain<Stage> {
-        let depth = self.downs.len();
-        // Encoder level i ends with block 2 i + 1; the decoder climbs back from level `depth`.
-        let skip = |level: usize| (2 * level + 1, 2 * (2 * depth - level));
-        chain(self.stages(), (0..depth).map(skip).collect(), keep).with_groups_of(2)
+        self.chain_of(None, keep)
     }
 }
 

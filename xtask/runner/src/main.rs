@@ -78,6 +78,7 @@ fn run(program: Program) -> Result<()> {
     match program {
         Program::Train(args) => train::train(&args.into_model()),
         Program::Evaluate(args) => train::evaluate(&args),
+        Program::Quantize(args) => train::quantize(&args),
         Program::Infer(args) => infer::run(&args),
         Program::Inpaint(args) => {
             args.check(Cli::command())

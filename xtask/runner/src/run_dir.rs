@@ -6,6 +6,9 @@
 //!   checkpoint-200/    what is needed to resume after step 200; the last two are kept
 //!   latest             the name of the folder to resume from
 //!   metrics.json       what the run was evaluated with, when that is done
+//!   progressive.json   the stages of growing images, if there are any
+//!   performance.json   what a step took, in several ways
+//!   tuning.json        what --auto-tune chose, and why
 //!   data/              generated data
 //!   memory.csv  memory.png  samples/*.png
 //! ```

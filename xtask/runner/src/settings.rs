@@ -19,8 +19,8 @@ use xtask::cli::values::{Given, Words, from_words, names, paths, word, words};
 
 pub use xtask::cli::{
     ClipSettings, DecodeSettings, FlowCompletionSettings, GanSettings, InferSettings,
-    ModelSettings, ProPainterSettings, RunSettings, Settings, UNetData, UNetNetworkSettings,
-    UNetSettings, WatermarkSettings,
+    ModelSettings, ProPainterSettings, RunSettings, Settings, TilingSettings, UNetData,
+    UNetNetworkSettings, UNetSettings, WatermarkSettings,
 };
 
 use crate::choices::{PrecisionChoice, TrainPrecisionChoice};
@@ -149,6 +149,13 @@ pub fn resolve<M: ModelSettings>(
     let given = &flags.settings;
     let mut settings: Settings<M> = layers.finish(&given.words)?;
     settings.run.precision = with_amp(&flags.options, given, settings.run.precision)?;
+    let (flags, is_given) = settings.model.budgeted();
+    let stages = settings.model.stages();
+    if stages.is_some_and(|stages| stages.budget.is_some()) && !is_given {
+        bail!(UsageError(format!(
+            "--budget is for {flags}; give that too, or leave --budget out"
+        )));
+    }
     if let Some(saved) = saved {
         check_kept(&settings, saved)?;
     }

@@ -95,6 +95,36 @@ fn a_small_budget_is_kept_by_settings_that_training_accepts() {
 }
 
 #[test]
+fn the_state_of_the_optimizer_in_use_is_counted() {
+    let work = "plan watermark --device flex --size 32x32 --batch 1 --budget 4GiB --depth 1 --base-channels 32 --json";
+    let of = |flags: &[&str]| -> Value {
+        let work: Vec<_> = work.split_whitespace().collect();
+        let output = runner(&[&work, flags].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        serde_json::from_str(&stdout(&output)).expect("JSON")
+    };
+    let plain = of(&[]);
+    let packed = of(&["--optimizer", "adamw8bit", "--optimizer-state", "host"]);
+    assert_eq!(
+        bytes(&plain, "optimizer_state"),
+        2 * bytes(&plain, "gradients")
+    );
+    let saved = bytes(&plain, "optimizer_state") - bytes(&packed, "optimizer_state");
+    assert!(saved * 2 > bytes(&plain, "gradients"));
+    // Host memory is the device's here.
+    let peak = |report: &Value| bytes(&report["rounds"][0], "predicted");
+    assert!(peak(&plain) > peak(&packed) + saved / 2, "{saved}");
+    let command = packed["command"].as_str().expect("a command");
+    assert!(command.contains("--optimizer adamw8bit --optimizer-state host"));
+    assert!(
+        !plain["command"]
+            .as_str()
+            .expect("a command")
+            .contains("--optimizer")
+    );
+}
+
+#[test]
 fn an_impossible_budget_fails_and_says_the_least_that_would_do() {
     let args = ["--size", "64x64", "--batch", "2", "--precision", "f32"];
     let output = plan("decode", &[&["--budget", "100KiB"], &args[..]].concat());

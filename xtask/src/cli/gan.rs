@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Command};
 use serde::Serialize;
 
 use super::paths;
+use super::stages::StageSettings;
 use super::train::{ModelSettings, Variants};
 use super::values::{above_zero, at_least, share_to_use};
 use crate::choices::RayChunkChoice;
@@ -24,6 +25,10 @@ pub struct GanSettings {
     #[command(flatten)]
     #[serde(flatten)]
     pub networks: GanNetworkSettings,
+    /// Growing images.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub stages: StageSettings,
 }
 
 /// What a GAN learns from.
@@ -162,15 +167,22 @@ impl ModelSettings for GanSettings {
         "no_ccsr",
         "field_of_view",
         "radius",
+        "progressive",
+        "budget",
     ];
+
+    fn stages(&self) -> Option<&StageSettings> {
+        Some(&self.stages)
+    }
 
     fn adapt(flags: Command) -> Command {
         flags
+            .mut_arg("optimizer", |flag| flag.default_value("rmsprop"))
             .mut_arg("steps", |flag| flag.default_value("1000"))
             .mut_arg("batch_size", |flag| flag.default_value("8"))
             .mut_arg("lr", |flag| {
                 flag.default_value("0.001")
-                    .help("Learning rate of the generator's RMSprop; it halves after steps 80000, 120000 and 150000")
+                    .help("Learning rate of the generator; it halves after steps 80000, 120000 and 150000")
             })
             .mut_arg("clip_norm", |flag| {
                 flag.default_value(CLIP_NORM).help(

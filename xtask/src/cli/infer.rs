@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::values::{Given, Words, amount, at_least, share, share_to_use};
 use super::{Target, paths};
-use crate::choices::{BlendChoice, ChunkSizeChoice, PrecisionChoice};
+use crate::choices::{BlendChoice, ChunkSizeChoice, PrecisionChoice, SchemeChoice};
 use crate::device::{DeviceChoice, DeviceList};
 
 /// Arguments of `infer`.
@@ -116,6 +116,10 @@ pub struct InferSettings {
         default_value_t
     )]
     pub precision: PrecisionChoice,
+    /// Pack the weights in so many bits: less memory of weights, the same time or more, and results
+    /// that differ; quantize says by how much. The default is none.
+    #[arg(long, value_enum, value_name = "SCHEME", help_heading = "Memory")]
+    pub quantize: Option<SchemeChoice>,
     /// Windows that run at once.
     #[arg(long, value_name = "N", help_heading = "Memory", value_parser = at_least(1_usize))]
     #[arg(conflicts_with_all = ["auto_batch_size", "min_batch_size", "max_batch_size"])]

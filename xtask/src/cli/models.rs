@@ -1,4 +1,4 @@
-//! The settings that belong to one model of `train`.
+//! The settings that belong to one model of `train` that makes no images of images.
 //!
 //! Each is a flag, a key of a settings file and a field of a run's `config.json`, declared once.
 
@@ -9,178 +9,14 @@ use clap::{Args, Command};
 use serde::Serialize;
 
 use super::paths;
-use super::train::{ModelSettings, Variants};
+use super::tiling::{TilingSettings, adapt_to_tiles};
+use super::train::ModelSettings;
 use super::values::{above_zero, at_least, depth, share_to_use};
-use crate::choices::{LossChoice, NormChoice, UpsamplingChoice};
 
 /// The `--weights` that are no folder.
 pub const PROCEDURAL: &str = "procedural";
 /// The published training of videos does not shorten gradients: this is out of their reach.
 const CLIP_NORM_OF_VIDEOS: &str = "10000";
-
-/// Settings of `train unet`.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct UNetSettings {
-    /// What is learned, and from what.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub data: UNetData,
-    /// The network.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub network: UNetNetworkSettings,
-}
-
-/// What a UNet learns, and from what.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct UNetData {
-    /// TIFF stack, or folder of TIFF files, to train on. The default is a small generated stack of emitters.
-    #[arg(long, value_name = "TIFF", help_heading = "Data", requires = "targets")]
-    #[arg(conflicts_with_all = ["images", "masks"])]
-    #[serde(with = "paths::optional")]
-    pub data: Option<PathBuf>,
-    /// Table of emitter positions in the stack, CSV.
-    #[arg(long, value_name = "CSV", help_heading = "Data", requires = "data")]
-    #[serde(with = "paths::optional")]
-    pub targets: Option<PathBuf>,
-    /// Side of a pixel in nanometres, for a table of emitter positions in nanometres.
-    #[arg(long, value_name = "NM", help_heading = "Data", requires = "targets")]
-    #[arg(value_parser = above_zero)]
-    pub pixel_size: Option<f64>,
-    /// Folder of images to train on.
-    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "masks")]
-    #[serde(with = "paths::optional")]
-    pub images: Option<PathBuf>,
-    /// Folder of masks, one for each image, of the same name and size.
-    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "images")]
-    #[serde(with = "paths::optional")]
-    pub masks: Option<PathBuf>,
-    /// Classes in the masks, background included, of which 255 may mark pixels of none. By default,
-    /// every value but 0 is object.
-    #[arg(long, value_name = "N", help_heading = "Data", requires = "masks")]
-    #[arg(value_parser = at_least(2_usize))]
-    pub classes: Option<usize>,
-    /// Loss. The default is count for stacks, bce-dice for images with masks, and cross-entropy for
-    /// classes.
-    #[arg(long, value_enum, value_name = "LOSS", help_heading = "Training")]
-    #[arg(default_value = "count")]
-    #[arg(default_value_ifs([
-        ("classes", ArgPredicate::IsPresent, Some("cross-entropy")),
-        ("images", ArgPredicate::IsPresent, Some("bce-dice")),
-    ]))]
-    pub loss: LossChoice,
-}
-
-impl ModelSettings for UNetSettings {
-    const MODEL: &'static str = "unet";
-    const VARIANTS: &'static [Variants] =
-        &[[&["data", "targets", "pixel_size"], &["images", "masks"]]];
-    const KEPT_ON_RESUME: &'static [&'static str] = &[
-        "data",
-        "targets",
-        "pixel_size",
-        "images",
-        "masks",
-        "classes",
-        "loss",
-        "base_channels",
-        "depth",
-        "norm",
-        "upsampling",
-    ];
-}
-
-/// The shape of a UNet and where it starts.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct UNetNetworkSettings {
-    /// Channels after the first convolution; doubled at each level.
-    #[arg(long, value_name = "N", help_heading = "Model", value_parser = at_least(1_usize))]
-    #[arg(default_value_t = 16)]
-    pub base_channels: usize,
-    /// Times the image is halved, 1 to 8.
-    #[arg(long, value_name = "N", help_heading = "Model", value_parser = depth, default_value_t = 3)]
-    pub depth: usize,
-    /// Normalisation. The default is group: few images a batch give poor batch statistics.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "NORM",
-        help_heading = "Model",
-        default_value_t
-    )]
-    pub norm: NormChoice,
-    /// Upsampling in the decoder.
-    #[arg(
-        long,
-        value_enum,
-        value_name = "HOW",
-        help_heading = "Model",
-        default_value_t
-    )]
-    pub upsampling: UpsamplingChoice,
-    /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.
-    #[arg(long, value_name = "FILE", help_heading = "Model")]
-    #[serde(with = "paths::optional")]
-    pub weights: Option<PathBuf>,
-}
-
-/// Settings of `train watermark`.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct WatermarkSettings {
-    /// The images.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub data: WatermarkData,
-    /// The network.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub network: UNetNetworkSettings,
-}
-
-/// Where images with watermarks come from.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct WatermarkData {
-    /// Folder of images with watermarks, with --masks; alone: of photographs that watermarks are
-    /// drawn on. Without it, backgrounds are generated.
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
-    #[serde(with = "paths::optional")]
-    pub images: Option<PathBuf>,
-    /// Folder of masks of the watermarks, one for each image, of the same name and size.
-    #[arg(long, value_name = "DIR", help_heading = "Data", requires = "images")]
-    #[arg(conflicts_with_all = ["num_images", "image_size"])]
-    #[serde(with = "paths::optional")]
-    pub masks: Option<PathBuf>,
-    /// Images to generate, those for evaluation included.
-    #[arg(long, value_name = "N", help_heading = "Data", value_parser = at_least(2_usize))]
-    #[arg(default_value_t = 400)]
-    pub num_images: usize,
-    /// Height and width of a generated image in pixels, at least 16.
-    #[arg(long, value_name = "PIXELS", help_heading = "Data", value_parser = at_least(16_usize))]
-    #[arg(default_value_t = 64)]
-    pub image_size: usize,
-}
-
-impl ModelSettings for WatermarkSettings {
-    const MODEL: &'static str = "watermark";
-    const KEPT_ON_RESUME: &'static [&'static str] = &[
-        "images",
-        "masks",
-        "num_images",
-        "image_size",
-        "base_channels",
-        "depth",
-        "norm",
-        "upsampling",
-    ];
-
-    fn adapt(flags: Command) -> Command {
-        flags
-            .mut_arg("base_channels", |flag| flag.default_value("8"))
-            .mut_arg("steps", |flag| flag.default_value("500"))
-            .mut_arg("batch_size", |flag| flag.default_value("8"))
-            .mut_arg("lr", |flag| flag.default_value("0.005"))
-    }
-}
 
 /// Settings of `train decode`.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
@@ -202,6 +38,10 @@ pub struct DecodeSettings {
     #[command(flatten)]
     #[serde(flatten)]
     pub network: DecodeNetworkSettings,
+    /// Tiles.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub tiling: TilingSettings,
     /// Weights to start from: a PyTorch or safetensors state dict. The default is random weights.
     #[arg(long, value_name = "FILE", help_heading = "Model")]
     #[serde(with = "paths::optional")]
@@ -243,9 +83,21 @@ impl ModelSettings for DecodeSettings {
     ];
 
     fn adapt(flags: Command) -> Command {
-        flags
+        adapt_to_tiles(flags)
             .mut_arg("lr", |flag| flag.default_value("0.008"))
             .mut_arg("clip_norm", |flag| flag.default_value("0.03"))
+            .mut_arg("use_chunking", |flag| {
+                flag.help(
+                    "Train on tiles of every frame, a few at a time, with the gradient of the whole frame: what \
+                     the network keeps does not grow with the frame. For --norm-groups 0",
+                )
+            })
+            .mut_arg("approximate_chunks", |flag| {
+                flag.help(
+                    "With --use-chunking, allow --norm-groups, which sees a tile only: the gradient is not that \
+                     of the whole frame then",
+                )
+            })
     }
 }
 
@@ -322,6 +174,11 @@ impl ModelSettings for FlowCompletionSettings {
         "weights",
     ];
 
+    /// Losses are shares of what the masks of a batch hide.
+    fn adds_up(&self) -> bool {
+        false
+    }
+
     fn adapt(flags: Command) -> Command {
         let falls = "300000, 400000, 500000 and 600000 to a fifth";
         adapt_to_videos(flags, "100", falls, "0.00005")
@@ -368,6 +225,11 @@ impl ModelSettings for ProPainterSettings {
         "depth",
     ];
 
+    /// Losses are shares of what the masks of a batch hide.
+    fn adds_up(&self) -> bool {
+        false
+    }
+
     fn adapt(flags: Command) -> Command {
         adapt_to_videos(flags, "60", "400000 to a tenth", "0.0001")
     }
@@ -376,8 +238,9 @@ impl ModelSettings for ProPainterSettings {
 /// The defaults of models that learn from videos; `falls` are the steps after which the published
 /// training lowers the learning rate.
 fn adapt_to_videos(flags: Command, steps: &'static str, falls: &str, lr: &'static str) -> Command {
-    let help = format!("Learning rate of Adam; it falls after step {falls}");
+    let help = format!("Learning rate; it falls after step {falls}");
     flags
+        .mut_arg("optimizer", |flag| flag.default_value("adam"))
         .mut_arg("steps", |flag| flag.default_value(steps))
         .mut_arg("batch_size", |flag| flag.default_value("1"))
         .mut_arg("lr", |flag| flag.default_value(lr).help(help))

@@ -10,7 +10,9 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
 
 use super::DeviceFlags;
-use super::models::{DecodeNetworkSettings, UNetNetworkSettings};
+use super::images::UNetNetworkSettings;
+use super::models::DecodeNetworkSettings;
+use super::optimizer::OptimizerSettings;
 use super::values::{Given, above_zero, amount, at_least};
 use crate::choices::{NetworkChoice, PrecisionChoice};
 use crate::device::DeviceChoice;
@@ -248,6 +250,9 @@ pub struct WorkFlags {
     /// budget.
     #[arg(long, value_enum, value_name = "TYPE")]
     pub precision: Option<PrecisionChoice>,
+    /// The optimizer that trains.
+    #[command(flatten)]
+    pub optimizer: OptimizerSettings,
     /// Where it runs.
     #[command(flatten)]
     pub target: DeviceFlags,

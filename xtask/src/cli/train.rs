@@ -9,10 +9,11 @@ use serde::Serialize;
 
 use super::Target;
 use super::gan::GanSettings;
-use super::models::{
-    DecodeSettings, FlowCompletionSettings, ProPainterSettings, UNetSettings, WatermarkSettings,
-};
+use super::images::{UNetSettings, WatermarkSettings};
+use super::models::{DecodeSettings, FlowCompletionSettings, ProPainterSettings};
+use super::optimizer::OptimizerSettings;
 use super::paths;
+use super::stages::StageSettings;
 use super::values::{Given, above_zero, at_least, share};
 use crate::choices::{LossScaleChoice, OptLevelChoice, TrainPrecisionChoice, checkpoint};
 use crate::device::DeviceList;
@@ -108,6 +109,23 @@ pub trait ModelSettings: Args + Clone + fmt::Debug + PartialEq + Serialize + Syn
     fn adapt(flags: Command) -> Command {
         flags
     }
+
+    /// Growing images, where the model has them.
+    fn stages(&self) -> Option<&StageSettings> {
+        None
+    }
+
+    /// Whether the loss of a batch is that of its parts together, so that how it is divided changes nothing.
+    fn adds_up(&self) -> bool {
+        true
+    }
+
+    /// The flags that `--budget` is for, and whether one of them is given.
+    fn budgeted(&self) -> (&'static str, bool) {
+        let stages = self.stages();
+        let is_staged = stages.is_some_and(|stages| stages.progressive.is_some());
+        ("--progressive", is_staged)
+    }
 }
 
 /// Every setting of a run of one model, as saved in `config.json`: flat.
@@ -186,7 +204,7 @@ pub struct RunSettings {
     #[arg(long, value_name = "N", help_heading = "Training", value_parser = at_least(1_usize))]
     #[arg(default_value_t = 4)]
     pub batch_size: usize,
-    /// Highest learning rate of AdamW; it rises over the first 10 steps and falls as one over the
+    /// Highest learning rate of the optimizer; it rises over the first 10 steps and falls as one over the
     /// step from step 60 on, down to a tenth.
     #[arg(long, value_name = "RATE", help_heading = "Training", value_parser = above_zero)]
     #[arg(allow_negative_numbers = true, default_value_t = 0.001)]
@@ -219,6 +237,17 @@ pub struct RunSettings {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false)]
     pub auto_micro_batch: bool,
+    /// Threads that load items, 0 for none. The default is 4, or the number of cores where there are fewer.
+    #[arg(long, value_name = "N", help_heading = "Memory")]
+    pub workers: Option<usize>,
+    /// What items may take that are loaded before their turn, as in 64MiB.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        help_heading = "Memory",
+        default_value = "256MiB"
+    )]
+    pub prefetch: String,
     /// Precision of the forward and backward pass; parameters stay f32.
     #[arg(
         long,
@@ -241,6 +270,10 @@ pub struct RunSettings {
     #[arg(long, value_name = "SCALE", help_heading = "Memory", default_value_t)]
     #[arg(allow_negative_numbers = true)]
     pub loss_scale: LossScaleChoice,
+    /// The optimizer.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub optimizer: OptimizerSettings,
     /// Record memory during the run; `--memory-tracking=false` turns it off.
     #[arg(long, value_name = "BOOL", help_heading = "Memory", action = ArgAction::Set)]
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -322,6 +355,10 @@ pub struct RunOptions {
     /// Print every resolved setting and the expected memory, then stop.
     #[arg(long, help_heading = "Run")]
     pub dry_run: bool,
+    /// Choose micro-batches, checkpointing and loading by the memory that is free and by what earlier runs in the same
+    /// folder took; what is given as well stays. What is learned does not change.
+    #[arg(long, help_heading = "Memory", conflicts_with = "resume")]
+    pub auto_tune: bool,
     /// Read all of the data before training, so that no run ends at a damaged file.
     #[arg(long, help_heading = "Run")]
     pub verify: bool,
@@ -395,6 +432,9 @@ mod tests {
             "train --clip-norm 0",
             "train --depth 9",
             "train decode --data a.tif",
+            "train --use-chunking --chunk-size 0",
+            "train flow-completion --use-chunking",
+            "train decode --freeze-norm",
             "train decode --images a --masks b",
             "train decode --threshold 0",
             "train flow-completion --data a --num-videos 3",

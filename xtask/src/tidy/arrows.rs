@@ -34,11 +34,12 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The crate that others add to theirs.
 const LIBRARY: &str = "burn-memopt";
 /// What it may depend on without a feature: all of it is in burn's own tree.
-const LIGHT: [&str; 10] = [
+const LIGHT: [&str; 11] = [
     "burn",
     "burn-autodiff",
     "burn-backend",
     "burn-dispatch",
+    "burn-pack",
     "bytemuck",
     "libc",
     "log",

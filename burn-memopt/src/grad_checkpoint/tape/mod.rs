@@ -105,7 +105,7 @@ const MOST_UNTRACKED: u64 = 512;
 static UNTRACKED: AtomicU64 = AtomicU64::new(0);
 
 /// Number of operations that all threads have recorded so far, tracked or not.
-pub(super) fn num_operations() -> u64 {
+pub(crate) fn num_operations() -> u64 {
     NodeId::new().value
 }
 
@@ -114,7 +114,7 @@ pub(super) fn num_operations() -> u64 {
 /// graphs: without one here they would stay until the segments are recomputed, which doubles the
 /// peak of a recurrent network of small tensors. It looks at every node there is, so not after every
 /// segment.
-pub(super) fn sweep(num_untracked: u64, device: &Device) {
+pub(crate) fn sweep(num_untracked: u64, device: &Device) {
     if UNTRACKED.fetch_add(num_untracked, Relaxed) + num_untracked >= MOST_UNTRACKED {
         Tensor::<1>::zeros([1], device).require_grad().backward();
         UNTRACKED.store(0, Relaxed);

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Bytes;
+use crate::optim::packed_bytes;
 use crate::precision::running_states;
 
 /// Bytes of a value that burn has not drawn yet.
@@ -12,7 +13,7 @@ const DEFAULT_VALUE_BYTES: u64 = 4;
 
 /// What an optimizer remembers of every parameter it trains.
 ///
-/// Those of burn that keep whole tensors of the parameter's shape; gradient clipping, weight decay
+/// Those of burn, and of [`optim`](crate::optim), that keep whole tensors of the parameter's shape; gradient clipping, weight decay
 /// and learning rates keep nothing of that size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -34,17 +35,30 @@ pub enum OptimizerKind {
     Lamb,
     /// Lion: one moment.
     Lion,
+    /// RMSprop without momentum: the mean square.
+    RmsProp,
+    /// [`Adam8bit`](crate::optim::Adam8bit): two moments in 8 bits.
+    #[serde(rename = "adam8bit")]
+    Adam8bit,
+    /// [`AdamW8bit`](crate::optim::AdamW8bit): two moments in 8 bits.
+    #[serde(rename = "adamw8bit")]
+    AdamW8bit,
 }
 
 impl OptimizerKind {
-    /// Values kept for each trained one.
+    /// Values kept for each trained one, in whatever they are kept.
     pub const fn values(self) -> u64 {
         match self {
             Self::Sgd => 0,
-            Self::Momentum | Self::AdaGrad | Self::Lion => 1,
-            Self::Adam | Self::AdamW | Self::Lamb => 2,
+            Self::Momentum | Self::AdaGrad | Self::Lion | Self::RmsProp => 1,
+            Self::Adam | Self::AdamW | Self::Lamb | Self::Adam8bit | Self::AdamW8bit => 2,
             Self::AmsGrad => 3,
         }
+    }
+
+    /// Whether values are kept in 8 bits.
+    const fn is_packed(self) -> bool {
+        matches!(self, Self::Adam8bit | Self::AdamW8bit)
     }
 }
 
@@ -73,6 +87,9 @@ pub struct ModelBytes {
     pub parameters: Bytes,
     /// One gradient for each trained parameter, in its dtype.
     pub gradients: Bytes,
+    /// A value for each trained one in 8 bits, as [`Adam8bit`](crate::optim::Adam8bit) keeps it.
+    #[serde(default)]
+    pub packed: Bytes,
     /// Whether some layer normalises over the batch, so that micro-batches are not exact.
     pub has_batch_statistics: bool,
 }
@@ -85,13 +102,18 @@ impl ModelBytes {
         Self {
             parameters: Bytes::new(count.all),
             gradients: Bytes::new(count.trained),
+            packed: Bytes::new(count.packed),
             has_batch_statistics: !running_states(model).is_empty(),
         }
     }
 
     /// What an optimizer keeps after its first step.
     pub fn optimizer_state(&self, optimizer: OptimizerKind) -> Bytes {
-        self.gradients * optimizer.values()
+        let value = match optimizer.is_packed() {
+            true => self.packed,
+            false => self.gradients,
+        };
+        value * optimizer.values()
     }
 
     /// What is live between two steps: parameters and the optimizer's state.
@@ -104,6 +126,7 @@ impl ModelBytes {
 struct Count {
     all: u64,
     trained: u64,
+    packed: u64,
     counted: HashSet<ParamId>,
 }
 
@@ -116,10 +139,12 @@ impl ModuleVisitor for Count {
             true => param.val().dtype().size() as u64,
             false => DEFAULT_VALUE_BYTES,
         };
-        let bytes = value_bytes * param.lazy_shape().num_elements() as u64;
+        let num_values = param.lazy_shape().num_elements();
+        let bytes = value_bytes * num_values as u64;
         self.all += bytes;
         if param.is_require_grad() {
             self.trained += bytes;
+            self.packed += packed_bytes(num_values).unwrap_or(bytes);
         }
     }
 }
@@ -202,6 +227,17 @@ mod tests {
             LinearConfig::new(8, 4).init(&device),
         ];
         assert_eq!(ModelBytes::of(&untied).gradients, bytes.gradients * 2);
+    }
+
+    #[test]
+    fn small_parameters_are_not_packed() {
+        let device = Device::flex().autodiff();
+        let layer = LinearConfig::new(100, 50).init(&device);
+        let bytes = ModelBytes::of(&layer);
+        // 5000 values are 20 blocks of a byte a value and a scale each.
+        assert_eq!(bytes.packed, Bytes::new(20 * (256 + 4) + 4 * 50));
+        let state = bytes.optimizer_state(OptimizerKind::AdamW8bit);
+        assert_eq!(state, bytes.packed * 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use burn::train::{
     SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingItem, ValidLoader,
 };
 
+use super::update::in_parts;
 use super::{MicroStep, fail};
 use crate::grad_checkpoint::share_seed;
 use crate::train::group::Verdict;
@@ -113,10 +114,17 @@ impl<M: MicroStep> Pass<'_, M> {
             interrupter,
             ..
         } = self;
-        match train.group.finish(&learner.model()) {
+        let model = learner.model();
+        let verdict = train.group.finish(&model);
+        match verdict {
             Ok(Verdict::Step { grads, .. }) => {
+                let parts = in_parts(&model, grads);
+                // Its parameters would be kept through the update.
+                drop(model);
                 learner.lr_step();
-                learner.optimizer_step(grads);
+                parts
+                    .into_iter()
+                    .for_each(|grads| learner.optimizer_step(grads));
             }
             Ok(Verdict::Skip { scale }) => log::warn!(
                 "training step {}: a scaled gradient overflowed, the step is skipped; the loss scale \

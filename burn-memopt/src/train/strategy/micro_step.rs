@@ -99,12 +99,7 @@ pub trait MicroStep: LearnerModel + TrainStep {
             "a plain step must have a loss over at least one item, got a weight of zero: leave out \
              empty and fully masked batches, or train by MicroBatchStrategy, which does"
         );
-        let mean = if loss.is_sum {
-            loss.loss.div_scalar(loss.weight)
-        } else {
-            loss.loss
-        };
-        TrainOutput::new(self, mean.backward(), output)
+        TrainOutput::new(self, loss.into_mean().loss.backward(), output)
     }
 }
 

@@ -2,6 +2,7 @@ use burn::tensor::module::{interpolate, max_pool2d};
 use burn::tensor::ops::{InterpolateMode, InterpolateOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, s};
 use burn_memopt::impl_tensors;
+use burn_memopt::nn::canonical_strides;
 
 use super::codec::SCALE;
 use super::windows::Holes;
@@ -99,7 +100,8 @@ impl Guides {
         let options = MaxPoolOptions::new([7, 7])
             .with_stride([3, 3])
             .with_padding([3, 3]);
-        let tokens = as_frames(max_pool2d(as_batch(holes), options), batch_size);
+        let tokens = max_pool2d(as_batch(holes), options);
+        let tokens = as_frames(canonical_strides(tokens), batch_size);
         Holes::find(tokens.squeeze_dim(2))
     }
 }
@@ -114,6 +116,6 @@ fn shrunk(flow: Tensor<5>) -> Tensor<5> {
         .with_align_corners(false)
         .with_output_size(size);
     let dtype = flow.dtype();
-    let small = interpolate(as_batch(flow), options).div_scalar(SCALE as f64);
+    let small = canonical_strides(interpolate(as_batch(flow), options)).div_scalar(SCALE as f64);
     in_dtype(as_frames(small, batch_size), dtype)
 }

@@ -2,6 +2,7 @@ use burn::tensor::module::avg_pool2d;
 use burn::tensor::ops::AvgPoolOptions;
 use burn::tensor::{Int, Tensor};
 use burn_memopt::memory::Bytes;
+use burn_memopt::nn::canonical_strides;
 use serde::{Deserialize, Serialize};
 
 use crate::propainter::layers::in_dtype;
@@ -289,7 +290,7 @@ fn pyramid(map: Tensor<4>) -> Vec<Tensor<4>> {
     while levels.len() < NUM_LEVELS {
         let last = levels[levels.len() - 1].clone();
         let options = AvgPoolOptions::new([2, 2]);
-        levels.push(avg_pool2d(last, options));
+        levels.push(canonical_strides(avg_pool2d(last, options)));
     }
     levels
 }

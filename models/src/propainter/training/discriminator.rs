@@ -5,7 +5,7 @@ use burn::nn::{Initializer, PaddingConfig3d};
 use burn::tensor::module::conv3d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
-use burn_memopt::nn::leaky_relu;
+use burn_memopt::nn::{canonical_strides, leaky_relu};
 
 use crate::spectral;
 
@@ -146,6 +146,6 @@ impl SpectralConv3d {
         let weight = self.weight_orig.val();
         let weight = spectral::normalized(weight, &self.weight_u, &self.weight_v);
         let options = ConvOptions::new(self.stride, self.padding, [1; 3], 1);
-        conv3d(x, weight, None, options)
+        canonical_strides(conv3d(x, weight, None, options))
     }
 }

@@ -19,6 +19,7 @@ use burn::tensor::Device;
 use burn_memopt::batch::BatchError;
 use burn_memopt::chunked::{ChunkedError, Progress};
 use burn_memopt::files;
+use burn_memopt::memory::Bytes;
 use burn_memopt_datasets::tiff::TiffStackError;
 use serde_json::Value;
 
@@ -26,7 +27,7 @@ use crate::cli::{InferArgs, InferFlags, InferModel};
 use crate::interrupt::{Interrupt, program, quoted};
 use crate::report::infer::{FileStart, Report};
 use crate::settings::resolve_infer;
-use crate::train::precision;
+use crate::train::{precision, scheme_of};
 use cut::{Cut, Cutter};
 use input::{Input, PageGroup};
 use model::{Forward, Trained};
@@ -50,13 +51,26 @@ pub fn run(args: &InferArgs) -> Result<()> {
     let devices = crate::device::open_list(&settings.device)?;
     let device = devices[0].clone();
     let precision = precision(settings.precision, &devices)?;
-    let model = Trained::load(&flags.model, precision, &devices)?;
+    let scheme = settings.quantize.map(scheme_of);
+    let model = Trained::load(&flags.model, precision, scheme, &devices)?;
     let cutter = Cutter::new(&settings, &model, &device)?;
     work.make_folder()?;
     let interrupt = Interrupt::announcing("stopping after these windows")?;
+    let report = Report::new(device_name, &device, flags.json, &interrupt);
+    if let Some(quantized) = &model.quantized {
+        report.note(&format!(
+            "weights in {}: {} instead of {}, and up to {} in float while they are used",
+            quantized.scheme,
+            quantized.after(),
+            quantized.before(),
+            quantized
+                .largest_in_use()
+                .map_or(Bytes::ZERO, |it| it.before),
+        ));
+    }
     let session = Session {
         identity: run_identity(&settings, &model),
-        report: Report::new(device_name, &device, flags.json, &interrupt),
+        report,
         interrupt,
         forward: Forward::new(&settings, &model, &device),
         model: &model,

@@ -10,6 +10,7 @@ use burn_memopt::batch::{BatchReport, BatchRunner, BatchSizeConfig, HostEstimate
 use burn_memopt::chunked::{Windows, global_layers};
 use burn_memopt::memory::{Bytes, MemoryManager, PressureConfig, on_host};
 use burn_memopt::precision::{Autocast, Precision};
+use burn_memopt::quantize::{QuantizeConfig, QuantizeReport, Scheme, is_packed};
 use burn_memopt_datasets::normalization::Normalization;
 use burn_memopt_models::unet::UNet;
 
@@ -21,7 +22,7 @@ use crate::settings::{
     InferSettings, ModelSettings, Settings, UNetData, UNetNetworkSettings, UNetSettings,
     UsageError, WatermarkSettings, open_run,
 };
-use crate::train::{MODEL_FILE, NORMALIZATION_FILE, Task, build_unet};
+use crate::train::{MODEL_FILE, NORMALIZATION_FILE, Task, build_unet, config_in};
 
 /// What windows may take that wait for the model in a batch.
 const WAITING: Bytes = Bytes::mib(64);
@@ -40,6 +41,8 @@ pub struct Trained {
     pub normalization: Option<Normalization>,
     /// The file of its weights.
     pub identity: FileState,
+    /// What packing its weights saved, if they were packed now.
+    pub quantized: Option<QuantizeReport>,
 }
 
 impl Trained {
@@ -47,7 +50,12 @@ impl Trained {
     ///
     /// # Errors
     /// If the folder holds no run of a U-Net, nothing was saved yet, or a file is damaged.
-    pub fn load(root: &Path, precision: Precision, devices: &[Device]) -> Result<Self> {
+    pub fn load(
+        root: &Path,
+        precision: Precision,
+        scheme: Option<Scheme>,
+        devices: &[Device],
+    ) -> Result<Self> {
         let device = &devices[0];
         let (dir, settings, task) = read_settings(root)?;
         let state = last_save(&dir)?;
@@ -58,14 +66,36 @@ impl Trained {
         let channels = if task.counts() { 1 } else { 3 };
         let network = build_unet(&settings, [channels, task.out_channels()], 0, device)?;
         let path = state.dir.join(MODEL_FILE);
-        let network = network.try_load_file(&path).with_context(|| {
-            let path = path.display();
-            format!("cannot use the weights in {path}; choose another --model, or train again")
-        })?;
         let autocast = Autocast::new(precision);
+        let (network, quantized) = match (config_in(&state.dir)?, scheme) {
+            (None, None) => (autocast.view(&load_float(network, &path)?), None),
+            (None, Some(scheme)) => {
+                let network = autocast.view(&load_float(network, &path)?);
+                let (network, report) = QuantizeConfig::new(scheme).quantize(&network)?;
+                (network, Some(report))
+            }
+            (Some(_), Some(_)) => bail!(UsageError(format!(
+                "--quantize: the weights in {} are packed already; leave it out",
+                root.display()
+            ))),
+            (Some(_), None) if precision != Precision::F32 => bail!(UsageError(format!(
+                "--precision {precision}: the weights in {} are packed for f32; leave it out, or give the \
+                 run that was quantized, with --quantize",
+                root.display()
+            ))),
+            (Some(config), None) => {
+                let network = config.load(network, &path).with_context(|| {
+                    let path = path.display();
+                    format!("cannot use the packed weights in {path}; quantize the run again")
+                })?;
+                (network, None)
+            }
+        };
+        check_devices(&network, devices)?;
         Ok(Self {
-            network: ModelReplicas::new(&autocast.view(&network), devices)
+            network: ModelReplicas::new(&network, devices)
                 .context("cannot start a thread for each device")?,
+            quantized,
             device: device.clone(),
             autocast,
             task,
@@ -197,6 +227,27 @@ fn runner(settings: &InferSettings, num_devices: usize, device: &Device) -> Batc
     } else {
         runner
     }
+}
+
+/// Loads weights that are not packed.
+fn load_float(network: UNet, path: &Path) -> Result<UNet> {
+    network.try_load_file(path).with_context(|| {
+        let path = path.display();
+        format!("cannot use the weights in {path}; choose another --model, or train again")
+    })
+}
+
+/// Refuses several devices for packed weights: what stands for one takes its whole size on another device
+/// than the first.
+fn check_devices(network: &UNet, devices: &[Device]) -> Result<()> {
+    if devices.iter().any(|device| *device != devices[0]) && is_packed(network) {
+        bail!(UsageError(
+            "--device: packed weights are for one device; name it alone, or give weights that are not \
+             packed"
+                .into()
+        ));
+    }
+    Ok(())
 }
 
 /// The run in a folder, the shape of its network, and what it learned.

@@ -65,6 +65,7 @@ pub fn run_identity(settings: &InferSettings, model: &Trained) -> Value {
         "budget": settings.budget.as_ref().filter(|_| is_auto),
         "memory_threshold": is_auto.then_some(settings.memory_threshold),
         "precision": model.precision().to_string(),
+        "quantize": settings.quantize,
     })
 }
 

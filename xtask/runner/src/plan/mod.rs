@@ -9,18 +9,17 @@ use burn_memopt::budget::{
     self, Request, StepSettings, Technique, TileSize, Verified, VerifyError,
 };
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
-use burn_memopt::memory::estimate::{
-    CalibrateError, ModelBytes, OptimizerKind, Workload, peak_of_step,
-};
+use burn_memopt::memory::estimate::{CalibrateError, ModelBytes, Workload, peak_of_step};
 use burn_memopt::memory::{Bytes, free_on, on_host};
 use burn_memopt::precision::Precision;
 use burn_memopt_models::GradCheckpoint;
 use serde::Serialize;
 use xtask::cli::values::Words;
 
-use crate::cli::{EstimatesFlags, PlanArgs, PlanModel, WorkFlags};
+use crate::cli::{EstimatesFlags, OptimizerSettings, PlanArgs, PlanModel, WorkFlags};
 use crate::report::{note, print};
 use crate::settings::{ModelSettings, UsageError, precision_of, settings_of};
+use crate::train::optimizer::Kept;
 use crate::train::rehearsal::{ENOUGH_MICRO_BATCHES, Rehearsal, Stage};
 use crate::train::{DecodeJob, UNetJob, WatermarkJob};
 use report::Report;
@@ -55,6 +54,7 @@ fn plan<J: Rehearsal>(given: &Words, work: &WorkFlags) -> Result<()> {
     let stage = Stage {
         job,
         network,
+        optimizer: work.optimizer,
         device,
     };
     let bytes = ModelBytes::of(&stage.network);
@@ -67,7 +67,8 @@ fn plan<J: Rehearsal>(given: &Words, work: &WorkFlags) -> Result<()> {
         )
     })?;
     let policy = policy_to_give(&stage, &verified.choice.settings);
-    let report = Report::new(name, &device_name, work, bytes, budget, verified)
+    let state = Kept::of(&bytes, stage.optimizer, &stage.device).state;
+    let report = Report::new(name, &device_name, work, bytes, state, budget, verified)
         .with_command(given, size, policy);
     if work.json {
         print(serde_json::to_string(&report)? + "\n")
@@ -96,7 +97,7 @@ fn request<J: Rehearsal>(
         };
     }
     Request {
-        resident: bytes.resident(OptimizerKind::AdamW),
+        resident: Kept::of(&bytes, stage.optimizer, &stage.device).resident,
         gradients: bytes.gradients,
         has_batch_statistics: bytes.has_batch_statistics,
         ..Request::training(budget, batch_size, size)
@@ -220,6 +221,7 @@ fn estimates_of<J: Rehearsal>(device: &Device) -> Result<Vec<Row>> {
     let stage = Stage {
         job,
         network,
+        optimizer: OptimizerSettings::default(),
         device,
     };
     let mut ways = vec![
@@ -239,7 +241,7 @@ fn row<J: Rehearsal>(stage: &Stage<J>, precision: Precision, policy: Policy) -> 
     let model = J::Settings::MODEL;
     note(format_args!("{model} in {precision}, recomputed: {policy}"));
     let bytes = ModelBytes::of(&stage.network);
-    let resident = bytes.resident(OptimizerKind::AdamW);
+    let Kept { state, resident } = Kept::of(&bytes, stage.optimizer, &stage.device);
     let workload = Workload::new(BATCH_SIZE, [SIDE, SIDE]);
     let estimated = stage
         .fit_training(precision, policy, workload)?
@@ -257,7 +259,7 @@ fn row<J: Rehearsal>(stage: &Stage<J>, precision: Precision, policy: Policy) -> 
         },
         parameters: bytes.parameters,
         gradients: bytes.gradients,
-        optimizer_state: bytes.optimizer_state(OptimizerKind::AdamW),
+        optimizer_state: state,
         activations: estimated - bytes.gradients,
         estimated_peak,
         measured_peak: measured,

@@ -5,11 +5,11 @@ use std::fmt;
 use burn_memopt::budget::{StepSettings, Verified};
 use burn_memopt::grad_checkpoint::Policy;
 use burn_memopt::memory::Bytes;
-use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
+use burn_memopt::memory::estimate::ModelBytes;
 use serde::Serialize;
 use xtask::cli::values::Words;
 
-use crate::cli::WorkFlags;
+use crate::cli::{OptimizerChoice, OptimizerStateChoice, WorkFlags};
 use crate::interrupt::program;
 
 /// A plan that was verified. Serialised, it is the object that `--json` prints.
@@ -24,6 +24,8 @@ pub(super) struct Report {
     parameters: Bytes,
     gradients: Option<Bytes>,
     optimizer_state: Option<Bytes>,
+    optimizer: OptimizerChoice,
+    optimizer_state_on: OptimizerStateChoice,
     #[serde(flatten)]
     verified: Verified,
     command: String,
@@ -35,6 +37,7 @@ impl Report {
         device: &str,
         work: &WorkFlags,
         bytes: ModelBytes,
+        optimizer_state: Bytes,
         budget: Bytes,
         verified: Verified,
     ) -> Self {
@@ -48,8 +51,10 @@ impl Report {
             size: work.size.0,
             parameters: bytes.parameters,
             gradients: trains.then_some(bytes.gradients),
-            optimizer_state: trains.then(|| bytes.optimizer_state(OptimizerKind::AdamW)),
+            optimizer_state: trains.then_some(optimizer_state),
             verified,
+            optimizer: work.optimizer.optimizer,
+            optimizer_state_on: work.optimizer.optimizer_state,
             command: String::new(),
         }
     }
@@ -77,6 +82,12 @@ impl Report {
                 format!("--batch-size {micro_batch_size}"),
                 format!("--accumulation-steps {accumulation_steps}"),
             ]);
+            if self.optimizer != OptimizerChoice::default() {
+                flags.push(format!("--optimizer {}", self.optimizer));
+            }
+            if self.optimizer_state_on != OptimizerStateChoice::default() {
+                flags.push(format!("--optimizer-state {}", self.optimizer_state_on));
+            }
             if self.model == "watermark" && size[0] == size[1] {
                 flags.push(format!("--image-size {}", size[0]));
             }

@@ -6,6 +6,7 @@
 
 pub mod infer;
 pub mod inpaint;
+pub mod quantize;
 pub mod train;
 
 use std::collections::VecDeque;
@@ -13,10 +14,11 @@ use std::fmt;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Error, Result};
 use burn::tensor::Device;
+use burn_memopt::chunked::Progress;
 use burn_memopt::memory::{Bytes, PeakMeter, live_on, on_host, peak};
 use burn_memopt_datasets::folder::unread_files;
 use burn_memopt_datasets::tiff::FrameSource;
@@ -96,7 +98,7 @@ impl Console {
     /// them any more.
     pub fn new(json: bool, interrupt: &Interrupt) -> Self {
         let bar = ProgressBar::new(0);
-        if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {msg}{prefix}") {
             bar.set_style(style);
         }
         let console = Self {
@@ -142,6 +144,14 @@ impl Console {
         }
     }
 
+    /// What shows tiles within a step.
+    pub fn tiles(&self) -> TileDisplay {
+        TileDisplay {
+            bar: self.bar.clone(),
+            shown: Mutex::new(Instant::now()),
+        }
+    }
+
     /// Writes an event, if anybody reads.
     fn emit(&self, event: &impl Serialize) -> Result<()> {
         let Some(events) = &self.events else {
@@ -157,6 +167,35 @@ impl Console {
                 Ok(())
             }
             written => written.context("cannot write to stdout"),
+        }
+    }
+}
+
+/// Shows how many tiles of a step are done: behind the bar, or as a line from time to time.
+pub struct TileDisplay {
+    bar: ProgressBar,
+    shown: Mutex<Instant>,
+}
+
+impl TileDisplay {
+    /// Time between two lines.
+    const PAUSE: Duration = Duration::from_secs(30);
+
+    /// Shows what is done.
+    pub fn show(&self, Progress { done, total }: Progress) {
+        if !self.bar.is_hidden() {
+            let text = match done == total {
+                true => String::new(),
+                false => format!("  tile {done}/{total}"),
+            };
+            return self.bar.set_prefix(text);
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if done == total {
+            *shown = Instant::now();
+        } else if shown.elapsed() >= Self::PAUSE {
+            *shown = Instant::now();
+            note(format_args!("tile {done} of {total} of this step"));
         }
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use xtask::cli::paths;
 
 use super::{Console, Pace, known, progress_line};
-use crate::train::Comparison;
+use crate::train::{Comparison, Stage};
 
 /// One finished optimizer step.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +87,7 @@ enum Event<'a> {
         micro_batch_size: usize,
         accumulation_steps: usize,
     },
+    Stage(&'a Stage),
     Save {
         step: u64,
         #[serde(with = "paths")]
@@ -218,6 +219,12 @@ impl Progress {
             micro_batch_size: parts.size(),
             accumulation_steps: parts.accumulation_steps(),
         })
+    }
+
+    /// Says that a stage of growing images begins.
+    pub fn stage(&self, stage: &Stage) -> Result<()> {
+        self.note(&stage.to_string());
+        self.console.emit(&Event::Stage(stage))
     }
 
     /// Says that the state after `step` was saved in `dir`.

@@ -206,7 +206,7 @@ fn every_setting_is_shown_in_the_order_of_the_fields() {
     assert!(table.starts_with("data                 -\n"), "{table}");
     assert!(table.contains("\ngrad_checkpoint      none\n"), "{table}");
     assert!(table.contains("\nlr                   0.001\n"), "{table}");
-    assert_eq!(table.lines().count(), 31);
+    assert_eq!(table.lines().count(), 41);
 }
 
 #[test]

@@ -12,8 +12,9 @@ use serde::Serialize;
 use super::job::Job;
 use super::saved::CutPlan;
 use super::session::Session;
+use super::tune::Cost;
 use crate::interrupt::program;
-use crate::settings::{ModelSettings, Settings, flags};
+use crate::settings::{ModelSettings, RunSettings, Settings, flags};
 
 /// Steps of each way that are measured; a step before them makes the optimizer's state.
 const NUM_MEASURED: usize = 2;
@@ -51,6 +52,20 @@ pub struct Way {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct Comparison(pub Vec<Way>);
+
+impl Comparison {
+    /// What each way took, of a run with these settings.
+    pub fn costs(&self, run: &RunSettings) -> Vec<Cost> {
+        let cost = |way: &Way| {
+            let mut run = run.clone();
+            run.batch_size = way.batch_size;
+            run.accumulation_steps = way.accumulation_steps;
+            run.grad_checkpoint = way.grad_checkpoint.clone();
+            Cost::new(&run, way.cost)
+        };
+        self.0.iter().map(cost).collect()
+    }
+}
 
 /// What is needed to make a run's step again.
 pub struct Comparer<'a, J: Job> {
@@ -144,8 +159,13 @@ impl<J: Job> Comparer<'_, J> {
             let (next, done) = session.advance(&job, data, network);
             let elapsed = started.elapsed().as_secs_f64();
             network = next;
+            let done = done?;
             // In half precision the first steps may overflow and are skipped.
-            num_stepped += usize::from(done?.loss.is_some());
+            num_stepped += usize::from(done.loss.is_some());
+            anyhow::ensure!(
+                done.loss.is_some() || done.was_skipped,
+                "the first items have nothing to learn from"
+            );
             if num_stepped > 1 {
                 let highest = meter.finish().highest();
                 peak = peak.max(highest.context("this device does not report its memory")?);

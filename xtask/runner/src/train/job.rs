@@ -7,19 +7,22 @@ use std::path::Path;
 use anyhow::Result;
 use burn::data::dataset::Dataset;
 use burn::module::Module;
-use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
+use burn_memopt::memory::Bytes;
 use burn_memopt::train::{
     MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatchTrainers, MicroBatches, StepError,
     StepOutcome,
 };
-use burn_memopt_datasets::loader::Loader;
+use burn_memopt_datasets::loader::{Loader, LoaderConfig};
 use burn_memopt_models::gan::{GanStep, Networks};
 use burn_memopt_models::propainter::{AdversarialStep, Rivals};
 
+use super::optimizer::AdamSettings;
 use super::saved::CutPlan;
+use crate::report::TileDisplay;
 use crate::run_dir::RunDir;
-use crate::settings::{ModelSettings, Settings};
+use crate::settings::{ModelSettings, RunSettings, Settings, UsageError};
 
 /// What a model is evaluated by, by name.
 pub type Metrics = BTreeMap<String, f64>;
@@ -43,17 +46,19 @@ pub trait Job: Sized + Sync {
     const IS_COMPARED: bool = true;
     /// Whether a micro-batch draws random numbers, for dropout or noise.
     const DRAWS: bool = true;
+    /// Its optimizer, where it is one of Adam's kind.
+    const ADAM: AdamSettings = AdamSettings::DEFAULT;
 
     /// Refuses settings that do not fit each other.
     fn new(settings: Settings<Self::Settings>) -> Result<Self>;
 
-    /// What makes its optimizer steps on `data`, as `config` says.
-    fn trainer(&self, data: &Self::Data, config: &MicroBatchTrainerConfig) -> Self::Trainer;
-
-    /// An optimizer before its first step.
-    fn optimizer() -> ModuleOptimizer {
-        AdamWConfig::new().init()
-    }
+    /// What makes its optimizer steps on `data`, as `config` says, each network's with an optimizer like `optimizer`.
+    fn trainer(
+        &self,
+        data: &Self::Data,
+        config: &MicroBatchTrainerConfig,
+        optimizer: &ModuleOptimizer,
+    ) -> Self::Trainer;
 
     /// The learning rate of optimizer step `step`, counted from 1, where `rate` is the highest.
     fn learning_rate(rate: f64, step: u64) -> f64 {
@@ -84,12 +89,16 @@ pub trait Job: Sized + Sync {
         device: &Device,
     ) -> Result<Self::Network>;
 
-    /// Batches of the training data, in the order of the run's seed, which does not depend on
-    /// `batch_size`.
+    /// Refuses a side of images of progressive training that does not fit the data.
+    fn check_side(&self, _data: &Self::Data, _side: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// Batches of the training data, in the order of the run's seed, which does not depend on their size.
     fn loader(
         &self,
         data: &Self::Data,
-        batch_size: usize,
+        load: &Load,
         device: &Device,
     ) -> Result<Loader<Self::Item, Self::Batch>>;
 
@@ -97,6 +106,9 @@ pub trait Job: Sized + Sync {
     fn item_name(_data: &Self::Data, index: usize) -> String {
         format!("item {index}")
     }
+
+    /// Shows how far a step is, where it runs on tiles of images.
+    fn show_tiles(&self, _display: TileDisplay) {}
 
     /// Items in a batch.
     fn num_items(batch: &Self::Batch) -> usize;
@@ -115,6 +127,55 @@ pub trait Job: Sized + Sync {
         run: &RunDir,
         devices: &[Device],
     ) -> Result<Metrics>;
+}
+
+/// How batches are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Items in a batch.
+    pub batch_size: usize,
+    /// Pixels a side of the images, in a stage of progressive training.
+    pub side: Option<usize>,
+    /// Threads that load items; `None` for the loader's default.
+    pub workers: Option<usize>,
+    /// What items may take that are loaded before their turn.
+    pub prefetch: Bytes,
+}
+
+impl Load {
+    /// Batches of whole images, loaded as the loader does by default.
+    pub fn with_defaults(batch_size: usize) -> Self {
+        Self {
+            batch_size,
+            side: None,
+            workers: None,
+            prefetch: Bytes::new(LoaderConfig::new(batch_size).prefetch_bytes),
+        }
+    }
+
+    /// As a run says.
+    ///
+    /// # Errors
+    /// [`UsageError`] if `--prefetch` is no amount of memory.
+    pub fn new(run: &RunSettings) -> Result<Self> {
+        let prefetch = run.prefetch.parse::<Bytes>();
+        Ok(Self {
+            workers: run.workers,
+            prefetch: prefetch.map_err(|why| UsageError(format!("--prefetch: {why}")))?,
+            ..Self::with_defaults(run.batch_size)
+        })
+    }
+
+    /// The loader's settings, for items shuffled by `seed`.
+    pub fn config(&self, seed: u64) -> LoaderConfig {
+        let config = LoaderConfig::new(self.batch_size)
+            .with_shuffle(Some(seed))
+            .with_prefetch_bytes(self.prefetch.get());
+        match self.workers {
+            Some(workers) => config.with_workers(workers),
+            None => config,
+        }
+    }
 }
 
 /// What is learned from, and what is held out, if anything is.

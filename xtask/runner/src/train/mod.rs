@@ -9,11 +9,17 @@ mod gan;
 mod images;
 mod job;
 mod network;
+pub(crate) mod optimizer;
 mod plan;
+mod quantize;
 pub(crate) mod rehearsal;
 mod run;
 mod saved;
 mod session;
+mod stages;
+mod tile_plan;
+mod tiling;
+mod tune;
 mod video;
 mod watch;
 
@@ -34,22 +40,27 @@ use crate::interrupt::Interrupt;
 use crate::report::train::Progress;
 use crate::report::{Console, causes, note, print_notes};
 use crate::run_dir::{DATA_FOLDER, RunDir};
-use crate::settings::{RunSettings, UsageError};
+use crate::settings::{RunSettings, Settings, UsageError};
 pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
-pub use evaluate::evaluate;
+pub(crate) use evaluate::TrainedRun;
+pub use evaluate::{evaluate, quantize};
 use gan::GanJob;
 pub(crate) use images::{
     NORMALIZATION_FILE, Task, UNetJob, WatermarkJob, build as build_unet, most_probable,
 };
-use job::Job;
+pub(crate) use job::{Job, Metrics};
 pub(crate) use network::precision;
 use network::training_precision;
 use plan::{Estimate, Plan};
+pub(crate) use quantize::{config_in, scheme_of};
 use run::Run;
 use saved::CutPlan;
 pub(crate) use saved::MODEL_FILE;
 use session::Session;
+use stages::Schedule;
+pub(crate) use stages::Stage;
+use tune::{Machine, tune};
 use video::{FlowCompletionJob, ProPainterJob};
 use watch::Watch;
 
@@ -67,34 +78,54 @@ pub fn train(model: &TrainModel) -> Result<()> {
 
 fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let mut plan = Plan::new(flags)?;
-    let settings = &plan.settings;
-    let run = &settings.run;
+    let run = &plan.settings.run;
     let device_name = crate::device::resolve_all(&run.device)?.to_string();
     let devices = crate::device::open_list(&run.device)?;
     let devices: Vec<_> = devices.into_iter().map(Device::autodiff).collect();
     let device = devices[0].clone();
     let precision = training_precision(run.precision, &devices)?;
-    let job = J::new(settings.clone())?;
+    let mut job = J::new(plan.settings.clone())?;
     let data = job.open()?;
     if flags.options.verify
         && let Some(data) = &data
     {
         verify::<J>(data)?;
     }
+    let machine = Machine::new(&device_name, &precision.to_string());
+    let tuning = match flags.options.auto_tune {
+        true => {
+            let given = &flags.settings.words;
+            let (machine, data) = (machine.clone(), data.as_ref());
+            let tuning = tune::<J>(&mut plan, given, data, machine, precision, &device)?;
+            tuning.note();
+            job = J::new(plan.settings.clone())?;
+            Some(tuning)
+        }
+        false => None,
+    };
+    let settings = &plan.settings;
+    let run = &settings.run;
     // Whatever can be refused is refused before anything is written.
     let mut cut = match &plan.resumed {
         Some((run, _)) => CutPlan::open(run)?,
         None => CutPlan::default(),
     };
     let network = job.network(data.as_ref(), &mut cut, &device)?;
+    if let Some(data) = &data {
+        Schedule::sides(&job, data, &settings.model)?;
+    }
     if flags.options.dry_run {
-        let expected = measure(&job, run, data, network, precision, &device)?;
+        let (expected, schedule) = measure(&job, settings, data, network, precision, &device)?;
         plan.settings.run.device = crate::device::resolve_all(&run.device)?;
-        return plan.print(&expected, flags.options.json);
+        let tiles = cut.chosen_tiles();
+        return plan.print(&expected, &schedule, tiles, flags.options.json);
     }
     let interrupt = Interrupt::install()?;
     let dir = plan.run_dir()?;
     cut.save(&dir)?;
+    if let Some(tuning) = tuning {
+        tuning.write(&dir)?;
+    }
     let data = data_of(&job, data, &dir)?;
     job.describe(&data, &dir)?;
     if devices.len() > run.accumulation_steps {
@@ -107,6 +138,15 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
         ));
     }
     let mut session = Session::new(&job, &data, run, precision, &devices)?;
+    let schedule = match &plan.resumed {
+        Some((run, Some(_))) => Schedule::open(run)?,
+        _ => {
+            let steps = num_steps(run, &session)?;
+            Schedule::new(&job, &data, settings, steps, precision, &device)?
+        }
+    };
+    schedule.save(&dir)?;
+    session.follow(schedule);
     let network = match &plan.resumed {
         Some((_, Some(state))) => saved::load(&state.dir, &job, &data, network, &mut session)?,
         Some((_, None)) => {
@@ -117,11 +157,13 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     };
     let steps = num_steps(run, &session)?;
     let console = Console::new(flags.options.json, &interrupt);
+    job.show_tiles(console.tiles());
     Run {
         job,
         settings,
         features: &flags.options.features,
         device_name,
+        machine,
         keeps_model: plan.keeps_model,
         watch: Watch::new(run, &device, &dir, session.step),
         progress: Progress::new(console, session.step, steps, run.log_every),
@@ -189,19 +231,23 @@ fn num_steps<J: Job>(run: &RunSettings, session: &Session<J>) -> Result<u64> {
 /// is removed again.
 fn measure<J: Job>(
     job: &J,
-    run: &RunSettings,
+    settings: &Settings<J::Settings>,
     data: Option<J::Data>,
     network: J::Network,
     precision: Precision,
     device: &Device,
-) -> Result<Estimate> {
+) -> Result<(Estimate, Schedule)> {
+    let run = &settings.run;
     let folder = tempfile::tempdir().context("cannot make a folder for the generated data")?;
     let data = match data {
         Some(data) => data,
         None => job.generate(folder.path())?,
     };
     let session = Session::new(job, &data, run, precision, std::slice::from_ref(device))?;
-    Estimate::measure(job, run, network, session, device)
+    let steps = num_steps(run, &session)?;
+    let schedule = Schedule::new(job, &data, settings, steps, precision, device)?;
+    let expected = Estimate::measure(job, run, network, session, device)?;
+    Ok((expected, schedule))
 }
 
 /// Items that are trained on, the first ones; `holdout` is the share of those that are not.

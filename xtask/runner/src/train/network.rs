@@ -46,19 +46,18 @@ pub fn drawn<M: Module>(network: M) -> M {
     network
 }
 
-/// Cuts a network as the run's settings say; what takes a plan is planned on `sample`, a
-/// micro-batch, unless `saved` is a plan for it.
+/// Cuts a network as `given`, the value of `--grad-checkpoint`, says; what takes a plan is planned on
+/// `sample`, a micro-batch, unless `saved` is a plan for it.
 pub fn cut<M: GradCheckpoint>(
     network: M,
-    run: &RunSettings,
+    given: &str,
     sample: Tensor<4>,
     saved: &mut CutPlan,
 ) -> Result<M> {
-    let policy = policy(run)?;
+    let policy = policy(given)?;
     if !matches!(policy, Policy::Least | Policy::Budget(_)) {
         return Ok(network.with_grad_checkpoint(policy));
     }
-    let given = run.grad_checkpoint.as_str();
     let plan = saved.get_or_make(given, &sample.dims(), || {
         // What threads keep for themselves after their first product is no cost of a block.
         let copy = network.valid().train();
@@ -82,7 +81,7 @@ pub fn cut<M: GradCheckpoint>(
 
 /// The policy of a network whose blocks are fixed, not cut.
 pub fn fixed_policy(run: &RunSettings) -> Result<Policy> {
-    match policy(run)? {
+    match policy(&run.grad_checkpoint)? {
         policy @ (Policy::None | Policy::EveryBlock) => Ok(policy),
         _ => bail!(UsageError(format!(
             "--grad-checkpoint must be none or block for networks of videos, got {}",
@@ -91,8 +90,8 @@ pub fn fixed_policy(run: &RunSettings) -> Result<Policy> {
     }
 }
 
-fn policy(settings: &RunSettings) -> Result<Policy> {
-    let policy = settings.grad_checkpoint.as_str().parse::<Policy>();
+fn policy(given: &str) -> Result<Policy> {
+    let policy = given.parse::<Policy>();
     policy.map_err(|error| UsageError(format!("--grad-checkpoint: {error}")).into())
 }
 

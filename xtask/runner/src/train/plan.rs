@@ -2,21 +2,24 @@
 //! exactly, and the rest measured by running a step of it.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use burn_memopt::files;
-use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
-use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod};
+use burn_memopt::memory::estimate::ModelBytes;
+use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod, on_host};
 use burn_memopt::train::StepOutcome;
 use serde::Serialize;
 use serde_json::json;
 
 use super::job::{Job, Trainer};
+use super::optimizer::Kept;
 use super::rehearsal::ENOUGH_MICRO_BATCHES;
 use super::session::Session;
-use crate::cli::TrainFlags;
+use super::stages::Schedule;
+use super::tile_plan::TileChoice;
+use crate::cli::{OptimizerStateChoice, TrainFlags};
 use crate::report::print;
 use crate::run_dir::{RunDir, SavedState};
 use crate::settings::{ModelSettings, RunSettings, Settings, open_run, resolve, to_save};
@@ -65,6 +68,11 @@ impl<M: ModelSettings> Plan<M> {
         })
     }
 
+    /// Where the run's artifacts are, or are going to be.
+    pub fn artifact_dir(&self) -> &Path {
+        &self.artifact_dir
+    }
+
     /// The artifact folder: the resumed run's, unchanged, or a new one.
     pub fn run_dir(&self) -> Result<RunDir> {
         match &self.resumed {
@@ -78,7 +86,13 @@ impl<M: ModelSettings> Plan<M> {
 
     /// Prints every setting and the expected memory on stdout, as a table or as one
     /// JSON object.
-    pub fn print(&self, expected: &Estimate, as_json: bool) -> Result<()> {
+    pub fn print(
+        &self,
+        expected: &Estimate,
+        schedule: &Schedule,
+        tiles: Option<&TileChoice>,
+        as_json: bool,
+    ) -> Result<()> {
         let state = self.resumed.as_ref().and_then(|(_, state)| state.as_ref());
         let resumed_step = state.map(|state| state.step);
         if as_json {
@@ -88,6 +102,8 @@ impl<M: ModelSettings> Plan<M> {
                 "artifact_dir": xtask::cli::paths::to_text(&self.artifact_dir),
                 "resumed_step": resumed_step,
                 "memory": expected,
+                "stages": schedule,
+                "tiles": tiles,
             });
             return print(format_args!("{plan}\n"));
         }
@@ -99,7 +115,17 @@ impl<M: ModelSettings> Plan<M> {
         if let Some(step) = resumed_step {
             print(format_args!("{:<20} {step}\n", "resumed_step"))?;
         }
-        print(expected)
+        print(expected)?;
+        if let Some(tiles) = tiles {
+            print(tiles)?;
+        }
+        let stages = schedule.stages().iter();
+        stages.enumerate().try_for_each(|(number, stage)| {
+            print(format_args!(
+                "{:<20} {stage}\n",
+                format!("stage_{}", number + 1)
+            ))
+        })
     }
 }
 
@@ -110,12 +136,19 @@ pub struct Estimate {
     pub parameters: Bytes,
     /// One gradient for each trained parameter, f32, exact.
     pub gradients: Bytes,
-    /// What the optimizer keeps, f32, exact.
+    /// What the optimizer keeps, exact.
     pub optimizer_state: Bytes,
+    /// Where it does.
+    pub optimizer_state_on: OptimizerStateChoice,
     /// The measured peak of a step without its gradients; `None` if unknown.
     pub activations: Option<Bytes>,
     /// What the program itself keeps, on the host: measured; `None` if unknown.
     pub program: Option<Bytes>,
+    /// The most that loaded items take that wait for their step, on the host.
+    pub waiting: Bytes,
+    /// The measured peak of a step, without items that wait; `None` if unknown.
+    #[serde(skip)]
+    pub step: Option<Bytes>,
     /// All of it together, as in the run's summary; `None` if unknown.
     pub peak: Option<Bytes>,
     /// How the peak of the step was measured.
@@ -146,22 +179,33 @@ impl Estimate {
         run_step(job, run, network, &mut session, num_micro_batches)?;
         let reading = meter.finish();
         drop(tracker);
-        let optimizer_state = model.optimizer_state(OptimizerKind::AdamW);
+        let waiting = session.feed.waiting(usize::MAX);
+        let step = reading.highest();
+        let peak = step.map(|step| {
+            if on_host(device) {
+                step + waiting
+            } else {
+                step
+            }
+        });
+        let kept = Kept::of(&model, run.optimizer, device);
         Ok(Self {
             parameters,
             gradients,
-            optimizer_state,
+            optimizer_state: kept.state,
+            optimizer_state_on: run.optimizer.optimizer_state,
             activations: reading.peak.map(|peak| peak - gradients),
-            program: reading
-                .baseline
-                .map(|baseline| baseline - (parameters + optimizer_state)),
-            peak: reading.highest(),
+            program: reading.baseline.map(|baseline| baseline - kept.resident),
+            waiting,
+            step,
+            peak,
             method: reading.method,
         })
     }
 }
 
-/// Makes steps until one is not skipped: in half precision the first ones may overflow.
+/// Makes steps until one is not skipped: in half precision the first ones may overflow. One that has nothing to learn
+/// from, as of images without a class, is taken as it is: it would be the same again.
 fn first_step<J: Job>(
     job: &J,
     run: &RunSettings,
@@ -171,7 +215,7 @@ fn first_step<J: Job>(
     loop {
         let (next, outcome) = run_step(job, run, network, session, 1)?;
         network = next;
-        if matches!(outcome, StepOutcome::Stepped { .. }) {
+        if !matches!(outcome, StepOutcome::Skipped { .. }) {
             return Ok(network);
         }
     }
@@ -209,12 +253,17 @@ impl fmt::Display for Estimate {
         };
         let shown =
             |bytes: Option<Bytes>| bytes.map_or("unknown".into(), |bytes| bytes.to_string());
+        let place = match self.optimizer_state_on {
+            OptimizerStateChoice::Device => "exact",
+            OptimizerStateChoice::Host => "exact, on the host",
+        };
         let rows = [
             ("parameters", self.parameters.to_string(), "exact"),
             ("gradients", self.gradients.to_string(), "exact"),
-            ("optimizer_state", self.optimizer_state.to_string(), "exact"),
+            ("optimizer_state", self.optimizer_state.to_string(), place),
             ("activations", shown(self.activations), how),
             ("program", shown(self.program), "measured beside the run"),
+            ("waiting", self.waiting.to_string(), "at most"),
             ("expected_peak", shown(self.peak), how),
         ];
         rows.iter()

@@ -14,8 +14,10 @@ use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, StepOutcome
 use burn_memopt_models::GradCheckpoint;
 
 use super::job::Job;
-use super::network;
+use super::optimizer::AdamSettings;
+use super::{network, optimizer};
 use crate::choices::OptLevelChoice;
+use crate::cli::OptimizerSettings;
 
 /// Micro-batches after which a step holds all it ever holds at once.
 pub(crate) const ENOUGH_MICRO_BATCHES: usize = 2;
@@ -24,6 +26,48 @@ const LR: f64 = 1e-4;
 const CLIP_NORM: f32 = 1.0;
 /// Sides below this many bottom pixels are not calibrated on: there, nothing grows as it should.
 const LEAST_BOTTOM_PIXELS: usize = 2;
+
+/// What rehearsed steps are made with.
+pub(crate) struct StepSettings {
+    /// What the network computes in.
+    pub(crate) precision: Precision,
+    /// What stays in f32 below that.
+    pub(crate) opt_level: OptLevelChoice,
+    /// The optimizer.
+    pub(crate) optimizer: OptimizerSettings,
+    /// How it is set, if it is one of Adam's kind.
+    pub(crate) adam: AdamSettings,
+}
+
+/// Optimizer steps, each of some micro-batches that `micro_batch` runs.
+pub(crate) fn rehearsed<M: Module>(
+    network: M,
+    steps: StepSettings,
+    micro_batches: usize,
+    micro_batch: impl Fn(&M, &mut MicroBatchTrainer),
+) -> impl FnMut(&PeakMeter) -> Result<(), BoxError> {
+    let mut train = MicroBatchTrainerConfig::new()
+        .with_precision(steps.precision)
+        .with_policy(network::autocast_policy(steps.opt_level))
+        .with_clipping(Some(Clipping::Norm(CLIP_NORM.into())))
+        .init(optimizer::init(steps.optimizer, steps.adam));
+    let mut network = Some(network);
+    move |meter| {
+        // In half precision the first steps may overflow and are skipped.
+        loop {
+            let current = network.take().ok_or("a step failed before")?;
+            for _ in 0..micro_batches {
+                micro_batch(&current, &mut train);
+                meter.sample();
+            }
+            let (next, outcome) = train.flush(current, LR);
+            network = Some(next);
+            if !matches!(outcome?, StepOutcome::Skipped { .. }) {
+                return Ok(());
+            }
+        }
+    }
+}
 
 /// A job that can be tried without data.
 pub(crate) trait Rehearsal:
@@ -49,6 +93,8 @@ pub(crate) struct Stage<J: Rehearsal> {
     pub(crate) job: J,
     /// Its network, uncut.
     pub(crate) network: J::Network,
+    /// What makes its steps.
+    pub(crate) optimizer: OptimizerSettings,
     /// The device, recording gradients.
     pub(crate) device: Device,
 }
@@ -63,28 +109,16 @@ impl<J: Rehearsal> Stage<J> {
         workload: Workload,
         micro_batches: usize,
     ) -> impl FnMut(&PeakMeter) -> Result<(), BoxError> + use<'a, J> {
-        let mut train = MicroBatchTrainerConfig::new()
-            .with_precision(precision)
-            .with_policy(network::autocast_policy(OptLevelChoice::default()))
-            .with_clipping(Some(Clipping::Norm(CLIP_NORM.into())))
-            .init(J::optimizer());
-        let mut network = Some(network);
-        move |meter| {
-            // In half precision the first steps may overflow and are skipped.
-            loop {
-                let current = network.take().ok_or("a step failed before")?;
-                for _ in 0..micro_batches {
-                    let batch = self.job.made_up(workload, &self.device);
-                    self.job.micro_batch(&current, &mut train, batch);
-                    meter.sample();
-                }
-                let (next, outcome) = train.flush(current, LR);
-                network = Some(next);
-                if !matches!(outcome?, StepOutcome::Skipped { .. }) {
-                    return Ok(());
-                }
-            }
-        }
+        let steps = StepSettings {
+            precision,
+            opt_level: OptLevelChoice::default(),
+            optimizer: self.optimizer,
+            adam: J::ADAM,
+        };
+        rehearsed(network, steps, micro_batches, move |network, train| {
+            let batch = self.job.made_up(workload, &self.device);
+            self.job.micro_batch(network, train, batch);
+        })
     }
 
     /// Passes without gradients, whose result is read.

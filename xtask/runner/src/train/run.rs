@@ -15,12 +15,16 @@ use super::job::{Job, Metrics, Trainer};
 use super::network::as_chosen;
 use super::saved;
 use super::session::Session;
+use super::tune::{Cost, Machine, Record};
 use super::watch::Watch;
 use crate::interrupt::{Interrupt, resume_command};
 use crate::report::train::{Progress, StepReport, Summary};
 use crate::report::{causes, print};
 use crate::run_dir::RunDir;
 use crate::settings::{ModelSettings, Settings, to_save};
+
+/// Steps after which their median time says what others will take.
+const LEAST_STEPS: u64 = 5;
 
 /// Everything a run has besides its network.
 pub struct Run<'a, J: Job> {
@@ -32,6 +36,8 @@ pub struct Run<'a, J: Job> {
     pub features: &'a [String],
     /// The device, as the user would name it.
     pub device_name: String,
+    /// Where steps are measured.
+    pub machine: Machine,
     /// The devices, recording gradients; the first one is the main one.
     pub devices: Vec<Device>,
     pub precision: Precision,
@@ -78,7 +84,11 @@ impl<J: Job> Run<'_, J> {
         let metrics = metrics.unwrap_or_default();
         let mut summary = self.sum_up(seconds, done.items, metrics);
         drop(network);
-        let (progress, comparison) = self.compare(done.median_seconds(), seconds);
+        let dir = self.dir.clone();
+        let (progress, comparison, record) = self.compare(done.median_seconds(), seconds);
+        if let Some(record) = record {
+            record.write(&dir)?;
+        }
         summary.comparison = comparison;
         progress.finish(&summary)?;
         if prints_comparison {
@@ -123,6 +133,9 @@ impl<J: Job> Run<'_, J> {
         let mut all = StepsDone::default();
         while self.session.step < steps {
             let meter = self.watch.meter(self.session.step + 1);
+            if let Some(stage) = self.session.enter_stage(&self.job, &self.data)? {
+                self.progress.stage(stage)?;
+            }
             let num_tried = self.session.parts.tried().len();
             let started = Instant::now();
             let (next, done) = self.session.advance(&self.job, &self.data, network);
@@ -219,7 +232,11 @@ impl<J: Job> Run<'_, J> {
 
     /// Ends the session and compares its steps with those of other settings, where memory is
     /// counted exactly: on the host.
-    fn compare(self, step_seconds: Option<f64>, run_seconds: f64) -> (Progress, Comparison) {
+    fn compare(
+        self,
+        step_seconds: Option<f64>,
+        run_seconds: f64,
+    ) -> (Progress, Comparison, Option<Record>) {
         let Self {
             session,
             watch,
@@ -229,16 +246,34 @@ impl<J: Job> Run<'_, J> {
         } = self;
         let device = &devices[0];
         let (Some(peak), Some(seconds_per_step)) = (watch.now.peak, step_seconds) else {
-            return (progress, Comparison::default());
+            return (progress, Comparison::default(), None);
         };
-        if !J::IS_COMPARED || !on_host(device) || self.interrupt.is_requested() {
-            return (progress, Comparison::default());
+        let is_staged = !session.schedule().stages().is_empty();
+        let is_measured = session.step >= LEAST_STEPS;
+        if is_staged {
+            return (progress, Comparison::default(), None);
         }
         let mut settings = self.settings.clone();
         settings.run.batch_size = session.parts.size();
         settings.run.accumulation_steps = session.parts.accumulation_steps();
         // Its optimizer's state and batches would count as the others'.
         drop(session);
+        let own = StepCost {
+            peak_bytes: peak.get(),
+            seconds_per_step,
+        };
+        let own_cost = Cost::new(&settings.run, own);
+        let record =
+            |settings: &_, costs| is_measured.then(|| Record::new(self.machine, settings, costs));
+        // Other settings are measured on one device.
+        let is_compared = J::IS_COMPARED && devices.len() == 1 && on_host(device);
+        if !is_compared || self.interrupt.is_requested() {
+            return (
+                progress,
+                Comparison::default(),
+                record(&settings, vec![own_cost]),
+            );
+        }
         let comparer = Comparer::<J> {
             settings,
             data: &self.data,
@@ -246,17 +281,18 @@ impl<J: Job> Run<'_, J> {
             device,
             features: self.features,
         };
-        let own = StepCost {
-            peak_bytes: peak.get(),
-            seconds_per_step,
-        };
         // The run itself is whole.
         let comparison = comparer.compare(own, run_seconds).unwrap_or_else(|error| {
             let why = causes(&error);
             progress.note(&format!("cannot compare with other settings: {why}"));
             Comparison::default()
         });
-        (progress, comparison)
+        let mut costs = comparison.costs(&comparer.settings.run);
+        if costs.is_empty() {
+            costs.push(own_cost);
+        }
+        let record = record(&comparer.settings, costs);
+        (progress, comparison, record)
     }
 
     /// Says where to continue from after `error`.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! plan.json         where the network is cut, if that took a plan
+//! tiles.json        which tiles it trains on, and why, if it does
 //! checkpoint-200/
 //!   model.bpk       parameters and running statistics, burn's record
 //!   optimizer.bpk   the optimizer's record; of several, optimizer-NAME.bpk each
@@ -12,7 +13,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use burn::module::Module;
 use burn_memopt::grad_checkpoint::Plan;
 use burn_memopt::train::{MicroBatchTrainers, TrainState};
@@ -23,12 +24,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Trainer};
+use super::optimizer;
+use super::quantize::config_in;
 use super::session::{Losses, Session};
+use super::tile_plan::{TileChoice, TileRequest};
 use crate::run_dir::RunDir;
+use crate::settings::UsageError;
 
 /// The file of a saved state that holds the network.
 pub const MODEL_FILE: &str = "model.bpk";
-const STATE_FILE: &str = "state.json";
+/// The file of a saved state that says how far the run is.
+pub const STATE_FILE: &str = "state.json";
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +83,9 @@ fn optimizer_file(name: &str) -> String {
 }
 
 /// Brings `network` and `session` to the state saved in `dir`.
+///
+/// # Errors
+/// [`UsageError`] if its weights are packed. If a file is damaged or of another network.
 pub fn load<J: Job>(
     dir: &Path,
     job: &J,
@@ -84,29 +93,69 @@ pub fn load<J: Job>(
     network: J::Network,
     session: &mut Session<J>,
 ) -> Result<J::Network> {
+    if config_in(dir)?.is_some() {
+        bail!(UsageError(format!(
+            "the weights in {} are packed and cannot be trained; resume the run that was quantized",
+            dir.display()
+        )));
+    }
     let context = |file: &str| {
         let path = dir.join(file).display().to_string();
         move || format!("cannot go on from {path}; start a new run, or resume another one")
     };
-    let state = fs::read_to_string(dir.join(STATE_FILE)).with_context(context(STATE_FILE))?;
-    let state: State = from_json(&state).with_context(context(STATE_FILE))?;
+    let state = read_state(dir).with_context(context(STATE_FILE))?;
     let network = network
         .try_load_file(dir.join(MODEL_FILE))
         .with_context(context(MODEL_FILE))?;
     let states = std::iter::once(state.train).chain(state.further);
     let steps = session.train.trainers_mut().into_iter();
     for ((train, name), state) in steps.zip(J::Trainer::NAMES).zip(states) {
-        let file = optimizer_file(name);
-        let optimizer = J::optimizer()
-            .load(dir.join(&file))
-            .with_context(context(&file))?;
+        let (optimizer, settings) = (session.optimizer.clone(), session.optimizer_settings);
+        let optimizer = optimizer::load(optimizer, settings, &dir.join(optimizer_file(name)))?;
         train.set_optimizer(optimizer);
         train.load_state(state)?;
     }
+    session.losses = state.losses;
+    session.step = state.step;
     session.resume(job, data, &state.loader)?;
+    Ok(network)
+}
+
+/// Loads what an evaluation needs: the network, packed or not, and how far it was trained. What makes steps is left out, so
+/// that a run of another precision or optimizer is evaluated on any device.
+pub fn load_to_evaluate<J: Job>(
+    dir: &Path,
+    network: J::Network,
+    session: &mut Session<J>,
+) -> Result<J::Network> {
+    let config = config_in(dir)?;
+    let advice = match config {
+        Some(_) => "cannot use the packed weights",
+        None => "cannot evaluate what was saved",
+    };
+    let file = dir.join(MODEL_FILE);
+    let read = || -> Result<(State, J::Network)> {
+        let state = read_state(dir)?;
+        let network = match &config {
+            Some(config) => config.load(network, file)?,
+            None => network.try_load_file(file)?,
+        };
+        Ok((state, network))
+    };
+    let context = || {
+        format!(
+            "{advice} in {}; train or quantize the run again",
+            dir.display()
+        )
+    };
+    let (state, network) = read().with_context(context)?;
     session.losses = state.losses;
     session.step = state.step;
     Ok(network)
+}
+
+fn read_state(dir: &Path) -> Result<State> {
+    from_json(&fs::read_to_string(dir.join(STATE_FILE))?)
 }
 
 /// Reads JSON, with all digits of its numbers: serde_json may miss the last bit. JSON is YAML.
@@ -116,10 +165,15 @@ pub fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
 
 /// The file of a run that says where its network is cut.
 const PLAN_FILE: &str = "plan.json";
+/// The file of a run that says which tiles it trains on.
+const TILES_FILE: &str = "tiles.json";
 
-/// Where the network of a run is cut, if that took a plan.
+/// Where the network of a run is cut, if that took a plan, and its tiles, if it trains on some.
 #[derive(Debug, Default)]
-pub struct CutPlan(Option<SavedPlan>);
+pub struct CutPlan {
+    cut: Option<SavedPlan>,
+    tiles: Option<TileChoice>,
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -134,18 +188,25 @@ struct SavedPlan {
 impl CutPlan {
     /// The plan that a run was saved with.
     pub fn open(run: &RunDir) -> Result<Self> {
-        let path = run.root().join(PLAN_FILE);
-        if !path.exists() {
-            return Ok(Self::default());
-        }
-        let context = || {
-            let path = path.display();
-            format!("cannot use the plan in {path}; remove the file and the run plans again")
-        };
-        let text = fs::read_to_string(&path).with_context(context)?;
-        serde_json::from_str(&text)
-            .map(|saved| Self(Some(saved)))
-            .with_context(context)
+        Ok(Self {
+            cut: read(run, PLAN_FILE)?,
+            tiles: read(run, TILES_FILE)?,
+        })
+    }
+
+    /// The tiles, if they were chosen for such a request.
+    pub fn tiles(&self, request: &TileRequest) -> Option<&TileChoice> {
+        self.tiles.as_ref().filter(|tiles| tiles.is_for(request))
+    }
+
+    /// The tiles that were chosen, whatever for.
+    pub fn chosen_tiles(&self) -> Option<&TileChoice> {
+        self.tiles.as_ref()
+    }
+
+    /// Keeps the tiles that were chosen.
+    pub fn set_tiles(&mut self, tiles: TileChoice) {
+        self.tiles = Some(tiles);
     }
 
     /// The plan for a policy and an input: the saved one if it was made for both, else a new one.
@@ -155,14 +216,14 @@ impl CutPlan {
         input: &[usize],
         make: impl FnOnce() -> Result<Plan>,
     ) -> Result<Plan> {
-        if let Some(saved) = &self.0
+        if let Some(saved) = &self.cut
             && saved.grad_checkpoint == policy
             && saved.input == input
         {
             return Ok(saved.plan.clone());
         }
         let plan = make()?;
-        self.0 = Some(SavedPlan {
+        self.cut = Some(SavedPlan {
             grad_checkpoint: policy.to_owned(),
             input: input.to_vec(),
             plan: plan.clone(),
@@ -170,14 +231,32 @@ impl CutPlan {
         Ok(plan)
     }
 
-    /// Saves the plan with the run, if there is one.
+    /// Saves the plans with the run, if there are any.
     pub fn save(&self, run: &RunDir) -> Result<()> {
-        let Some(saved) = &self.0 else {
-            return Ok(());
-        };
-        let text = serde_json::to_string_pretty(saved).context("cannot write the plan as JSON")?;
-        run.replace_file(PLAN_FILE, |path| Ok(fs::write(path, text + "\n")?))
+        write(run, PLAN_FILE, self.cut.as_ref())?;
+        write(run, TILES_FILE, self.tiles.as_ref())
     }
+}
+
+fn read<T: DeserializeOwned>(run: &RunDir, file: &str) -> Result<Option<T>> {
+    let path = run.root().join(file);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let context = || {
+        let path = path.display();
+        format!("cannot use the plan in {path}; remove the file and the run plans again")
+    };
+    let text = fs::read_to_string(&path).with_context(context)?;
+    from_json(&text).map(Some).with_context(context)
+}
+
+fn write<T: Serialize>(run: &RunDir, file: &str, plan: Option<&T>) -> Result<()> {
+    let Some(plan) = plan else {
+        return Ok(());
+    };
+    let text = serde_json::to_string_pretty(plan).context("cannot write the plan as JSON")?;
+    run.replace_file(file, |path| Ok(fs::write(path, text + "\n")?))
 }
 
 #[cfg(test)]

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 
 use anyhow::{Result, bail};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn_memopt::gradients::Clipping;
+use burn_memopt::memory::{Bytes, on_host};
 use burn_memopt::precision::Precision;
 use burn_memopt::train::{
     DataParallel, MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatchTrainers, MicroBatches,
@@ -14,8 +16,10 @@ use burn_memopt_datasets::loader::{Batches, Loader, LoaderState};
 use burn_memopt_datasets::shuffle::mix;
 use serde::{Deserialize, Serialize};
 
-use super::job::{Job, Trainer};
-use super::network;
+use super::job::{Job, Load, Trainer};
+use super::stages::{Schedule, Stage};
+use super::{network, optimizer};
+use crate::cli::OptimizerSettings;
 use crate::report::causes;
 use crate::settings::{RunSettings, UsageError};
 
@@ -55,8 +59,10 @@ impl Losses {
 /// What a step did.
 #[derive(Clone, Copy, Debug)]
 pub struct StepDone {
-    /// Mean loss of its items; `None` if an overflow in half precision skipped it.
+    /// Mean loss of its items; `None` if it changed nothing.
     pub loss: Option<f64>,
+    /// Whether an overflow in half precision skipped it; else, without a loss, it had nothing to learn from.
+    pub was_skipped: bool,
     /// Items it saw.
     pub items: u64,
 }
@@ -73,6 +79,12 @@ pub struct Session<J: Job> {
     pub losses: Losses,
     /// Optimizer steps done since the beginning of the run.
     pub step: u64,
+    schedule: Schedule,
+    stage: Option<usize>,
+    /// As it was given.
+    pub optimizer_settings: OptimizerSettings,
+    /// An optimizer before its first step.
+    pub optimizer: ModuleOptimizer,
     parallel: DataParallel<J::Trainer>,
     lr: f64,
     seed: u64,
@@ -97,17 +109,22 @@ impl<J: Job> Session<J> {
             .with_loss_scaler(network::loss_scaler(run.loss_scale, precision))
             .with_accumulation_steps(run.accumulation_steps)
             .with_clipping(Some(Clipping::Norm(run.clip_norm)))
-            .with_undo_updates(run.auto_micro_batch);
-        let parallel = DataParallel::new(devices, || job.trainer(data, &config))
+            // A host that lacks memory ends the process.
+            .with_undo_updates(run.auto_micro_batch && !devices.iter().all(on_host));
+        let optimizer = optimizer::init(run.optimizer, J::ADAM);
+        let trainer = || job.trainer(data, &config, &optimizer);
+        let parallel = DataParallel::new(devices, trainer)
             .map_err(|error| UsageError(format!("--device: {}", causes(&error.into()))))?
             .with_sync_batch_norm(run.sync_batch_norm);
         let parts = MicroBatches::new(run.batch_size, run.accumulation_steps);
         Ok(Self {
-            train: job.trainer(data, &config),
-            feed: Feed::new(job, data, &parts, devices)?,
+            train: trainer(),
+            feed: Feed::new(job, data, Load::new(run)?, &parts, devices)?,
             parts,
             losses: Losses::default(),
             step: 0,
+            schedule: Schedule::default(),
+            stage: None,
             parallel: if J::DRAWS {
                 parallel
             } else {
@@ -116,6 +133,8 @@ impl<J: Job> Session<J> {
             lr: run.lr,
             seed: run.seed,
             auto_micro_batch: run.auto_micro_batch,
+            optimizer_settings: run.optimizer,
+            optimizer,
         })
     }
 
@@ -125,8 +144,47 @@ impl<J: Job> Session<J> {
         batches.div_ceil(self.parts.accumulation_steps()) as u64
     }
 
+    /// The stages of growing images.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Takes the sides of its images from `schedule`.
+    pub fn follow(&mut self, schedule: Schedule) {
+        self.schedule = schedule;
+    }
+
+    /// Enters the stage of the next step, and returns it if it is another one.
+    pub fn enter_stage(&mut self, job: &J, data: &J::Data) -> Result<Option<&Stage>> {
+        let position = self.schedule.position(self.step);
+        if position == self.stage {
+            return Ok(None);
+        }
+        self.stage = position;
+        let Some(stage) = position.map(|position| &self.schedule.stages()[position]) else {
+            return Ok(None);
+        };
+        let mut parts = MicroBatches::new(stage.micro_batch_size, stage.accumulation_steps);
+        if !self.parts.tried().is_empty() {
+            // What did not fit before does not fit larger images.
+            parts.limit(self.parts.size());
+        }
+        self.parts = parts;
+        let load = Load {
+            batch_size: self.parts.size(),
+            side: Some(stage.side),
+            prefetch: stage.prefetch,
+            ..self.feed.load
+        };
+        let state = self.feed.loader.state();
+        self.feed.change(job, data, load, &self.parts)?;
+        self.feed.resume(job, data, &self.parts, &state)?;
+        Ok(Some(stage))
+    }
+
     /// Goes to where a saved run was in the data, in micro-batches no larger than it had then.
     pub fn resume(&mut self, job: &J, data: &J::Data, state: &LoaderState) -> Result<()> {
+        self.enter_stage(job, data)?;
         self.parts.limit(state.batch_size);
         self.feed.resume(job, data, &self.parts, state)
     }
@@ -152,7 +210,7 @@ impl<J: Job> Session<J> {
             // run that was not resumed.
             parallel.devices()[0].seed(mix(self.seed, self.step));
             let parts = MicroBatches::new(size, effective / size);
-            if feed.batch_size != size {
+            if feed.load.batch_size != size {
                 feed.resume(job, data, &parts, &start)?;
             }
             let (mut num_items, mut failed) = (0, None);
@@ -176,12 +234,12 @@ impl<J: Job> Session<J> {
         } else {
             train.step(network, lr, self.parts.size(), run)
         };
-        let loss = match outcome {
-            Ok(StepOutcome::Stepped { loss, .. }) => Some(loss),
+        let (loss, was_skipped) = match outcome {
+            Ok(StepOutcome::Stepped { loss, .. }) => (Some(loss), false),
             refused => {
                 let checked = self.check_losses(job, data, &network, &start, effective);
                 match checked.and(refused) {
-                    Ok(_) => None,
+                    Ok(outcome) => (None, matches!(outcome, StepOutcome::Skipped { .. })),
                     Err(error) => return (network, Err(error)),
                 }
             }
@@ -190,7 +248,12 @@ impl<J: Job> Session<J> {
         if let Some(loss) = loss {
             self.losses.add(loss);
         }
-        (network, Ok(StepDone { loss, items }))
+        let done = StepDone {
+            loss,
+            was_skipped,
+            items,
+        };
+        (network, Ok(done))
     }
 }
 
@@ -212,12 +275,12 @@ impl<J: Job> Session<J> {
         if self.train.trainers().into_iter().all(is_finite) {
             return Ok(());
         }
-        let mut train = job.trainer(data, &MicroBatchTrainerConfig::new());
+        let mut train = job.trainer(data, &MicroBatchTrainerConfig::new(), &self.optimizer);
         let (parts, devices) = (MicroBatches::new(1, 1), self.parallel.devices());
-        let mut feed = Feed::<J>::new(job, data, &parts, &devices[..1])?;
+        let mut feed = Feed::<J>::new(job, data, self.feed.load, &parts, &devices[..1])?;
         feed.resume(job, data, &parts, start)?;
         let mut names = Vec::new();
-        for index in feed.loader.upcoming(num_items) {
+        for (index, _) in feed.loader.upcoming(num_items) {
             let Some(batch) = feed.next(true)? else { break };
             job.micro_batch(network, &mut train, batch);
             if !train.discard(network)? {
@@ -242,7 +305,7 @@ impl<J: Job> Session<J> {
 pub struct Feed<J: Job> {
     /// Makes the batches.
     pub loader: Loader<J::Item, J::Batch>,
-    batch_size: usize,
+    load: Load,
     devices: Vec<Device>,
     batches: Option<Batches<J::Item, J::Batch>>,
 }
@@ -250,10 +313,20 @@ pub struct Feed<J: Job> {
 impl<J: Job> Feed<J> {
     /// Batches for micro-batches as in `parts` from the beginning of the data, those of each step on `devices` in
     /// turn.
-    pub fn new(job: &J, data: &J::Data, parts: &MicroBatches, devices: &[Device]) -> Result<Self> {
-        Ok(Self {
-            loader: Self::loader(job, data, parts, devices)?,
+    pub fn new(
+        job: &J,
+        data: &J::Data,
+        load: Load,
+        parts: &MicroBatches,
+        devices: &[Device],
+    ) -> Result<Self> {
+        let load = Load {
             batch_size: parts.size(),
+            ..load
+        };
+        Ok(Self {
+            loader: Self::loader(job, data, &load, parts, devices)?,
+            load,
             devices: devices.to_vec(),
             batches: None,
         })
@@ -262,14 +335,13 @@ impl<J: Job> Feed<J> {
     fn loader(
         job: &J,
         data: &J::Data,
+        load: &Load,
         parts: &MicroBatches,
         devices: &[Device],
     ) -> Result<Loader<J::Item, J::Batch>> {
         let turns = devices.iter().cycle().take(parts.accumulation_steps());
         let turns: Vec<_> = turns.cloned().collect();
-        Ok(job
-            .loader(data, parts.size(), &devices[0])?
-            .with_devices(&turns))
+        Ok(job.loader(data, load, &devices[0])?.with_devices(&turns))
     }
 
     /// Continues from `state` in batches as in `parts`, whatever size they had: items come in the same order.
@@ -281,16 +353,33 @@ impl<J: Job> Feed<J> {
         state: &LoaderState,
     ) -> Result<()> {
         self.batches = None;
-        let batch_size = parts.size();
-        if batch_size != self.batch_size {
-            self.loader = Self::loader(job, data, parts, &self.devices)?;
-            self.batch_size = batch_size;
+        let load = Load {
+            batch_size: parts.size(),
+            ..self.load
+        };
+        if load != self.load {
+            self.change(job, data, load, parts)?;
         }
         let state = LoaderState {
-            batch_size,
+            batch_size: load.batch_size,
             ..state.clone()
         };
         Ok(self.loader.resume(&state)?)
+    }
+
+    /// What the next `count` items take once they are loaded, those that may wait for their step.
+    pub fn waiting(&self, count: usize) -> Bytes {
+        let items = self.loader.upcoming(count).into_iter();
+        let bytes = Bytes::new(items.map(|(_, bytes)| bytes).sum());
+        bytes.min(self.load.prefetch)
+    }
+
+    /// Loads as in `load` from the beginning of the data.
+    fn change(&mut self, job: &J, data: &J::Data, load: Load, parts: &MicroBatches) -> Result<()> {
+        self.batches = None;
+        self.loader = Self::loader(job, data, &load, parts, &self.devices)?;
+        self.load = load;
+        Ok(())
     }
 
     /// The next batch of this epoch; after its end `None`, or the first of the next.

@@ -9,6 +9,7 @@ mod killing;
 mod kills;
 mod memory;
 mod plain;
+mod quantize;
 mod refusals;
 #[path = "../train/runner.rs"]
 #[allow(dead_code, reason = "shared with the tests of train")]

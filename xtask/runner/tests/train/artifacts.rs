@@ -38,6 +38,7 @@ fn a_run_leaves_what_is_promised() {
         "memory.png",
         "metrics.json",
         "normalization.json",
+        "performance.json",
         "samples",
     ];
     assert_eq!(names("."), expected);

@@ -14,6 +14,7 @@ use crate::runner::Workplace;
 #[case::brain_float_and_transposed("--precision bf16 --upsampling transposed")]
 #[case::recomputing("--grad-checkpoint block --norm batch")]
 #[case::in_the_least_memory("--grad-checkpoint least --norm batch --depth 2")]
+#[case::eight_bits("--optimizer adamw8bit --base-channels 32")]
 fn a_resumed_run_gives_the_losses_of_an_uninterrupted_one(#[case] flags: &str) {
     let place = Workplace::new();
     let flags: Vec<_> = flags.split_whitespace().collect();
@@ -54,6 +55,43 @@ fn the_number_of_devices_changes_no_loss(#[case] flags: &str) {
         .stderr
         .contains("1 of 3 devices have nothing to do: a step needs as many");
     assert_eq!(idle, flags.contains(&"2"), "{}", last.stderr);
+}
+
+#[test]
+fn where_the_optimizers_state_is_changes_no_loss() {
+    let place = Workplace::new();
+    let device = place.train("device", &["--steps", "4"]).succeeded();
+    let host = ["--steps", "2", "--optimizer-state", "host"];
+    let mut losses = place.train("host", &host).succeeded().losses();
+    let back = ["--steps", "4", "--optimizer-state", "device"];
+    losses.extend(place.resume("host", &back).succeeded().losses());
+    assert_eq!(losses, device.losses());
+}
+
+#[test]
+fn a_run_goes_on_in_8_bits_but_not_back() {
+    let place = Workplace::new();
+    let large = ["--base-channels", "32", "--steps"];
+    let whole = place.train("f32", &[&large[..], &["6"]].concat());
+    let whole = whole.succeeded();
+    place.train("a", &[&large[..], &["3"]].concat()).succeeded();
+    let packed = ["--steps", "6", "--optimizer", "adamw8bit"];
+    let second = place.resume("a", &packed).succeeded();
+    let last = |run: &crate::runner::Run| run.losses()[&6].parse::<f64>().expect("a loss");
+    let (got, wanted) = (last(&second), last(&whole));
+    assert!((got / wanted - 1.0).abs() < 0.02, "{got}, {wanted} in f32");
+    let of_whole = whole.losses().split_off(&4);
+    assert_ne!(second.losses(), of_whole);
+    // The run is one in 8 bits now.
+    place.resume("a", &["--steps", "7"]).succeeded();
+    for other in ["adamw", "rmsprop"] {
+        place
+            .resume("a", &["--steps", "8", "--optimizer", other])
+            .failed(
+                1,
+                &[&format!("--optimizer {other}"), "Adam8bit or AdamW8bit"],
+            );
+    }
 }
 
 #[test]

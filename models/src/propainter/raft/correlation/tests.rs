@@ -1,4 +1,5 @@
 use burn::tensor::{Device, Distribution};
+use burn_memopt::grad_checkpoint::hold_random_stream;
 use proptest::prelude::*;
 
 use super::*;
@@ -37,6 +38,7 @@ proptest! {
         batch_size in 1_usize..3, channels in 1_usize..20, height in 8_usize..20, width in 8_usize..20,
         far in 0.0..60.0_f64, max_bytes in 1_u64..200_000,
     ) {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let shape = [batch_size, channels, height, width];
         let normal = Distribution::Normal(0.0, 1.0);
         let (first, second) = (random(shape, normal), random(shape, normal));
@@ -55,6 +57,7 @@ proptest! {
     fn a_window_holds_the_values_around_its_position(
         x in -30.0..40.0_f64, y in -30.0..40.0_f64, height in 8_usize..18, width in 8_usize..18,
     ) {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let normal = Distribution::Normal(0.0, 1.0);
         let (first, second) = (random([1, 6, height, width], normal), random([1, 6, height, width], normal));
         let field = CorrelationField::new(first, second, Correlation::AllPairs);
@@ -81,6 +84,7 @@ proptest! {
 
 #[test]
 fn a_bound_takes_all_pairs_as_long_as_their_volume_fits() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     // 100 cells at the finest level, then 25, 4 and 1.
     let bytes = 4 * 100 * (100 + 25 + 4 + 1);
     let bounded = |max_volume| Correlation::Bounded {

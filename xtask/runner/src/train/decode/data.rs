@@ -151,22 +151,31 @@ impl Batch {
             batch_size,
             size: [height, width],
         } = workload;
-        let emitter = |i: usize| Emitter {
-            x: (i * 7 % height) as f32,
-            y: (i * 5 % width) as f32,
-            z: 0.0,
-            photons: 500.0,
-        };
-        let emitters = vec![(0..EMITTERS_MADE_UP).map(emitter).collect(); batch_size];
-        let backgrounds = vec![10.0; batch_size];
-        let scale = OutputScale::new(1000.0, 100.0);
         let shape = [batch_size, num_frames, height, width];
         Self {
             windows: Tensor::random(shape, Distribution::Default, device),
-            targets: EmitterTargets::new(&emitters, &backgrounds, workload.size, &scale, device),
+            targets: made_up_targets(workload, EMITTERS_MADE_UP, device),
             background_weight: 1.0,
         }
     }
+}
+
+/// Targets of so many emitters in every frame.
+pub fn made_up_targets(workload: Workload, num_emitters: usize, device: &Device) -> EmitterTargets {
+    let Workload {
+        batch_size,
+        size: [height, width],
+    } = workload;
+    let emitter = |i: usize| Emitter {
+        x: (i * 7 % height) as f32,
+        y: (i * 5 % width) as f32,
+        z: 0.0,
+        photons: 500.0,
+    };
+    let emitters = vec![(0..num_emitters).map(emitter).collect(); batch_size];
+    let backgrounds = vec![10.0; batch_size];
+    let scale = OutputScale::new(1000.0, 100.0);
+    EmitterTargets::new(&emitters, &backgrounds, workload.size, &scale, device)
 }
 
 /// Makes batches for training: every sample is flipped and rotated by its seed, unless z is

@@ -1,32 +1,39 @@
 //! `train decode`: localizing emitters in a stack, with uncertainties, and the evaluation of that.
 
 mod data;
+mod evaluation;
 mod units;
 
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use burn::data::dataset::Dataset;
+use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use burn_memopt::batch::ModelReplicas;
+use burn_memopt::chunked::{Reach, TileShape};
+use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::Workload;
 use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss};
-use burn_memopt_datasets::loader::{Loader, LoaderConfig};
-use burn_memopt_datasets::localizations::{Localization, write_csv};
+use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
 use burn_memopt_models::decode::{
-    Attribute, DetectionConfig, FoundEmitter, MUNetConfig, Score, SigmaMUNet, SigmaMUNetConfig,
+    Attribute, DetectionConfig, MUNetConfig, SigmaMUNet, SigmaMUNetConfig,
 };
 use burn_memopt_models::loss::MixtureLossConfig;
 
-use super::job::{Job, Metrics, parts};
-use super::network::{cut, first_weights};
+use super::job::{Job, Load, Metrics, parts};
+use super::movie_in;
+use super::network::{cut, drawn, first_weights};
 use super::rehearsal::Rehearsal;
 use super::saved::CutPlan;
-use super::{check_finite, movie_in};
+use super::tile_plan::{Rehearsed, TileChoice, TileRequest, images_beside};
+use super::tiling::{self, JobTiles};
+use crate::report::TileDisplay;
 use crate::run_dir::RunDir;
 use crate::settings::{DecodeSettings, Settings, UsageError};
-use data::{Batch, Collate, Data, Sample, Samples};
+use data::{Batch, Collate, Data, Sample, made_up_targets};
+use evaluation::Localizer;
 use units::Units;
 
 /// Frames of the generated stack.
@@ -42,6 +49,7 @@ const EMPTY_FRAME_WEIGHT: f64 = 1.0;
 /// DECODE's network on a stack with emitter positions.
 pub struct DecodeJob {
     settings: Settings<DecodeSettings>,
+    tiles: JobTiles,
 }
 
 impl Job for DecodeJob {
@@ -55,11 +63,27 @@ impl Job for DecodeJob {
     const DRAWS: bool = false;
 
     fn new(settings: Settings<DecodeSettings>) -> Result<Self> {
-        Ok(Self { settings })
+        let DecodeSettings {
+            network, tiling, ..
+        } = &settings.model;
+        if network.norm_groups > 0 {
+            let norm = format!("--norm-groups {}", network.norm_groups);
+            tiling::refuse_norm(tiling, &norm, "--norm-groups 0")?;
+        }
+        tiling::check_unused(tiling, &settings.run)?;
+        Ok(Self {
+            settings,
+            tiles: JobTiles::default(),
+        })
     }
 
-    fn trainer(&self, _: &Data, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
-        config.init(Self::optimizer())
+    fn trainer(
+        &self,
+        _: &Data,
+        config: &MicroBatchTrainerConfig,
+        optimizer: &ModuleOptimizer,
+    ) -> MicroBatchTrainer {
+        config.init(optimizer.clone())
     }
 
     fn open(&self) -> Result<Option<Data>> {
@@ -102,26 +126,29 @@ impl Job for DecodeJob {
         saved: &mut CutPlan,
         device: &Device,
     ) -> Result<SigmaMUNet> {
-        let run = &self.settings.run;
+        let Settings { model, run } = &self.settings;
         let disabled =
             data.map_or_else(Units::disabled_when_generated, |data| data.units.disabled());
-        let network = self.build(disabled, device)?;
+        let network = self.build(&disabled, device)?;
         let multiple = network.net.size_multiple();
         let size = data.map_or(GENERATED_SIZE, Data::size);
         let [height, width] = size.map(|side| side.next_multiple_of(multiple));
         self.check_norm(size, [height, width] == [multiple; 2])?;
         let frames = network.net.num_frames();
-        let sample = Tensor::zeros([run.batch_size, frames, height, width], device);
-        cut(network, run, sample, saved)
+        if !model.tiling.use_chunking {
+            let sample = Tensor::zeros([run.batch_size, frames, height, width], device);
+            return cut(network, &run.grad_checkpoint, sample, saved);
+        }
+        let both = [&network, &self.plain(&disabled, device)];
+        let forward = SigmaMUNet::forward_tiles;
+        let reach = tiling::reach(&model.tiling, both, multiple, frames, forward)?;
+        let choice = self.choose_tiles(&network, &reach, [height, width], saved, device)?;
+        let (sample, given) = self.tiles.set(&model.tiling, choice, &reach, frames)?;
+        cut(network, &given, Tensor::zeros(sample, device), saved)
     }
 
-    fn loader(
-        &self,
-        data: &Data,
-        batch_size: usize,
-        device: &Device,
-    ) -> Result<Loader<Sample, Batch>> {
-        let config = LoaderConfig::new(batch_size).with_shuffle(Some(self.settings.run.seed));
+    fn loader(&self, data: &Data, load: &Load, device: &Device) -> Result<Loader<Sample, Batch>> {
+        let config = load.config(self.settings.run.seed);
         let collate = Collate {
             frames: data.batcher(1 << self.settings.model.network.depth),
             units: data.units,
@@ -132,6 +159,10 @@ impl Job for DecodeJob {
             config,
             device,
         )?)
+    }
+
+    fn show_tiles(&self, display: TileDisplay) {
+        self.tiles.show(display);
     }
 
     fn num_items(batch: &Batch) -> usize {
@@ -148,6 +179,15 @@ impl Job for DecodeJob {
             .with_channel_weights([1.0, background_weight])
             .with_least_count_weight(EMPTY_FRAME_WEIGHT)
             .init();
+        if let Some(step) = self.tiles.of_images(windows.dims()[0]) {
+            let loss = loss.on_tiles(&targets);
+            let forward = SigmaMUNet::forward_tiles;
+            return self
+                .tiles
+                .accumulate(&step, [&windows, &loss], |tiles, progress| {
+                    tiles.accumulate_sums(train, network, forward, &loss, progress)
+                });
+        }
         train.micro_batch(network, windows, SigmaMUNet::forward, |output| {
             let loss = loss.forward_sum(output, &targets);
             MicroLoss::sum(loss.sum, loss.weight)
@@ -164,7 +204,18 @@ impl Job for DecodeJob {
     ) -> Result<Metrics> {
         let network = ModelReplicas::new(network, devices)
             .context("cannot start a thread for each device")?;
-        evaluate(&network, data, &self.settings.model, batch_size, run)
+        let model = &self.settings.model;
+        let multiple = 1 << model.network.depth;
+        let step = self
+            .tiles
+            .get()
+            .filter(|_| !model.tiling.approximate_chunks);
+        let localizer = Localizer {
+            data,
+            detection: DetectionConfig::new().with_threshold(model.threshold),
+            tiles: step.map(|step| tiling::for_evaluation(step, multiple)),
+        };
+        localizer.evaluate(&network, model.radius, batch_size, run)
     }
 }
 
@@ -185,29 +236,82 @@ impl DecodeJob {
         Ok(())
     }
 
-    /// The network with its first weights, not yet cut.
-    fn build(&self, disabled: Vec<Attribute>, device: &Device) -> Result<SigmaMUNet> {
+    /// The tiles that frames of this padded size are trained on, of a network that reaches this far.
+    fn choose_tiles(
+        &self,
+        network: &SigmaMUNet,
+        reach: &Reach,
+        size: [usize; 2],
+        saved: &mut CutPlan,
+        device: &Device,
+    ) -> Result<TileChoice> {
         let Settings { model, run } = &self.settings;
-        let groups = Some(model.network.norm_groups).filter(|&groups| groups > 0);
-        let core = MUNetConfig::new()
-            .with_num_frames(2 * NEIGHBOURS + 1)
-            .with_depth_shared(model.network.depth)
-            .with_depth_union(model.network.depth)
-            .with_initial_features(model.network.base_channels)
-            .with_inter_features(model.network.base_channels)
-            .with_norm_groups(groups);
+        let frames = network.net.num_frames();
+        let config = MixtureLossConfig::new();
+        // More emitters than these take no more memory.
+        let num_emitters = config.targets_at_once;
+        let loss = config.init();
+        let tile = |network: &SigmaMUNet, train: &mut MicroBatchTrainer, shape: &TileShape| {
+            let [height, width] = shape.read();
+            let pixels = Tensor::ones([shape.num_tiles(), frames, height, width], device);
+            let kept = Workload {
+                batch_size: shape.num_tiles(),
+                size: shape.kept(),
+            };
+            let targets = made_up_targets(kept, num_emitters, device);
+            let forward =
+                |network: &SigmaMUNet, pixels| network.forward_tiles(shape.windows(pixels));
+            train.micro_batch(network, pixels, forward, |output| {
+                let loss = loss.forward_sum(shape.cut(output), &targets);
+                MicroLoss::sum(loss.sum, loss.weight)
+            });
+        };
+        let item = Bytes::new((4 * frames * size[0] * size[1]) as u64);
+        let prefetch = Load::new(run)?.prefetch;
+        let rehearsed = Rehearsed {
+            network,
+            tile,
+            images: images_beside(item, prefetch, run, device)?,
+            adam: Self::ADAM,
+        };
+        let request = TileRequest::new(&model.tiling, run, size, reach);
+        rehearsed.tiles(request, run, saved, device)
+    }
+
+    /// The network with its first weights, not yet cut.
+    fn build(&self, disabled: &[Attribute], device: &Device) -> Result<SigmaMUNet> {
+        let Settings { model, run } = &self.settings;
         device.seed(run.seed);
-        let network = SigmaMUNetConfig::new()
-            .with_core(core)
-            .with_disabled(disabled)
+        let network = self
+            .config(model.network.norm_groups, disabled)
             .init(device);
         first_weights(network, model.weights.as_deref(), "--weights")
+    }
+
+    /// A network of the same shape without norms.
+    fn plain(&self, disabled: &[Attribute], device: &Device) -> SigmaMUNet {
+        device.seed(self.settings.run.seed);
+        drawn(self.config(0, disabled).init(device))
+    }
+
+    fn config(&self, norm_groups: usize, disabled: &[Attribute]) -> SigmaMUNetConfig {
+        let network = &self.settings.model.network;
+        let core = MUNetConfig::new()
+            .with_num_frames(2 * NEIGHBOURS + 1)
+            .with_depth_shared(network.depth)
+            .with_depth_union(network.depth)
+            .with_initial_features(network.base_channels)
+            .with_inter_features(network.base_channels)
+            .with_norm_groups(Some(norm_groups).filter(|&groups| groups > 0));
+        SigmaMUNetConfig::new()
+            .with_core(core)
+            .with_disabled(disabled.to_vec())
     }
 }
 
 impl Rehearsal for DecodeJob {
     fn whole_network(&self, _: [usize; 2], device: &Device) -> Result<SigmaMUNet> {
-        self.build(Units::disabled_when_generated(), device)
+        self.build(&Units::disabled_when_generated(), device)
     }
 
     fn side_multiple(&self) -> usize {
@@ -225,95 +329,4 @@ impl Rehearsal for DecodeJob {
     fn input(batch: Batch) -> Tensor<4> {
         batch.windows
     }
-}
-
-/// Localizes the frames held out, or the training frames where none are; writes
-/// `localizations.csv` and `units.json` into the run.
-///
-/// `jaccard` is the Jaccard index of found and true emitters, `rmse_px` the root mean squared
-/// distance of the matches in pixels, where there are any; next to them `precision` and `recall`.
-fn evaluate(
-    network: &ModelReplicas<SigmaMUNet>,
-    data: &Data,
-    settings: &DecodeSettings,
-    batch_size: usize,
-    run: &RunDir,
-) -> Result<Metrics> {
-    let samples = data.held_out.as_ref().unwrap_or(&data.training);
-    let detection = DetectionConfig::new().with_threshold(settings.threshold);
-    let (mut rows, mut score) = (Vec::new(), Score::default());
-    let frames: Vec<usize> = samples.frames.clone().collect();
-    for frames in frames.chunks(batch_size * network.count()) {
-        let parts = frames.chunks(batch_size).collect();
-        let found = network.run(parts, |network, device, frames| {
-            let device = device.clone().without_autodiff();
-            localize(network, data, samples, frames, &detection, &device)
-        });
-        let found = found.into_iter().collect::<Result<Vec<_>>>()?;
-        for (&frame, found) in frames.iter().zip(found.into_iter().flatten()) {
-            let found = found.iter().map(|emitter| data.units.row(frame, emitter));
-            let found: Vec<Localization> = found.collect();
-            let truth = samples.emitters.emitters(frame);
-            let radius = settings.radius;
-            score = score.plus(Score::of_frame(&places(&found), &places(truth), radius));
-            rows.extend(found);
-        }
-    }
-    run.replace_file("localizations.csv", |path| Ok(write_csv(path, &rows)?))?;
-    let units = serde_json::to_string_pretty(&data.units).context("cannot write units as JSON")?;
-    run.replace_file("units.json", |path| Ok(std::fs::write(path, units + "\n")?))?;
-    Ok(match data.held_out {
-        None => Metrics::new(),
-        Some(_) => metrics(&score),
-    })
-}
-
-/// The emitters that the network finds in consecutive frames.
-fn localize(
-    network: &SigmaMUNet,
-    data: &Data,
-    samples: &Samples,
-    frames: &[usize],
-    detection: &DetectionConfig,
-    device: &Device,
-) -> Result<Vec<Vec<FoundEmitter>>> {
-    let mut sequence = Vec::new();
-    for (at, &frame) in frames.iter().enumerate() {
-        let window = samples.windows.window(frame)?.frames;
-        // Of the windows after the first, all frames but the last are there already.
-        let known = if at == 0 { 0 } else { window.len() - 1 };
-        sequence.extend_from_slice(&window[known..]);
-    }
-    let pixels: Vec<&[f32]> = sequence.iter().map(|frame| &frame.pixels[..]).collect();
-    let batcher = data.batcher(network.net.size_multiple());
-    let output = network.forward_sequence(batcher.batch(&pixels, 1, device));
-    // One number for each frame, which is not finite if one of its values is not.
-    let sums = output.clone().sum_dims(&[1, 2, 3]).try_into_data()?;
-    for (&frame, sum) in frames.iter().zip(sums.iter::<f32>()) {
-        let name = || samples.name(frame - samples.frames.start);
-        check_finite(&[sum], name)?;
-    }
-    let [height, width] = batcher.size;
-    let [batch_size, channels, ..] = output.dims();
-    let output = output.slice([0..batch_size, 0..channels, 0..height, 0..width]);
-    Ok(detection.find(output, &data.units.output))
-}
-
-fn places(emitters: &[Localization]) -> Vec<[f32; 2]> {
-    emitters
-        .iter()
-        .map(|emitter| [emitter.x, emitter.y])
-        .collect()
-}
-
-fn metrics(score: &Score) -> Metrics {
-    let mut metrics = Metrics::from([
-        ("jaccard".into(), score.jaccard()),
-        ("precision".into(), score.precision()),
-        ("recall".into(), score.recall()),
-    ]);
-    if let Some(rmse) = score.rmse() {
-        metrics.insert("rmse_px".into(), rmse);
-    }
-    metrics
 }

@@ -6,14 +6,14 @@ use anyhow::{Result, bail};
 use burn::data::dataloader::batcher::Batcher;
 use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_memopt_datasets::loader::{Loader, LoaderConfig};
+use burn_memopt_datasets::loader::Loader;
 use burn_memopt_datasets::synthetic::solids::{Solids, SolidsConfig};
 use burn_memopt_datasets::views::{self, ELEVATIONS, Labels, ViewFolder, ViewItem};
 use burn_memopt_models::gan::{GanBatch, ViewLabel};
 
 use crate::settings::{GanSettings, RunSettings, UsageError};
 use crate::train::generate_once;
-use crate::train::job::parts;
+use crate::train::job::{Load, parts};
 
 /// Images of one size, those to learn from and those that are held out.
 pub struct Views {
@@ -102,9 +102,10 @@ impl Views {
         Some(self.training.class_names().len()).filter(|&classes| classes > 0)
     }
 
-    pub fn loader(&self, batch_size: usize, device: &Device) -> Result<Loader<ViewItem, GanBatch>> {
-        let config = LoaderConfig::new(batch_size).with_shuffle(Some(self.seed));
-        Ok(Loader::new(self.training.clone(), Collate, config, device)?)
+    /// Batches of the training part, of images that are reduced to a side if it is given.
+    pub fn loader(&self, load: &Load, device: &Device) -> Result<Loader<ViewItem, GanBatch>> {
+        let (config, collate) = (load.config(self.seed), Collate { side: load.side });
+        Ok(Loader::new(self.training.clone(), collate, config, device)?)
     }
 
     /// The images that networks are judged by: those held out, or those trained on where none are.
@@ -123,7 +124,10 @@ pub fn label(label: views::ViewLabel) -> ViewLabel {
 }
 
 /// Puts images together.
-pub struct Collate;
+pub struct Collate {
+    /// The side that they are reduced to, a divisor of theirs.
+    pub side: Option<usize>,
+}
 
 impl Batcher<ViewItem, GanBatch> for Collate {
     fn batch(&self, items: Vec<ViewItem>, device: &Device) -> GanBatch {
@@ -131,7 +135,39 @@ impl Batcher<ViewItem, GanBatch> for Collate {
         let shape = [items.len(), 3, side, side];
         let labels = items.iter().map(|item| item.label.map(label)).collect();
         let pixels: Vec<f32> = items.into_iter().flat_map(|item| item.pixels).collect();
-        let images = Tensor::from_data(TensorData::new(pixels, shape), device);
+        let mut images = Tensor::from_data(TensorData::new(pixels, shape), device);
+        if let Some(reduced) = self.side.filter(|reduced| *reduced < side) {
+            images = reduce(images, reduced);
+        }
         GanBatch { images, labels }
+    }
+}
+
+/// The means of the squares of pixels that become one each.
+///
+/// # Shapes
+/// - images: `[batch_size, channels, height, height]`
+/// - output: `[batch_size, channels, side, side]`
+fn reduce(images: Tensor<4>, side: usize) -> Tensor<4> {
+    let [batch_size, channels, height, _] = images.dims();
+    let factor = height / side;
+    let blocks = images.reshape([batch_size * channels, side, factor, side, factor]);
+    let means = blocks.mean_dim(4).mean_dim(2);
+    means.reshape([batch_size, channels, side, side])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reduced_image_has_the_means_of_its_squares() {
+        let image = [[0.0, 4.0, 1.0, 1.0], [8.0, 0.0, 1.0, 5.0]]
+            .repeat(2)
+            .concat();
+        let image = TensorData::new(image, [1, 1, 4, 4]);
+        let image = Tensor::from_data(image, &Device::default());
+        let reduced = reduce(image, 2).into_data();
+        assert_eq!(reduced.try_to_vec::<f32>().unwrap(), [3.0, 2.0, 3.0, 2.0]);
     }
 }

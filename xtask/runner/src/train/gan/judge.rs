@@ -15,6 +15,7 @@ use burn_memopt::train::{MicroBatchTrainerConfig, MicroLoss};
 use burn_memopt_models::gan::class_loss;
 
 use super::data::Views;
+use crate::train::job::Load;
 
 const CHANNELS: [usize; 4] = [3, 16, 32, 64];
 /// Sides of the features that are left of an image.
@@ -60,7 +61,7 @@ impl Judge {
         device.seed(seed);
         let mut judge = Self::new(num_classes, &device);
         let mut train = MicroBatchTrainerConfig::new().init(AdamConfig::new().init());
-        let loader = views.loader(BATCH_SIZE, &device)?;
+        let loader = views.loader(&Load::with_defaults(BATCH_SIZE), &device)?;
         for _ in 0..EPOCHS {
             for batch in loader.batches() {
                 let batch = batch?;

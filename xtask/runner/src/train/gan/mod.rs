@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn::data::dataset::Dataset;
-use burn::optim::{ModuleOptimizer, RmsPropConfig};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use burn_memopt::memory::Bytes;
 use burn_memopt::train::MicroBatchTrainerConfig;
@@ -21,7 +21,7 @@ use burn_memopt_models::gan::{
     PatchDiscriminatorConfig, RadianceFieldConfig, Renderer,
 };
 
-use super::job::{Job, Metrics, stepped_rate};
+use super::job::{Job, Load, Metrics, stepped_rate};
 use super::network::{drawn, first_weights};
 use super::saved::CutPlan;
 use crate::choices::RayChunkChoice;
@@ -96,17 +96,14 @@ impl Job for GanJob {
         Ok(Self { settings })
     }
 
-    fn trainer(&self, data: &Views, config: &MicroBatchTrainerConfig) -> GanStep {
-        let step = || config.init(Self::optimizer());
+    fn trainer(
+        &self,
+        data: &Views,
+        config: &MicroBatchTrainerConfig,
+        optimizer: &ModuleOptimizer,
+    ) -> GanStep {
+        let step = || config.init(optimizer.clone());
         GanStep::new(self.config(data), step(), step())
-    }
-
-    fn optimizer() -> ModuleOptimizer {
-        RmsPropConfig::new()
-            .with_alpha(0.99)
-            .with_epsilon(1e-8)
-            .with_momentum(0.0)
-            .init()
     }
 
     fn learning_rate(rate: f64, step: u64) -> f64 {
@@ -155,13 +152,24 @@ impl Job for GanJob {
         Ok(Networks::new(generator, drawn(discriminator)))
     }
 
+    fn check_side(&self, data: &Views, side: usize) -> Result<()> {
+        let [whole, _] = data.training.size();
+        let patch = self.settings.model.networks.patch_size;
+        if side > whole || !whole.is_multiple_of(side) || side < patch {
+            bail!(UsageError(format!(
+                "--progressive {side} must divide the {whole} pixels of the images' sides and be at                  least the {patch} of --patch-size"
+            )));
+        }
+        Ok(())
+    }
+
     fn loader(
         &self,
         data: &Views,
-        batch_size: usize,
+        load: &Load,
         device: &Device,
     ) -> Result<Loader<ViewItem, GanBatch>> {
-        data.loader(batch_size, device)
+        data.loader(load, device)
     }
 
     fn num_items(batch: &GanBatch) -> usize {
@@ -200,7 +208,9 @@ impl GanJob {
 
     /// How the networks are trained on `data`.
     fn config(&self, data: &Views) -> GanConfig {
-        let GanSettings { views, networks } = &self.settings.model;
+        let GanSettings {
+            views, networks, ..
+        } = &self.settings.model;
         let camera = Camera::new(data.training.size())
             .with_field_of_view(views.field_of_view)
             .with_radius(views.radius);

@@ -7,17 +7,20 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
+use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::Workload;
 use burn_memopt_datasets::augment::Symmetry;
 use burn_memopt_datasets::counting::CountDataset;
 use burn_memopt_datasets::lazy::LazyDataset;
-use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
+use burn_memopt_datasets::loader::{Loader, SeededBatcher};
 use burn_memopt_datasets::masks::ImageMaskFolder;
 use burn_memopt_datasets::normalization::Normalization;
+use burn_memopt_datasets::shuffle::mix;
 use burn_memopt_datasets::tiff::FrameSource;
 
 use crate::report::{note, note_unread};
 use crate::settings::{RunSettings, UsageError};
+use crate::train::job::Load;
 use crate::train::{num_training, open_counted};
 
 /// The two parts of the data.
@@ -28,6 +31,8 @@ pub struct Data {
     pub held_out: Option<Samples>,
     /// The least height and the least width of an image.
     pub least_sides: [usize; 2],
+    /// The largest height and the largest width.
+    pub largest_sides: [usize; 2],
 }
 
 impl Data {
@@ -54,6 +59,7 @@ impl Data {
             training,
             held_out,
             least_sides,
+            largest_sides: least_sides,
         })
     }
 
@@ -75,10 +81,12 @@ impl Data {
         if run.batch_size > 1 {
             check_one_size(&folder, &sizes)?;
         }
-        let sides = sizes.iter().map(|(height, width)| [*height, *width]);
-        let least_sides = sides.fold([usize::MAX; 2], |least, sides| {
-            [least[0].min(sides[0]), least[1].min(sides[1])]
-        });
+        let heights = sizes.iter().map(|(height, _)| *height);
+        let widths = sizes.iter().map(|(_, width)| *width);
+        let least_sides = [heights.clone().min(), widths.clone().min()];
+        let largest_sides = [heights.max(), widths.max()];
+        let [least_sides, largest_sides] =
+            [least_sides, largest_sides].map(|sides| sides.map(Option::unwrap_or_default));
         let len = folder.len();
         let folder = Arc::new(folder);
         let cut = num_training(len, run.holdout, &images.display().to_string())?;
@@ -87,21 +95,16 @@ impl Data {
             training: Samples::Images(folder, 0..cut),
             held_out,
             least_sides,
+            largest_sides,
         })
     }
 
-    /// Shuffled, augmented batches of the training part.
-    pub fn loader(
-        &self,
-        batch_size: usize,
-        seed: u64,
-        device: &Device,
-    ) -> Result<Loader<Sample, Batch>> {
-        let config = LoaderConfig::new(batch_size).with_shuffle(Some(seed));
+    /// Shuffled, augmented batches of the training part, of random crops if a side is given.
+    pub fn loader(&self, load: &Load, seed: u64, device: &Device) -> Result<Loader<Sample, Batch>> {
         Ok(Loader::seeded(
             self.training.clone(),
-            Augment,
-            config,
+            Augment { side: load.side },
+            load.config(seed),
             device,
         )?)
     }
@@ -112,6 +115,12 @@ impl Data {
             Samples::Frames(frames) => Some(frames.normalization()),
             Samples::Images(..) => None,
         }
+    }
+
+    /// What all items to learn from take once they are loaded.
+    pub fn training_bytes(&self) -> Bytes {
+        let bytes = |index| self.training.item_bytes(index);
+        Bytes::new((0..self.training.len()).map(bytes).sum())
     }
 
     /// Channels, height and width of the images.
@@ -154,6 +163,27 @@ pub struct Sample {
     pub image: Vec<f32>,
     /// Density, mask or numbers of classes, row by row: `height * width` values.
     pub target: Vec<f32>,
+}
+
+impl Sample {
+    /// Cuts out a square of a side, or what there is of it where the sample is smaller.
+    fn crop(&mut self, side: usize, seed: u64) {
+        let (height, width) = (self.height, self.width);
+        let (rows, columns) = (side.min(height), side.min(width));
+        // Other bits than those that choose the symmetry.
+        let place = |number: u64, free: usize| (mix(seed, number) % (free as u64 + 1)) as usize;
+        let (top, left) = (place(1, height - rows), place(2, width - columns));
+        let cut = |planes: &[f32]| -> Vec<f32> {
+            let planes = planes.chunks_exact(height * width);
+            let rows = planes.flat_map(|plane| plane.chunks_exact(width).skip(top).take(rows));
+            rows.flat_map(|row| &row[left..left + columns])
+                .copied()
+                .collect()
+        };
+        self.image = cut(&self.image);
+        self.target = cut(&self.target);
+        (self.height, self.width) = (rows, columns);
+    }
 }
 
 /// Some of the items of a source, read when they are asked for.
@@ -261,11 +291,17 @@ impl Batch {
 }
 
 /// Makes batches for training: every sample is flipped and rotated by its seed.
-pub struct Augment;
+pub struct Augment {
+    /// Side of a square that is cut out of larger samples, its place by the seed too.
+    pub side: Option<usize>,
+}
 
 impl SeededBatcher<Sample, Batch> for Augment {
     fn batch(&self, mut samples: Vec<Sample>, seeds: &[u64], device: &Device) -> Batch {
         for (sample, &seed) in samples.iter_mut().zip(seeds) {
+            if let Some(side) = self.side {
+                sample.crop(side, seed);
+            }
             let (height, width) = (sample.height, sample.width);
             let symmetry = Symmetry::pick(seed, height, width);
             let planes = sample.image.chunks_exact(height * width);
@@ -293,11 +329,38 @@ mod tests {
             target: plane.clone(),
         };
         for seed in 0..20 {
-            let batch = Augment.batch(vec![sample.clone()], &[seed], &Device::default());
+            let augment = Augment { side: None };
+            let batch = augment.batch(vec![sample.clone()], &[seed], &Device::default());
             assert_eq!(batch.images.dims(), [1, 2, 3, 3]);
             let images = batch.images.into_data().try_to_vec::<f32>().unwrap();
             let target = batch.targets.into_data().try_to_vec::<f32>().unwrap();
             assert_eq!(images, target.repeat(2));
         }
+    }
+
+    #[test]
+    fn crops_of_image_and_target_are_of_the_same_place() {
+        let plane: Vec<f32> = (0..35u8).map(f32::from).collect();
+        let sample = Sample {
+            name: "a".into(),
+            height: 5,
+            width: 7,
+            image: plane.repeat(2),
+            target: plane.clone(),
+        };
+        let mut places = std::collections::BTreeSet::new();
+        for seed in 0..200 {
+            let mut crop = sample.clone();
+            crop.crop(3, seed);
+            assert_eq!((crop.height, crop.width), (3, 3));
+            assert_eq!(crop.image, crop.target.repeat(2));
+            let first = crop.target[0];
+            assert_eq!(crop.target[8], first + 2.0 * 7.0 + 2.0);
+            places.insert(first as u8);
+        }
+        assert_eq!(places.len(), 3 * 5);
+        let mut whole = sample.clone();
+        whole.crop(6, 1);
+        assert_eq!((whole.height, whole.width), (5, 6));
     }
 }

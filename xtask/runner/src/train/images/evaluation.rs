@@ -2,8 +2,9 @@
 
 use anyhow::{Context, Result};
 use burn::data::dataset::Dataset;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use burn_memopt::batch::ModelReplicas;
+use burn_memopt::chunked::ExactTiles;
 use burn_memopt_models::unet::UNet;
 use image::{Rgb, RgbImage};
 
@@ -24,6 +25,27 @@ const LEAST_SIDE: usize = 192;
 /// White columns between two panels.
 const GAP: usize = 4;
 
+/// How a network is run on samples, and what its output is.
+pub struct Forward {
+    /// What it is for.
+    pub task: Task,
+    /// The tiles it runs on, where it does not run on whole images.
+    pub tiles: Option<ExactTiles>,
+}
+
+impl Forward {
+    fn run(&self, network: &UNet, images: Tensor<4>) -> Tensor<4> {
+        let output = match &self.tiles {
+            Some(tiles) => {
+                let [output] = tiles.infer_many(images, |tiles| [network.forward_tiles(tiles)]);
+                output
+            }
+            None => network.forward(images),
+        };
+        self.task.read(output)
+    }
+}
+
 /// What a network made of one sample.
 struct Prediction {
     /// The sample.
@@ -36,7 +58,7 @@ struct Prediction {
 /// gradients, and hands every prediction to `see`, in their order.
 fn predict(
     network: &ModelReplicas<UNet>,
-    task: Task,
+    forward: &Forward,
     samples: &Samples,
     indices: &[usize],
     batch_size: usize,
@@ -50,7 +72,7 @@ fn predict(
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let outputs = network.run(parts, |network, device, items| {
             let device = device.clone().without_autodiff();
-            let output = task.read(network.forward(Batch::new(&items, &device).images));
+            let output = forward.run(network, Batch::new(&items, &device).images);
             let channels = output.dims()[1];
             (items, channels, output.try_into_data())
         });
@@ -72,7 +94,7 @@ fn predict(
 /// The metrics on what was held out, and the pictures of some of it.
 pub fn evaluate(
     network: &UNet,
-    task: Task,
+    forward: &Forward,
     data: &Data,
     batch_size: usize,
     run: &RunDir,
@@ -81,10 +103,10 @@ pub fn evaluate(
     let network =
         &ModelReplicas::new(network, devices).context("cannot start a thread for each device")?;
     let seen = data.held_out.as_ref().unwrap_or(&data.training);
-    write_pictures(run, network, task, seen)?;
+    write_pictures(run, network, forward, seen)?;
     match &data.held_out {
         None => Ok(Metrics::new()),
-        Some(held_out) => metrics(network, task, held_out, batch_size),
+        Some(held_out) => metrics(network, forward, held_out, batch_size),
     }
 }
 
@@ -96,19 +118,19 @@ pub fn evaluate(
 /// `mean_iou`, its mean over the classes that occur.
 fn metrics(
     network: &ModelReplicas<UNet>,
-    task: Task,
+    forward: &Forward,
     samples: &Samples,
     batch_size: usize,
 ) -> Result<Metrics> {
     let all: Vec<usize> = (0..samples.len()).collect();
     let mut counts = Vec::new();
-    let mut overlap = Overlap::new(task.classes().unwrap_or(2));
+    let mut overlap = Overlap::new(forward.task.classes().unwrap_or(2));
     let see = |Prediction { sample, output }: Prediction| {
-        if task.counts() {
+        if forward.task.counts() {
             counts.push((sum(&output), sum(&sample.target).round()));
         } else {
             for (&found, &truth) in output.iter().zip(&sample.target) {
-                if task.classes().is_some() {
+                if forward.task.classes().is_some() {
                     overlap.add(found as usize, class(truth));
                 } else {
                     let class = |value| usize::from(value > MASK_THRESHOLD);
@@ -117,9 +139,9 @@ fn metrics(
             }
         }
     };
-    predict(network, task, samples, &all, batch_size, see)?;
+    predict(network, forward, samples, &all, batch_size, see)?;
     let mut metrics = Metrics::new();
-    if task.counts() {
+    if forward.task.counts() {
         if let Some(correlation) = correlation(&counts) {
             metrics.insert("count_correlation".into(), correlation);
         }
@@ -127,7 +149,7 @@ fn metrics(
         let error = errors.sum::<f64>() / counts.len() as f64;
         metrics.insert("count_error".into(), error);
     } else {
-        let (name, value) = match task.classes() {
+        let (name, value) = match forward.task.classes() {
             None => ("iou", overlap.iou(1)),
             Some(_) => ("mean_iou", overlap.mean_iou()),
         };
@@ -210,7 +232,7 @@ impl Overlap {
 fn write_pictures(
     run: &RunDir,
     network: &ModelReplicas<UNet>,
-    task: Task,
+    forward: &Forward,
     samples: &Samples,
 ) -> Result<()> {
     let mut filled = Vec::new();
@@ -222,7 +244,7 @@ fn write_pictures(
     let chosen = filled.iter().take(NUM_PICTURES).map(|(_, index)| *index);
     let chosen: Vec<usize> = chosen.collect();
     let mut pictures = Vec::new();
-    predict(network, task, samples, &chosen, 1, |prediction| {
+    predict(network, forward, samples, &chosen, 1, |prediction| {
         pictures.push((prediction.sample.name.clone(), picture(&prediction)));
     })?;
     for (name, picture) in pictures {

@@ -2,182 +2,58 @@
 
 pub mod data;
 mod evaluation;
+mod source;
 mod task;
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use burn::data::dataset::Dataset;
+use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
+use burn_memopt::chunked::{Reach, TileShape};
+use burn_memopt::memory::Bytes;
 use burn_memopt::memory::estimate::Workload;
-use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig};
+use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, freeze_statistics};
 use burn_memopt_datasets::loader::Loader;
-use burn_memopt_datasets::synthetic::emitters::EmitterConfig;
-use burn_memopt_datasets::synthetic::watermark::{WatermarkConfig, Watermarks};
 use burn_memopt_models::unet::UNet;
 
-use super::job::{Job, Metrics, parts};
+use super::job::{Job, Load, Metrics, parts};
 use super::network::cut;
 use super::rehearsal::Rehearsal;
 use super::saved::CutPlan;
-use super::{generate_once, movie_in};
-use crate::choices::{LossChoice, NormChoice};
+use super::tile_plan::{Rehearsed, TileChoice, TileRequest, images_beside};
+use super::tiling::{self, JobTiles};
+use crate::choices::NormChoice;
+use crate::report::TileDisplay;
 use crate::run_dir::RunDir;
 use crate::settings::{
-    ModelSettings, RunSettings, Settings, UNetData, UNetNetworkSettings, UNetSettings, UsageError,
-    WatermarkSettings,
+    Settings, UNetNetworkSettings, UNetSettings, UsageError, WatermarkSettings, budget,
 };
 use data::{Batch, Data, Sample};
+use evaluation::Forward;
+use source::ImageSource;
 pub use task::{Task, build, most_probable};
 
 /// The file of a run that says how its frames were normalised.
 pub const NORMALIZATION_FILE: &str = "normalization.json";
-/// Frames of the generated stack.
-const GENERATED_FRAMES: usize = 200;
-/// Photons of an emitter in a frame, on average: dim, so that counting them is no trifle.
-const GENERATED_PHOTONS: f64 = 400.0;
-/// Side of its frames in pixels.
-const GENERATED_SIDE: usize = 32;
-/// Heights of a line of text in a generated image, least and largest, as shares of the image's.
-const TEXT_HEIGHTS: [f64; 2] = [0.3, 0.55];
-
 /// A U-Net on a stack with emitter positions, or on images with masks.
 pub type UNetJob = ImageJob<UNetSettings>;
 /// A U-Net on images with watermarks, generated or given with their masks.
 pub type WatermarkJob = ImageJob<WatermarkSettings>;
 
-/// The data set that an image model learns from.
-pub trait ImageSource: ModelSettings {
-    fn network(&self) -> &UNetNetworkSettings;
-
-    /// What the network learns; the loss must fit the kind of data.
-    fn task(&self) -> Result<Task>;
-
-    /// Channels, height and width of a generated image.
-    fn generated_shape(&self) -> [usize; 3];
-
-    /// Opens the data that the settings name, if they name any.
-    fn open(&self, run: &RunSettings) -> Result<Option<Data>>;
-
-    /// Generates the data in `folder`, or opens what was generated there before.
-    fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data>;
-}
-
-impl ImageSource for UNetSettings {
-    fn network(&self) -> &UNetNetworkSettings {
-        &self.network
-    }
-
-    fn task(&self) -> Result<Task> {
-        let UNetData { loss, classes, .. } = self.data;
-        let has_masks = self.data.images.is_some();
-        if classes.is_some() && loss != LossChoice::CrossEntropy {
-            bail!(UsageError(format!(
-                "the loss of --classes must be cross-entropy, got --loss {loss}"
-            )));
-        }
-        if has_masks == (loss == LossChoice::Count) {
-            let (kind, fitting) = if has_masks {
-                ("images with masks", "bce-dice or cross-entropy")
-            } else {
-                ("stacks", "count")
-            };
-            bail!(UsageError(format!(
-                "the loss of {kind} must be {fitting}, got --loss {loss}"
-            )));
-        }
-        Ok(Task::new(loss, classes))
-    }
-
-    fn generated_shape(&self) -> [usize; 3] {
-        [1, GENERATED_SIDE, GENERATED_SIDE]
-    }
-
-    fn open(&self, run: &RunSettings) -> Result<Option<Data>> {
-        let data = &self.data;
-        match (&data.data, &data.targets, &data.images, &data.masks) {
-            (Some(stack), Some(table), ..) => {
-                Data::frames(stack, table, data.pixel_size, run.holdout).map(Some)
-            }
-            (.., Some(images), Some(masks)) => {
-                Data::images(images, masks, data.classes, run).map(Some)
-            }
-            _ => Ok(None),
-        }
-    }
-
-    fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data> {
-        let config = EmitterConfig::new()
-            .with_num_frames(GENERATED_FRAMES)
-            .with_height(GENERATED_SIDE)
-            .with_width(GENERATED_SIDE)
-            .with_photons(GENERATED_PHOTONS)
-            .with_seed(run.seed);
-        let files = movie_in(folder, &config)?;
-        Data::frames(&files.frames, &files.localizations, None, run.holdout)
-    }
-}
-
-impl ImageSource for WatermarkSettings {
-    fn network(&self) -> &UNetNetworkSettings {
-        &self.network
-    }
-
-    fn task(&self) -> Result<Task> {
-        Ok(Task::new(LossChoice::BceDice, None))
-    }
-
-    fn generated_shape(&self) -> [usize; 3] {
-        [3, self.data.image_size, self.data.image_size]
-    }
-
-    fn open(&self, run: &RunSettings) -> Result<Option<Data>> {
-        match (&self.data.images, &self.data.masks) {
-            (Some(images), Some(masks)) => Data::images(images, masks, None, run).map(Some),
-            // Photographs that cannot be used are refused before anything is written.
-            _ => watermarks(self, run).map(|_| None),
-        }
-    }
-
-    fn generate(&self, run: &RunSettings, folder: &Path) -> Result<Data> {
-        let (images, masks) = (folder.join("images"), folder.join("masks"));
-        generate_once(folder, &masks, |folder| {
-            watermarks(self, run)?.write(folder)?;
-            Ok(())
-        })?;
-        Data::images(&images, &masks, None, run)
-    }
-}
-
-/// The images to generate, on photographs where they are given.
-fn watermarks(settings: &WatermarkSettings, run: &RunSettings) -> Result<Watermarks> {
-    let data = &settings.data;
-    let size = data.image_size;
-    let [least, largest] = TEXT_HEIGHTS.map(|share| (share * size as f64).max(12.0));
-    let config = WatermarkConfig::new()
-        .with_num_images(data.num_images)
-        .with_height(size)
-        .with_width(size)
-        .with_min_text_height(least)
-        .with_max_text_height(largest)
-        .with_seed(run.seed);
-    Ok(match &data.images {
-        Some(photographs) => Watermarks::on_photographs(config, photographs)?,
-        None => Watermarks::new(config),
-    })
-}
-
 /// A U-Net on one of the data sets.
 pub struct ImageJob<S> {
     settings: Settings<S>,
     task: Task,
+    tiles: JobTiles,
 }
 
 impl<S: ImageSource> ImageJob<S> {
-    /// The network with its first weights for images of these channels and least sides, not cut.
-    fn build(&self, [channels, height, width]: [usize; 3], device: &Device) -> Result<UNet> {
-        let Settings { model, run } = &self.settings;
-        let (network, least) = (model.network(), 1 << model.network().depth);
+    /// Refuses images of these least sides if the network cannot halve them as often as it does.
+    fn check_sides(&self, [height, width]: [usize; 2]) -> Result<()> {
+        let network = self.settings.model.network();
+        let least = 1 << network.depth;
         if height.min(width) < least {
             let advice = if network.depth > 1 {
                 "choose a smaller depth, or leave out or enlarge smaller images"
@@ -199,12 +75,95 @@ impl<S: ImageSource> ImageJob<S> {
                  would leave nothing; use --base-channels 2 or more, or --norm batch"
             )));
         }
-        build(
+        Ok(())
+    }
+
+    /// The network with its first weights for images of these channels and least sides, not cut.
+    fn build(&self, [channels, height, width]: [usize; 3], device: &Device) -> Result<UNet> {
+        let Settings { model, run } = &self.settings;
+        self.check_sides([height, width])?;
+        let channels = [channels, self.task.out_channels()];
+        let unet = build(model.network(), channels, run.seed, device)?;
+        Ok(match model.freezes_norm() {
+            true => freeze_statistics(unet),
+            false => unet,
+        })
+    }
+
+    /// How far the network reaches.
+    fn reach(&self, network: &UNet, channels: usize, device: &Device) -> Result<Reach> {
+        let Settings { model, run } = &self.settings;
+        let without_norms = UNetNetworkSettings {
+            norm: NormChoice::None,
+            weights: None,
+            ..model.network().clone()
+        };
+        let both = [channels, self.task.out_channels()];
+        let plain = build(&without_norms, both, run.seed, device)?;
+        let stride = 1 << model.network().depth;
+        let forward = UNet::forward_tiles;
+        tiling::reach(model.tiling(), [network, &plain], stride, channels, forward)
+    }
+
+    /// The tiles that images are trained on, of a network that reaches this far.
+    fn choose_tiles(
+        &self,
+        network: &UNet,
+        reach: &Reach,
+        data: Option<&Data>,
+        saved: &mut CutPlan,
+        device: &Device,
+    ) -> Result<TileChoice> {
+        let Settings { model, run } = &self.settings;
+        let [channels, height, width] =
+            data.map_or_else(|| Ok(model.generated_shape()), Data::shape)?;
+        let size = data.map_or([height, width], |data| data.largest_sides);
+        let item = Bytes::new((4 * (channels + 1) * size[0] * size[1]) as u64);
+        let all = data.map_or_else(|| item * model.num_generated() as u64, Data::training_bytes);
+        let request = TileRequest {
+            budget: budget(model.stages().and_then(|stages| stages.budget.as_deref()))?,
+            ..TileRequest::new(model.tiling(), run, size, reach)
+        };
+        let margin = request.margin();
+        let tile = |network: &UNet, train: &mut MicroBatchTrainer, shape: &TileShape| {
+            let plane = |channels, [height, width]: [usize; 2]| {
+                [shape.num_tiles(), channels, height, width]
+            };
+            let pixels = Tensor::ones(plane(channels, shape.read()), device);
+            let targets = Tensor::zeros(plane(1, shape.kept()), device);
+            let forward = |network: &UNet, pixels| {
+                network.forward_tiles_within(shape.windows(pixels), margin)
+            };
+            let loss = |output| self.task.loss(shape.cut(output), targets);
+            train.micro_batch(network, pixels, forward, loss);
+        };
+        let tiled = Rehearsed {
             network,
-            [channels, self.task.out_channels()],
-            run.seed,
-            device,
-        )
+            tile,
+            images: images_beside(item, all, run, device)?,
+            adam: Self::ADAM,
+        };
+        tiled.tiles(request, run, saved, device)
+    }
+}
+
+/// Refuses norms that do not fit the other settings.
+fn check_norm(model: &impl ImageSource) -> Result<()> {
+    let norm = model.network().norm;
+    if model.freezes_norm() && norm != NormChoice::Batch {
+        bail!(UsageError(format!(
+            "--freeze-norm is for --norm batch, which alone has running statistics, got --norm {norm}"
+        )));
+    }
+    let is_global = match norm {
+        NormChoice::Batch => !model.freezes_norm(),
+        NormChoice::Group => true,
+        NormChoice::Channel | NormChoice::None => false,
+    };
+    let advice = "--norm channel or none, --norm batch with --freeze-norm";
+    match is_global {
+        true => tiling::refuse_norm(model.tiling(), &format!("--norm {norm}"), advice),
+        false => Ok(()),
     }
 }
 
@@ -220,11 +179,32 @@ impl<S: ImageSource> Job for ImageJob<S> {
 
     fn new(settings: Settings<S>) -> Result<Self> {
         let task = settings.model.task()?;
-        Ok(Self { settings, task })
+        let model = &settings.model;
+        check_norm(model)?;
+        let is_staged = model
+            .stages()
+            .is_some_and(|stages| stages.progressive.is_some());
+        let use_chunking = model.tiling().use_chunking;
+        tiling::check_unused(model.tiling(), &settings.run)?;
+        if use_chunking && is_staged {
+            bail!(UsageError(
+                "--use-chunking and --progressive both divide images; leave one out".into()
+            ));
+        }
+        Ok(Self {
+            settings,
+            task,
+            tiles: JobTiles::default(),
+        })
     }
 
-    fn trainer(&self, _: &Data, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
-        config.init(Self::optimizer())
+    fn trainer(
+        &self,
+        _: &Data,
+        config: &MicroBatchTrainerConfig,
+        optimizer: &ModuleOptimizer,
+    ) -> MicroBatchTrainer {
+        config.init(optimizer.clone())
     }
 
     fn open(&self) -> Result<Option<Data>> {
@@ -257,17 +237,33 @@ impl<S: ImageSource> Job for ImageJob<S> {
         let [channels, height, width] = shape;
         let least = data.map_or([height, width], |data| data.least_sides);
         let network = self.build([channels, least[0], least[1]], device)?;
-        let sample = Tensor::zeros([run.batch_size, channels, height, width], device);
-        cut(network, run, sample, saved)
+        if !model.tiling().use_chunking {
+            let sample = Tensor::zeros([run.batch_size, channels, height, width], device);
+            return cut(network, &run.grad_checkpoint, sample, saved);
+        }
+        let reach = self.reach(&network, channels, device)?;
+        let choice = self.choose_tiles(&network, &reach, data, saved, device)?;
+        let (sample, given) = self.tiles.set(model.tiling(), choice, &reach, channels)?;
+        cut(network, &given, Tensor::zeros(sample, device), saved)
     }
 
-    fn loader(
-        &self,
-        data: &Data,
-        batch_size: usize,
-        device: &Device,
-    ) -> Result<Loader<Sample, Batch>> {
-        data.loader(batch_size, self.settings.run.seed, device)
+    fn show_tiles(&self, display: TileDisplay) {
+        self.tiles.show(display);
+    }
+
+    fn check_side(&self, data: &Data, side: usize) -> Result<()> {
+        let [height, width] = data.least_sides;
+        if side > height.max(width) {
+            bail!(UsageError(format!(
+                "--progressive {side} is more than the images have: {height}×{width} pixels"
+            )));
+        }
+        self.check_sides([side.min(height), side.min(width)])
+            .with_context(|| format!("--progressive {side}"))
+    }
+
+    fn loader(&self, data: &Data, load: &Load, device: &Device) -> Result<Loader<Sample, Batch>> {
+        data.loader(load, self.settings.run.seed, device)
     }
 
     fn num_items(batch: &Batch) -> usize {
@@ -276,6 +272,13 @@ impl<S: ImageSource> Job for ImageJob<S> {
 
     fn micro_batch(&self, network: &UNet, train: &mut MicroBatchTrainer, batch: Batch) {
         let Batch { images, targets } = batch;
+        if let Some(step) = self.tiles.of_images(images.dims()[0]) {
+            return self
+                .tiles
+                .accumulate(&step, [&images, &targets], |tiles, progress| {
+                    self.task.accumulate(tiles, train, network, progress)
+                });
+        }
         train.micro_batch(network, images, UNet::forward, |output| {
             self.task.loss(output, targets)
         });
@@ -289,7 +292,15 @@ impl<S: ImageSource> Job for ImageJob<S> {
         run: &RunDir,
         devices: &[Device],
     ) -> Result<Metrics> {
-        evaluation::evaluate(network, self.task, data, batch_size, run, devices)
+        let is_exact = !self.settings.model.tiling().approximate_chunks;
+        let stride = 1 << self.settings.model.network().depth;
+        let step = self.tiles.get().filter(|_| is_exact);
+        let tiles = step.map(|step| tiling::for_evaluation(step, stride));
+        let forward = Forward {
+            task: self.task,
+            tiles,
+        };
+        evaluation::evaluate(network, &forward, data, batch_size, run, devices)
     }
 }
 

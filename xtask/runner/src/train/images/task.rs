@@ -1,12 +1,14 @@
 //! What a U-Net is for: its loss, how its output is read, and how it is built.
 
 use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 use anyhow::Result;
 use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Device, Tensor};
-use burn_memopt::train::MicroLoss;
-use burn_memopt_models::loss::{BceDiceLoss, CountLossConfig, CrossEntropyLoss};
+use burn_memopt::chunked::{Progress, SumLoss, TiledError, TiledImages};
+use burn_memopt::train::{MicroBatchTrainer, MicroLoss};
+use burn_memopt_models::loss::{BceDiceLoss, CountLoss, CountLossConfig, CrossEntropyLoss};
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig, Upsample};
 
 use crate::choices::{LossChoice, NormChoice, UpsamplingChoice};
@@ -52,9 +54,8 @@ impl Task {
         let batch_size = targets.dims()[0];
         match self.loss {
             LossChoice::Count => {
-                let config = CountLossConfig::new().with_density_scale(DENSITY_SCALE);
                 let densities = output.div_scalar(DENSITY_SCALE);
-                let loss = config.init().forward_sum(densities, targets, None);
+                let loss = count_loss().forward_sum(densities, targets, None);
                 MicroLoss::sum(loss.sum, loss.weight)
             }
             LossChoice::BceDice => {
@@ -68,6 +69,29 @@ impl Task {
                 let mask = self.classes.map(|_| has_class);
                 let loss = CrossEntropyLoss.forward_sum(output, labels, mask);
                 MicroLoss::sum(loss.sum, loss.weight)
+            }
+        }
+    }
+
+    /// Accumulates the loss of whole images, tile by tile.
+    pub fn accumulate(
+        self,
+        tiles: &TiledImages,
+        train: &mut MicroBatchTrainer,
+        network: &UNet,
+        progress: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<(), TiledError> {
+        let margin = tiles.margin();
+        let forward = |network: &UNet, tiles| network.forward_tiles_within(tiles, margin);
+        match self.loss {
+            LossChoice::Count => tiles.accumulate_sums(train, network, forward, &Count, progress),
+            LossChoice::BceDice => {
+                let loss = BceDiceLoss::default();
+                tiles.accumulate_sums(train, network, forward, &loss, progress)
+            }
+            LossChoice::CrossEntropy => {
+                let loss = |output, targets| self.loss(output, targets);
+                tiles.accumulate(train, network, forward, loss, progress)
             }
         }
     }
@@ -92,6 +116,25 @@ impl Task {
             LossChoice::Count | LossChoice::BceDice => 1,
             LossChoice::CrossEntropy => self.classes.unwrap_or(2),
         }
+    }
+}
+
+fn count_loss() -> CountLoss {
+    CountLossConfig::new()
+        .with_density_scale(DENSITY_SCALE)
+        .init()
+}
+
+/// The loss of the number of emitters in whole images, of a network's outputs.
+struct Count;
+
+impl SumLoss<UNet> for Count {
+    fn sums(&self, output: Tensor<4>, target: Tensor<4>) -> Tensor<2> {
+        SumLoss::<UNet>::sums(&count_loss(), output.div_scalar(DENSITY_SCALE), target)
+    }
+
+    fn loss(&self, network: &UNet, sums: Tensor<2>) -> MicroLoss {
+        count_loss().loss(network, sums)
     }
 }
 
@@ -128,6 +171,8 @@ pub fn build(
 ) -> Result<UNet> {
     let norm = match settings.norm {
         NormChoice::Batch => NormKind::Batch,
+        NormChoice::Channel => NormKind::Channel,
+        NormChoice::None => NormKind::None,
         NormChoice::Group => NormKind::Group {
             groups: num_groups(settings.base_channels),
         },

@@ -14,7 +14,7 @@ use crate::run_dir::RunDir;
 use crate::settings::{Settings, UNetSettings, settings_of};
 use crate::train::images::UNetJob;
 use crate::train::images::data::{Batch, Data, Sample};
-use crate::train::job::Metrics;
+use crate::train::job::{Load, Metrics};
 use crate::train::saved::{self, CutPlan};
 
 /// A UNet's job on a device that has no memory for more than `fits` items.
@@ -38,8 +38,13 @@ impl Job for Small {
         Ok(Self { job, fits: 1 })
     }
 
-    fn trainer(&self, _: &Data, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
-        config.init(Self::optimizer())
+    fn trainer(
+        &self,
+        _: &Data,
+        config: &MicroBatchTrainerConfig,
+        optimizer: &ModuleOptimizer,
+    ) -> MicroBatchTrainer {
+        config.init(optimizer.clone())
     }
 
     fn open(&self) -> Result<Option<Data>> {
@@ -61,10 +66,10 @@ impl Job for Small {
     fn loader(
         &self,
         data: &Data,
-        batch_size: usize,
+        load: &Load,
         device: &Device,
     ) -> Result<burn_memopt_datasets::loader::Loader<Sample, Batch>> {
-        self.job.loader(data, batch_size, device)
+        self.job.loader(data, load, device)
     }
 
     fn num_items(batch: &Batch) -> usize {

@@ -7,7 +7,7 @@ use anyhow::Result;
 use burn::data::dataset::Dataset;
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_memopt_datasets::lazy::{LazyDatasetExt, Slice};
-use burn_memopt_datasets::loader::{Loader, LoaderConfig, SeededBatcher};
+use burn_memopt_datasets::loader::{Loader, SeededBatcher};
 use burn_memopt_datasets::masks::{RandomMask, RandomMaskConfig};
 use burn_memopt_datasets::shuffle::mix;
 use burn_memopt_datasets::synthetic::clip::{
@@ -18,7 +18,7 @@ use burn_memopt_models::propainter::Flows;
 
 use crate::report::note_unread;
 use crate::settings::{ClipSettings, RunSettings};
-use crate::train::job::parts;
+use crate::train::job::{Load, parts};
 use crate::train::{generate_once, num_training};
 
 /// Clips that are evaluated at most.
@@ -101,8 +101,8 @@ impl Clips {
     }
 
     /// Batches of the training part, each clip with another random hole in every epoch.
-    pub fn loader(&self, batch_size: usize, device: &Device) -> Result<Loader<Clip, ClipBatch>> {
-        let config = LoaderConfig::new(batch_size).with_shuffle(Some(self.seed));
+    pub fn loader(&self, load: &Load, device: &Device) -> Result<Loader<Clip, ClipBatch>> {
+        let config = load.config(self.seed);
         Ok(Loader::seeded(
             self.training.clone(),
             self.collate.clone(),

@@ -15,11 +15,12 @@ use burn_memopt_models::propainter::training::{FlowCompletionLoss, FlowCompletio
 use burn_memopt_models::propainter::{FlowCompletion, Flows, Published, masks_of_pairs};
 
 use super::clips::{ClipBatch, Clips};
-use super::{Frozen, optimizer, warn_of_procedural, write_weights};
+use super::{ADAM, Frozen, warn_of_procedural, write_weights};
 use crate::run_dir::RunDir;
 use crate::settings::{FlowCompletionSettings, Settings};
-use crate::train::job::{Job, Metrics, stepped_rate};
+use crate::train::job::{Job, Load, Metrics, stepped_rate};
 use crate::train::network::{first_weights, fixed_policy};
+use crate::train::optimizer::AdamSettings;
 use crate::train::saved::CutPlan;
 
 /// Steps after which the learning rate of the published training falls to a fifth.
@@ -40,6 +41,7 @@ impl Job for FlowCompletionJob {
     type Batch = ClipBatch;
 
     const IS_COMPARED: bool = false;
+    const ADAM: AdamSettings = ADAM;
 
     fn new(settings: Settings<FlowCompletionSettings>) -> Result<Self> {
         fixed_policy(&settings.run)?;
@@ -49,16 +51,17 @@ impl Job for FlowCompletionJob {
         Ok(Self { settings, raft })
     }
 
-    fn optimizer() -> ModuleOptimizer {
-        optimizer()
-    }
-
     fn learning_rate(rate: f64, step: u64) -> f64 {
         stepped_rate(rate, step, 0.2, &FALLS)
     }
 
-    fn trainer(&self, _: &Clips, config: &MicroBatchTrainerConfig) -> MicroBatchTrainer {
-        config.init(Self::optimizer())
+    fn trainer(
+        &self,
+        _: &Clips,
+        config: &MicroBatchTrainerConfig,
+        optimizer: &ModuleOptimizer,
+    ) -> MicroBatchTrainer {
+        config.init(optimizer.clone())
     }
 
     fn open(&self) -> Result<Option<Clips>> {
@@ -96,10 +99,10 @@ impl Job for FlowCompletionJob {
     fn loader(
         &self,
         data: &Clips,
-        batch_size: usize,
+        load: &Load,
         device: &Device,
     ) -> Result<Loader<Clip, ClipBatch>> {
-        data.loader(batch_size, device)
+        data.loader(load, device)
     }
 
     fn num_items(batch: &ClipBatch) -> usize {

@@ -5,7 +5,6 @@ mod flow_completion;
 mod propainter;
 
 use anyhow::{Context, Result};
-use burn::optim::{AdamConfig, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
 use burn_memopt_models::propainter::raft::Raft;
 use burn_memopt_models::propainter::{Flows, Published};
@@ -15,6 +14,7 @@ use crate::inpaint::are_procedural;
 use crate::report::note;
 use crate::run_dir::RunDir;
 use crate::settings::ClipSettings;
+use crate::train::optimizer::AdamSettings;
 pub use flow_completion::FlowCompletionJob;
 pub use propainter::ProPainterJob;
 
@@ -24,13 +24,10 @@ const WARNING: &str = "warning: --weights procedural makes up the weights of the
     real videos; give --weights DIR for that";
 
 /// The optimizer of the published training.
-fn optimizer() -> ModuleOptimizer {
-    AdamConfig::new()
-        .with_beta_1(0.0)
-        .with_beta_2(0.99)
-        .with_epsilon(1e-8)
-        .init()
-}
+const ADAM: AdamSettings = AdamSettings {
+    betas: [0.0, 0.99],
+    epsilon: 1e-8,
+};
 
 /// A network that is used but not trained.
 struct Frozen<M> {

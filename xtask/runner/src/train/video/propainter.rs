@@ -19,11 +19,12 @@ use burn_memopt_models::propainter::{
 use image::RgbImage;
 
 use super::clips::{ClipBatch, Clips};
-use super::{Frozen, optimizer, warn_of_procedural, write_weights};
+use super::{ADAM, Frozen, warn_of_procedural, write_weights};
 use crate::run_dir::RunDir;
 use crate::settings::{ProPainterSettings, Settings, UsageError};
-use crate::train::job::{Job, Metrics, stepped_rate};
+use crate::train::job::{Job, Load, Metrics, stepped_rate};
 use crate::train::network::{drawn, first_weights, fixed_policy};
+use crate::train::optimizer::AdamSettings;
 use crate::train::picture_of;
 use crate::train::saved::CutPlan;
 
@@ -48,6 +49,7 @@ impl Job for ProPainterJob {
     type Batch = ClipBatch;
 
     const IS_COMPARED: bool = false;
+    const ADAM: AdamSettings = ADAM;
 
     fn new(settings: Settings<ProPainterSettings>) -> Result<Self> {
         fixed_policy(&settings.run)?;
@@ -67,13 +69,14 @@ impl Job for ProPainterJob {
         })
     }
 
-    fn trainer(&self, _: &Clips, config: &MicroBatchTrainerConfig) -> AdversarialStep {
-        let step = || config.init(Self::optimizer());
+    fn trainer(
+        &self,
+        _: &Clips,
+        config: &MicroBatchTrainerConfig,
+        optimizer: &ModuleOptimizer,
+    ) -> AdversarialStep {
+        let step = || config.init(optimizer.clone());
         AdversarialStep::new(step(), step())
-    }
-
-    fn optimizer() -> ModuleOptimizer {
-        optimizer()
     }
 
     fn learning_rate(rate: f64, step: u64) -> f64 {
@@ -116,10 +119,10 @@ impl Job for ProPainterJob {
     fn loader(
         &self,
         data: &Clips,
-        batch_size: usize,
+        load: &Load,
         device: &Device,
     ) -> Result<Loader<Clip, ClipBatch>> {
-        data.loader(batch_size, device)
+        data.loader(load, device)
     }
 
     fn num_items(batch: &ClipBatch) -> usize {

@@ -1,13 +1,14 @@
-//! Losses of localization networks: a mixture over all pixels, and pixel by pixel.
+//! A loss of localization networks: a mixture over all pixels.
+
+use std::ops::Range;
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::activation::log_sigmoid;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use burn_memopt::grad_checkpoint::Segment;
 use burn_memopt::precision::ops::full;
 
-use super::LossSum;
+use super::{LossSum, MixtureOnTiles};
 use crate::decode::{EmitterTargets, SigmaMUNet};
 
 /// Keeps logarithms of probabilities and quotients by their variance finite. A network whose
@@ -16,6 +17,8 @@ const LEAST_PROB: f64 = 1e-30;
 const LEAST_VARIANCE: f64 = 1e-12;
 /// `ln(2 π)`.
 const LN_TWO_PI: f64 = 1.837_877_066_409_345_3;
+/// The sums of a frame before those that are logarithms, of an emitter each.
+const NUM_PLAIN_SUMS: usize = 3;
 
 /// Settings of a [`MixtureLoss`].
 #[derive(Config, Debug)]
@@ -120,19 +123,13 @@ impl MixtureLoss {
     pub fn forward(&self, output: Tensor<4>, targets: &EmitterTargets) -> Tensor<2> {
         let output = full(output);
         check_shapes(&output, targets);
-        let mixture = Mixture::new(&output);
-        let emitters = mixture.count_term(targets, self.least_count_weight)
-            + self.position_term(&mixture, targets);
-        let background = output.narrow(1, 9, 1).squeeze_dim::<3>(1) - targets.background.clone();
-        let background = background.square().sum_dims_squeeze::<1, _>(&[1, 2]);
-        let [emitter_weight, background_weight] = self.channel_weights;
-        Tensor::stack(
-            vec![
-                emitters.mul_scalar(-2.0 * emitter_weight),
-                background.mul_scalar(2.0 * background_weight),
-            ],
-            1,
-        )
+        let [.., height, width] = output.dims();
+        let pixels = Pixels {
+            background: targets.background.clone(),
+            places: pixel_places(0..height, 0..width, &output.device()).unsqueeze(),
+        };
+        let sums = self.sums(output, pixels, known_params(targets));
+        self.of_sums(sums, &targets.mask)
     }
 
     /// Computes the sum of all terms; its weight is their number, two a frame.
@@ -146,33 +143,86 @@ impl MixtureLoss {
         }
     }
 
-    /// The sum of the emitters' log-densities in each frame, `[batch_size]`.
-    fn position_term(&self, mixture: &Mixture, targets: &EmitterTargets) -> Tensor<1> {
-        let [_, num_targets] = targets.mask.dims();
-        let padding = targets.mask.clone().equal_scalar(0.0).unsqueeze_dim::<3>(2);
-        let params = targets.params.clone();
-        let shape = params.dims();
-        // Whatever the padding holds, its density must be finite to vanish when it is masked.
-        let params = params.mask_fill(padding.expand(shape), 0.0);
-        let densities = (0..num_targets)
-            .step_by(self.targets_at_once)
-            .map(|first| {
-                let count = self.targets_at_once.min(num_targets - first);
-                let part = params.clone().narrow(1, first, count);
-                let inputs = (mixture.clone().into_parts(), part);
-                if count == num_targets {
-                    return log_densities(inputs.0, inputs.1);
-                }
-                Segment::new().without_randomness().run(
+    /// The loss of frames that are seen tile by tile, on a [`TiledStep`](burn_memopt::chunked::TiledStep).
+    pub fn on_tiles(&self, targets: &EmitterTargets) -> MixtureOnTiles<'_> {
+        MixtureOnTiles::new(self, targets)
+    }
+
+    /// The sums over pixels that the loss is of: `Σ p`, `Σ (p - p²)`, `Σ (background error)²`, and for each emitter the
+    /// logarithm of the sum of all Gaussians there, each times its `p`.
+    ///
+    /// # Shapes
+    /// - output: `[batch_size, 10, height, width]`, f32
+    /// - params: `[batch_size, most_emitters, 4]`
+    /// - result: `[batch_size, 3 + most_emitters]`
+    pub(super) fn sums(&self, output: Tensor<4>, pixels: Pixels, params: Tensor<3>) -> Tensor<2> {
+        let sum = |values: Tensor<3>| values.flatten::<2>(1, 2).sum_dim(1);
+        let error = output.clone().narrow(1, 9, 1).squeeze_dim::<3>(1) - pixels.background;
+        let mixture = Mixture::new(&output, pixels.places);
+        let probs = mixture.probs.clone();
+        let mut sums = vec![
+            sum(probs.clone()),
+            sum(probs.clone() - probs.square()),
+            sum(error.square()),
+        ];
+        let num_targets = params.dims()[1];
+        for first in (0..num_targets).step_by(self.targets_at_once) {
+            let count = self.targets_at_once.min(num_targets - first);
+            let inputs = (
+                mixture.clone().into_parts(),
+                params.clone().narrow(1, first, count),
+            );
+            sums.push(match count == num_targets {
+                true => log_densities(inputs.0, inputs.1),
+                false => Segment::new().without_randomness().run(
                     self,
                     inputs,
                     |_: &Self, (mixture, part)| log_densities(mixture, part),
-                )
-            })
-            .collect();
-        let densities = Tensor::cat(densities, 1) * targets.mask.clone();
-        densities.sum_dims_squeeze::<1, _>(&[1])
+                ),
+            });
+        }
+        Tensor::cat(sums, 1)
     }
+
+    /// The two terms of every frame, given its sums.
+    ///
+    /// # Shapes
+    /// - mask: `[batch_size, most_emitters]`
+    /// - result: `[batch_size, 2]`: emitters, background
+    pub(super) fn of_sums(&self, sums: Tensor<2>, mask: &Tensor<2>) -> Tensor<2> {
+        let [probs, variance, background] =
+            [0, 1, 2].map(|number| sums.clone().narrow(1, number, 1).squeeze_dim::<1>(1));
+        let count = mask.clone().sum_dims_squeeze::<1, _>(&[1]);
+        let densities = sums.narrow(1, NUM_PLAIN_SUMS, mask.dims()[1]);
+        let densities = (densities * mask.clone()).sum_dims_squeeze::<1, _>(&[1]);
+        // The weights of the mixture sum to one.
+        let all = probs.clone().clamp_min(LEAST_PROB).log() * count.clone();
+        let emitters = self.count_term(probs, variance, count) + densities - all;
+        let [emitter_weight, background_weight] = self.channel_weights;
+        Tensor::stack(
+            vec![
+                emitters.mul_scalar(-2.0 * emitter_weight),
+                background.mul_scalar(2.0 * background_weight),
+            ],
+            1,
+        )
+    }
+
+    /// `max(n, least_weight) · ln N(n; Σ p, Σ (p - p²))`, `[batch_size]`.
+    fn count_term(&self, mean: Tensor<1>, variance: Tensor<1>, count: Tensor<1>) -> Tensor<1> {
+        let variance = variance.clamp_min(LEAST_VARIANCE);
+        let error = (count.clone() - mean).square() / variance.clone();
+        let log_density = (error + variance.log()).add_scalar(LN_TWO_PI) * -0.5;
+        log_density * count.clamp_min(self.least_count_weight)
+    }
+}
+
+/// What is known of pixels.
+pub(super) struct Pixels {
+    /// Their background, `[batch_size, height, width]`.
+    pub background: Tensor<3>,
+    /// Their row and column in the frame, `[batch_size or 1, 2, height, width]`.
+    pub places: Tensor<4>,
 }
 
 /// A network's output as a mixture of one Gaussian a pixel.
@@ -187,29 +237,16 @@ struct Mixture {
 }
 
 impl Mixture {
-    fn new(output: &Tensor<4>) -> Self {
-        let [batch_size, _, height, width] = output.dims();
-        let part = |first, count| {
-            let part = output.clone().narrow(1, first, count);
-            part.reshape([batch_size, count, height * width])
-        };
+    fn new(output: &Tensor<4>, places: Tensor<4>) -> Self {
+        let part = |first, count| output.clone().narrow(1, first, count).flatten(2, 3);
+        // Nothing is added to photons and z.
+        let none = places.zeros_like().narrow(1, 0, 1);
+        let centres = Tensor::cat(vec![none.clone(), places, none], 1);
         Self {
             probs: part(0, 1),
-            means: part(1, 4) + pixel_centres(height, width, &output.device()),
+            means: part(1, 4) + centres.flatten::<3>(2, 3),
             sigmas: part(5, 4),
         }
-    }
-
-    /// `max(n, least_weight) · ln N(n; Σ p, Σ (p - p²))`, `[batch_size]`.
-    fn count_term(&self, targets: &EmitterTargets, least_weight: f64) -> Tensor<1> {
-        let sum = |values: Tensor<3>| values.sum_dims_squeeze::<1, _>(&[1, 2]);
-        let mean = sum(self.probs.clone());
-        let variance = sum(self.probs.clone() - self.probs.clone().square());
-        let variance = variance.clamp_min(LEAST_VARIANCE);
-        let count = targets.mask.clone().sum_dims_squeeze::<1, _>(&[1]);
-        let error = (count.clone() - mean).square() / variance.clone();
-        let log_density = (error + variance.log()).add_scalar(LN_TWO_PI) * -0.5;
-        log_density * count.clamp_min(least_weight)
     }
 
     fn into_parts(self) -> [Tensor<3>; 3] {
@@ -217,17 +254,15 @@ impl Mixture {
     }
 }
 
-/// The logarithm of the mixture's density at each target.
+/// The logarithm of the density of all Gaussians, each times its probability, at each target.
 ///
 /// # Shapes
 /// - targets: `[batch_size, targets, 4]`
 /// - output: `[batch_size, targets]`
 fn log_densities([probs, means, sigmas]: [Tensor<3>; 3], targets: Tensor<3>) -> Tensor<2> {
-    let sum = probs.clone().sum_dim(2).log();
-    let log_weights = probs.clamp_min(LEAST_PROB).log() - sum;
     let normalization = sigmas.clone().log().sum_dim(1).add_scalar(2.0 * LN_TWO_PI);
     // [b, 1, pixels], then [b, targets, pixels]
-    let mut terms = log_weights - normalization;
+    let mut terms = probs.clamp_min(LEAST_PROB).log() - normalization;
     for attribute in 0..4 {
         let target = targets.clone().narrow(2, attribute, 1);
         let mean = means.clone().narrow(1, attribute, 1);
@@ -239,145 +274,47 @@ fn log_densities([probs, means, sigmas]: [Tensor<3>; 3], targets: Tensor<3>) -> 
     (sum + largest).squeeze_dim::<2>(2)
 }
 
-/// What the position of each pixel adds to the means: nothing to photons and z, its row and
-/// column to the others.
-///
-/// # Shapes
-/// - output: `[1, 4, height * width]`
-fn pixel_centres(height: usize, width: usize, device: &Device) -> Tensor<3> {
-    let line = |len: usize| Tensor::<1, Int>::arange(0..len as i64, device).float();
-    let rows = line(height).reshape([height, 1]).expand([height, width]);
-    let columns = line(width).reshape([1, width]).expand([height, width]);
-    let none = Tensor::<2>::zeros([height, width], device);
-    let centres = Tensor::stack::<3>(vec![none.clone(), rows, columns, none], 0);
-    centres.reshape([1, 4, height * width])
+/// The attributes of emitters. Whatever the padding holds, its density must be finite to vanish when it is masked.
+pub(super) fn known_params(targets: &EmitterTargets) -> Tensor<3> {
+    let padding = targets.mask.clone().equal_scalar(0.0).unsqueeze_dim::<3>(2);
+    let params = targets.params.clone();
+    let shape = params.dims();
+    params.mask_fill(padding.expand(shape), 0.0)
 }
 
-fn check_shapes(output: &Tensor<4>, targets: &EmitterTargets) {
-    let [batch_size, channels, height, width] = output.dims();
+/// Row and column of each pixel, `[2, rows, columns]`.
+pub(super) fn pixel_places(
+    rows: Range<usize>,
+    columns: Range<usize>,
+    device: &Device,
+) -> Tensor<3> {
+    let size = [rows.len(), columns.len()];
+    let line = |range: Range<usize>| {
+        Tensor::<1, Int>::arange(range.start as i64..range.end as i64, device).float()
+    };
+    let rows = line(rows).reshape([size[0], 1]).expand(size);
+    let columns = line(columns).reshape([1, size[1]]).expand(size);
+    Tensor::stack(vec![rows, columns], 0)
+}
+
+pub(super) fn check_channels(output: &Tensor<4>) {
+    let channels = output.dims()[1];
     assert!(
         channels == SigmaMUNet::CHANNELS,
         "output must have {} channels, got {channels}",
         SigmaMUNet::CHANNELS
     );
+}
+
+fn check_shapes(output: &Tensor<4>, targets: &EmitterTargets) {
+    check_channels(output);
+    let [batch_size, _, height, width] = output.dims();
     let wanted = [batch_size, height, width];
     let found = targets.background.dims();
     assert!(
         found == wanted && targets.mask.dims()[0] == batch_size,
         "targets must be of {batch_size} frames of {height}×{width} pixels, got {found:?}"
     );
-}
-
-/// Settings of a [`PixelLoss`].
-#[derive(Config, Debug)]
-pub struct PixelLossConfig {
-    /// Weight of each channel. The default is 1 for six channels.
-    #[config(default = "vec![1.0; 6]")]
-    pub channel_weights: Vec<f64>,
-    /// Weight of pixels with an emitter in the first channel. The default is `1.0`.
-    #[config(default = 1.0)]
-    pub positive_weight: f64,
-}
-
-impl PixelLossConfig {
-    /// Builds the loss.
-    ///
-    /// # Panics
-    /// If there is no channel, or a weight is negative.
-    pub fn init(&self) -> PixelLoss {
-        assert!(
-            !self.channel_weights.is_empty(),
-            "channel_weights must not be empty"
-        );
-        let weights = self.channel_weights.iter().chain([&self.positive_weight]);
-        for weight in weights {
-            assert!(*weight >= 0.0, "weights must not be negative, got {weight}");
-        }
-        PixelLoss {
-            channel_weights: self.channel_weights.clone(),
-            positive_weight: self.positive_weight,
-        }
-    }
-}
-
-/// Loss of a [`DoubleMUNet`](crate::decode::DoubleMUNet): pixel by pixel.
-///
-/// The first channel, logits of an emitter, costs binary cross-entropy; photons, positions and
-/// background cost their squared error. Every value is multiplied by its element's weight, which
-/// says where there is something to learn, and by its channel's.
-///
-/// # Exactness
-/// [`forward_sum`](Self::forward_sum) adds up over micro-batches. Half precision is widened to f32.
-///
-/// # Example
-/// ```
-/// use burn::tensor::{Device, Tensor};
-/// use burn_memopt_models::loss::PixelLossConfig;
-///
-/// let device = Device::flex();
-/// let target = Tensor::<4>::zeros([1, 6, 2, 2], &device);
-/// let loss = PixelLossConfig::new().init();
-/// let values = loss.forward(target.clone(), target.clone(), target.ones_like());
-/// assert_eq!(values.dims(), [1, 6, 2, 2]);
-/// ```
-#[derive(Clone, Debug, PartialEq)]
-pub struct PixelLoss {
-    channel_weights: Vec<f64>,
-    positive_weight: f64,
-}
-
-impl PixelLoss {
-    /// Computes the loss of every value.
-    ///
-    /// # Shapes
-    /// - output, targets, weights, result: `[batch_size, channels, height, width]`
-    ///
-    /// # Panics
-    /// If the channels are not those of the weights.
-    pub fn forward(&self, output: Tensor<4>, targets: Tensor<4>, weights: Tensor<4>) -> Tensor<4> {
-        let channels = output.dims()[1];
-        assert!(
-            channels == self.channel_weights.len(),
-            "output must have a channel for each of the {} channel weights, got {channels}",
-            self.channel_weights.len()
-        );
-        let (output, targets) = (full(output), full(targets));
-        let rest = channels - 1;
-        let (logits, labels) = (
-            output.clone().narrow(1, 0, 1),
-            targets.clone().narrow(1, 0, 1),
-        );
-        let positive = labels.clone() * log_sigmoid(logits.clone());
-        let negative = labels.neg().add_scalar(1.0) * log_sigmoid(logits.neg());
-        let entropy = (positive.mul_scalar(self.positive_weight) + negative).neg();
-        let losses = match rest {
-            0 => entropy,
-            _ => {
-                let errors = output.narrow(1, 1, rest) - targets.narrow(1, 1, rest);
-                Tensor::cat(vec![entropy, errors.square()], 1)
-            }
-        };
-        let channel_weights: Vec<f32> = self.channel_weights.iter().map(|&w| w as f32).collect();
-        let channel_weights = TensorData::new(channel_weights, [1, channels, 1, 1]);
-        let channel_weights = Tensor::from_data(channel_weights, &losses.device());
-        losses * full(weights) * channel_weights
-    }
-
-    /// Computes the sum over all values; its weight is their number.
-    ///
-    /// Shapes and panics are those of [`forward`](Self::forward).
-    pub fn forward_sum(
-        &self,
-        output: Tensor<4>,
-        targets: Tensor<4>,
-        weights: Tensor<4>,
-    ) -> LossSum {
-        let losses = self.forward(output, targets, weights);
-        LossSum {
-            weight: losses.shape().num_elements() as f64,
-            sum: losses.sum(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -403,14 +340,14 @@ mod tests {
     }
 
     fn output(batch_size: usize, device: &Device) -> Tensor<4> {
-        let _stream = hold_random_stream();
-        device.seed(3);
+        let _stream = hold_random_stream().seeded(device, 3);
         let shape = [batch_size, 10, 6, 5];
         Tensor::random(shape, Distribution::Uniform(0.1, 0.9), device)
     }
 
     #[test]
     fn any_number_of_targets_at_once_gives_the_same_loss_and_gradients() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex().autodiff();
         let frame = (0..5).map(|i| emitter(i as f32, 2.0)).collect();
         let targets = targets(&[frame, vec![emitter(1.0, 1.0)]], &device.clone().inner());
@@ -434,6 +371,7 @@ mod tests {
 
     #[test]
     fn a_frame_without_emitters_loses_only_its_background() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex();
         let loss = MixtureLossConfig::new().init();
         let both = loss.forward(
@@ -447,6 +385,7 @@ mod tests {
 
     #[test]
     fn a_least_weight_teaches_that_an_empty_frame_is_empty_and_changes_no_other() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex();
         let targets = targets(&[vec![], vec![emitter(1.0, 2.0)]], &device);
         let terms = |least, output: &Tensor<4>| -> Vec<f32> {
@@ -466,6 +405,7 @@ mod tests {
 
     #[test]
     fn emitters_far_from_every_guess_lose_much_but_not_everything() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex().autodiff();
         let sure = output(1, &device) * 1e-3;
         let sure = sure.detach().require_grad();
@@ -481,6 +421,7 @@ mod tests {
 
     #[test]
     fn probabilities_are_summed_in_full_precision() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex();
         let half = output(1, &device).cast(DType::F16);
         let loss = MixtureLossConfig::new().init();
@@ -494,6 +435,7 @@ mod tests {
 
     #[test]
     fn sums_and_weights_of_frames_add_up_to_the_batch() {
+        let _stream = hold_random_stream().seeded(&Device::flex(), 1);
         let device = Device::flex();
         let frames = [vec![emitter(1.0, 2.0), emitter(4.0, 4.0)], vec![]];
         let loss = MixtureLossConfig::new().init();
@@ -515,25 +457,5 @@ mod tests {
         let device = Device::flex();
         let loss = MixtureLossConfig::new().init();
         loss.forward(output(2, &device), &targets(&[vec![]], &device));
-    }
-
-    #[test]
-    #[should_panic(
-        expected = "output must have a channel for each of the 2 channel weights, got 3"
-    )]
-    fn channels_without_a_weight_are_refused() {
-        let zeros = Tensor::<4>::zeros([1, 3, 2, 2], &Device::flex());
-        let loss = PixelLossConfig::new()
-            .with_channel_weights(vec![1.0, 2.0])
-            .init();
-        loss.forward(zeros.clone(), zeros.clone(), zeros);
-    }
-
-    #[test]
-    fn elements_without_weight_lose_nothing() {
-        let wild = Tensor::<4>::full([1, 6, 2, 2], 1e3, &Device::flex());
-        let loss = PixelLossConfig::new().init();
-        let sum = loss.forward_sum(wild.clone(), wild.zeros_like(), wild.zeros_like());
-        assert_eq!((sum.weight, sum.sum.into_scalar::<f32>()), (24.0, 0.0));
     }
 }
