@@ -39,7 +39,7 @@ fn sources() -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let elsewhere = [
         "../burn-memopt/tests/amp_golden.rs",
-        "../datasets/tests/preprocess_golden.rs",
+        "../datasets/tests/images/preprocess_golden.rs",
     ];
     let mut files: Vec<_> = elsewhere.iter().map(|file| folder.join(file)).collect();
     let here = folder.join("tests/golden").read_dir().expect("the tests");

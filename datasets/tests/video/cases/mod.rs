@@ -1,14 +1,6 @@
 //! Videos as people have them: what is read and written again keeps its times, shape, colours and
 //! sound, and damage is named.
 
-#![cfg(feature = "video")]
-
-#[path = "../video/clip.rs"]
-mod shared;
-
-#[path = "../video/probe.rs"]
-mod probe;
-
 mod damage;
 mod shape;
 mod sound;
@@ -21,7 +13,7 @@ use burn_memopt_datasets::video::{
 };
 use tempfile::TempDir;
 
-use probe::ffmpeg;
+use crate::probe::ffmpeg;
 
 fn case(name: &str) -> PathBuf {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/video");

@@ -1,17 +1,13 @@
 //! Pages as they are stored: every byte order, version, layout and compression gives the samples
 //! that were put in, mapped where the file allows it.
 
-#![cfg(feature = "tiff")]
-
-mod stacks;
-
 use std::{io::Write, path::Path};
 
+use crate::stacks::{Format, Gray, LONG, LONG8, directories, imagej_head};
 use burn_memopt_datasets::tiff::{FrameSource, SampleType, TiffStack, TiffStackError};
 use flate2::{Compression, write::ZlibEncoder};
 use proptest::prelude::*;
 use rstest::rstest;
-use stacks::{Format, Gray, LONG, directories, imagej_head};
 
 const CLASSIC: Format = Format {
     big_endian: false,
@@ -289,7 +285,7 @@ proptest! {
             // Two values fit into a tag of BigTIFF.
             if big_tiff && offsets.len() == 2 {
                 for (tag, values) in [(5, &offsets), (8, &lengths)] {
-                    tags[tag].1 = stacks::LONG8;
+                    tags[tag].1 = LONG8;
                     tags[tag].3 = bytes.len() as u64;
                     values.iter().for_each(|&value| bytes.extend(format.number(value, 8)));
                 }

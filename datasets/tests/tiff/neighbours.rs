@@ -1,12 +1,8 @@
 //! The kinds of `tiff_cases` in other byte orders, versions, depths and numbers of pages.
 
-#![cfg(feature = "tiff")]
-
-mod stacks;
-
+use crate::stacks::{Format, Gray, LONG};
 use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 use rstest::rstest;
-use stacks::{Format, Gray, LONG};
 
 const HEIGHT: u64 = 3;
 const WIDTH: u64 = 5;

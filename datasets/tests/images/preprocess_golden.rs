@@ -1,11 +1,9 @@
 //! Frames and masks on their way into video networks, against the golden numbers and Pillow's
 //! definition.
 
-#![cfg(feature = "video")]
-
-#[path = "../../models/tests/golden/harness.rs"]
+#[path = "../../../models/tests/golden/harness.rs"]
 mod harness;
-#[path = "../../models/tests/golden/other_set.rs"]
+#[path = "../../../models/tests/golden/other_set.rs"]
 mod other_set;
 
 use burn_memopt_datasets::masks::HoleMask;

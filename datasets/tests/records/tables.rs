@@ -1,7 +1,5 @@
 //! Tables of emitters in the forms that programs write: each says the same as the plain one.
 
-#![cfg(feature = "tiff")]
-
 use std::{fs, path::Path};
 
 use burn::data::dataset::Dataset;

@@ -1,9 +1,6 @@
 //! Folders of frames, clips out of many of them, and masks beside them.
 
-#![cfg(feature = "video")]
-
-mod allocations;
-
+use crate::allocations;
 use std::path::Path;
 
 use burn::data::dataset::{Dataset, DatasetError};

@@ -1,9 +1,6 @@
 //! Access to a page of a contiguous stack copies nothing.
 
-#![cfg(feature = "tiff")]
-
-mod allocations;
-
+use crate::allocations;
 use burn_memopt_datasets::tiff::{FrameSource, TiffStack};
 
 #[test]

@@ -4,7 +4,7 @@ use burn::data::dataset::Dataset;
 use burn_memopt_datasets::masks::{ImageMaskError, ImageMaskFolder, MaskRule};
 use image::{DynamicImage, GrayImage, ImageBuffer, Luma, Rgb, RgbImage};
 
-use crate::{RED, cases, folders};
+use super::{RED, cases, folders};
 
 /// The classes of a folder of one mask of columns, each of one value.
 fn classes(columns: &[u16], num_classes: usize) -> Result<(Vec<f32>, MaskRule), ImageMaskError> {

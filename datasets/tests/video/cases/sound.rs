@@ -4,9 +4,9 @@ use std::fs;
 
 use burn_memopt_datasets::video::{Container, VideoFile};
 
+use super::{case, check_close, rewrite, shapes};
+use crate::clip::has_ffmpeg;
 use crate::probe::{frame_times, sound_hashes, stream, value};
-use crate::shared::has_ffmpeg;
-use crate::{case, check_close, rewrite, shapes};
 
 #[test]
 fn sound_is_copied() {

@@ -1,9 +1,5 @@
 //! Stacks that grow while they are read.
 
-#![cfg(feature = "tiff")]
-
-mod stacks;
-
 use std::{
     fs::File,
     io::{Seek, SeekFrom, Write},
@@ -12,9 +8,9 @@ use std::{
     time::Duration,
 };
 
+use crate::stacks::{Format, Gray};
 use burn_memopt_datasets::tiff::{FollowConfig, FrameSource, TiffStack, TiffStackError};
 use rstest::rstest;
-use stacks::{Format, Gray};
 use tempfile::TempDir;
 
 const FORMAT: Format = Format {

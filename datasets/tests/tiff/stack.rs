@@ -1,7 +1,5 @@
 //! Stacks of every layout and sample type, read frame by frame.
 
-#![cfg(feature = "tiff")]
-
 use std::{fs::File, path::PathBuf};
 
 use burn::data::dataset::Dataset;

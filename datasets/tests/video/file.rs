@@ -1,10 +1,5 @@
 //! Video files, read and written through `ffmpeg`.
 
-#![cfg(feature = "video")]
-
-#[path = "video/clip.rs"]
-mod shared;
-
 use std::path::Path;
 
 use burn::data::dataset::{Dataset, DatasetError};
@@ -17,7 +12,7 @@ use burn_memopt_datasets::{
 };
 use rstest::rstest;
 
-use shared::{HEIGHT, WIDTH, clip, convert, encode, has_ffmpeg};
+use crate::clip::{HEIGHT, WIDTH, clip, convert, encode, has_ffmpeg};
 
 fn decode(video: &VideoFile, start: usize) -> Vec<VideoFrame> {
     let frames = video.frames(start).unwrap();

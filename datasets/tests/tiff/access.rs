@@ -1,7 +1,5 @@
 //! Sequences, windows and patches.
 
-#![cfg(feature = "tiff")]
-
 use std::{
     path::Path,
     sync::atomic::{AtomicUsize, Ordering},

@@ -3,9 +3,9 @@
 use burn_memopt_datasets::video::{VideoFile, VideoFrame};
 use rstest::rstest;
 
+use super::{case, check_close, frames, rewrite, shapes};
+use crate::clip::has_ffmpeg;
 use crate::probe::{ffmpeg, frame_times, stream};
-use crate::shared::has_ffmpeg;
-use crate::{case, check_close, frames, rewrite, shapes};
 
 #[rstest]
 fn the_shape_of_pixels_is_kept(#[values("mp4", "mkv", "webm")] extension: &str) {

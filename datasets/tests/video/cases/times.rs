@@ -5,9 +5,9 @@ use std::path::Path;
 use burn_memopt_datasets::video::VideoFile;
 use rstest::rstest;
 
+use super::{case, check_close, rewrite, shapes};
+use crate::clip::has_ffmpeg;
 use crate::probe::{frame_times, sound_hashes, stream, value};
-use crate::shared::has_ffmpeg;
-use crate::{case, check_close, rewrite, shapes};
 
 /// A video that is read and written again has the same times and lasts as long.
 #[track_caller]

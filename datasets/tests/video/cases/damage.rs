@@ -5,9 +5,9 @@ use std::{fs, path::Path};
 use burn_memopt_datasets::video::{CutOff, VideoError, VideoFile};
 use rstest::rstest;
 
+use super::{case, frames, rewrite, shapes};
+use crate::clip::has_ffmpeg;
 use crate::probe::frame_times;
-use crate::shared::has_ffmpeg;
-use crate::{case, frames, rewrite, shapes};
 
 /// What is said of a file that is not whole, and the same file with its damage skipped.
 #[track_caller]

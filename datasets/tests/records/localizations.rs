@@ -1,7 +1,5 @@
 //! Tables as programs write them, and tables that are wrong.
 
-#![cfg(feature = "tiff")]
-
 use std::path::PathBuf;
 
 use burn_memopt_datasets::localizations::{

@@ -1,10 +1,7 @@
 //! JSON Lines larger than memory, with a line above the limit: no allocation beyond a stated limit, and
 //! every record that is whole is still found.
 
-#![cfg(feature = "jsonl")]
-
-mod allocations;
-
+use crate::allocations;
 use std::{
     fs,
     io::{BufWriter, Write},

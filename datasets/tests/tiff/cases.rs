@@ -1,7 +1,5 @@
 //! Files as people have them: each gives the values next to it, with the notes it deserves.
 
-#![cfg(feature = "tiff")]
-
 use std::path::{Path, PathBuf};
 
 use burn::tensor::f16;

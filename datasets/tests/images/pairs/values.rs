@@ -9,7 +9,7 @@ use burn_memopt_datasets::{
 use image::{ExtendedColorType, GrayImage, codecs::bmp::BmpEncoder};
 use rstest::rstest;
 
-use crate::{RED, SIDE, folders, square};
+use super::{RED, SIDE, folders, square};
 
 /// The mask of one image, whose file `write` makes.
 fn read_written(name: &str, write: impl FnOnce(&Path)) -> Vec<f32> {

@@ -1,7 +1,5 @@
 //! Frames with density maps whose sums are the numbers of emitters.
 
-#![cfg(feature = "tiff")]
-
 use std::sync::Arc;
 
 use burn::data::dataset::Dataset;

@@ -1,7 +1,5 @@
 //! JSON Lines as people have them: arrays, broken lines, and answers that are objects.
 
-#![cfg(all(feature = "jsonl", feature = "tiff", feature = "video"))]
-
 use std::{fs, io::Write};
 
 use burn::data::dataset::Dataset;

@@ -1,10 +1,7 @@
 //! Damaged and malicious TIFF files: each is refused by name, none panics,
 //! hangs or makes the reader allocate what the file only claims.
 
-#![cfg(feature = "tiff")]
-
-mod allocations;
-
+use crate::allocations;
 use std::{path::PathBuf, time::Instant};
 
 use burn_memopt_datasets::tiff::{FrameSource, TiffStack, TiffStackError};
