@@ -15,7 +15,7 @@ use burn::optim::{
     AdamConfig, AdamWConfig, GradientsParams, LionConfig, ModuleOptimizer, Optimizer,
     RmsPropConfig, SgdConfig,
 };
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_memopt::grad_checkpoint::hold_random_stream;
 use burn_memopt::optim::{
     Adam8bitConfig, AdamW8bitConfig, HostState, LoadOptimizerError, load_optimizer,
@@ -336,4 +336,13 @@ fn a_gpt_learns_as_much_in_8_bits() {
         (packed / plain - 1.0).abs() < 0.02,
         "{packed}, {plain} in f32"
     );
+}
+
+#[test]
+#[should_panic(expected = "state in F64 cannot be kept on the host")]
+fn a_state_that_would_come_back_in_another_precision_is_refused() {
+    let optimizer = HostState::new(AdamWConfig::new().build());
+    let weights = Tensor::<1>::ones([4], (&Device::flex(), DType::F64));
+    let (weights, state) = optimizer.step(0.1, weights.clone(), weights, None);
+    let _ = optimizer.step(0.1, weights.clone(), weights, state);
 }

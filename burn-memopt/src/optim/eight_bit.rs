@@ -142,7 +142,7 @@ pub type AdamW8bit = EightBit<AdamW>;
 /// # Exactness
 /// Not exact. A code is the number next to the value, to within 0.1 % of the value, of numbers that lie up to 1.4 % (first moment)
 /// or 0.7 % (second) apart near the largest value of a block, and up to 14 % and 7 % near a tenth of it. A second moment
-/// that is not zero does not become zero, which would divide a step by ε alone.
+/// above 2.3e-16 of the largest of its block does not become zero, which would divide a step by ε alone.
 ///
 /// # Records
 /// Saved and loaded as those of any optimizer of burn. A record of burn's [`Adam`] or [`AdamW`] is loaded too, and

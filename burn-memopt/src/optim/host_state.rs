@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use crate::memory::{copied_to_host, on_host};
 
@@ -25,7 +25,9 @@ use crate::memory::{copied_to_host, on_host};
 /// Bit-equal to the optimizer itself.
 ///
 /// # Panics
-/// A step, if the device cannot compute the state: it is read, so that a lack of memory does not go unnoticed.
+/// A step, if the device cannot compute the state: it is read, so that a lack of memory does not go unnoticed. And the
+/// second step of parameters of another type than the device's default for floats, f32: burn 0.22.1 would bring their state back
+/// as that.
 ///
 /// # Example
 /// ```
@@ -108,7 +110,15 @@ impl<S: RecordState> HeldState<S> {
                 scalars: parts.scalars.clone(),
             });
         let mut source = StateSource::new(scalars.into_iter().collect());
+        let brought = DType::from(device.settings().float_dtype);
         for (name, data) in tensors {
+            assert!(
+                !data.dtype().is_float() || data.dtype() == brought,
+                "an optimizer's state in {:?} cannot be kept on the host, as it would come back in {brought:?}: \
+                 keep parameters in {brought:?}, as `precision` does for training in f16 and bf16, or use \
+                 the optimizer without HostState",
+                data.dtype(),
+            );
             source.insert_tensor(name, data);
         }
         S::state_unflatten("", &mut source, device)

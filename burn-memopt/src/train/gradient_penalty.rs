@@ -69,7 +69,7 @@ impl GradientPenalty {
         }
     }
 
-    /// Replaces the step of the central difference, as a share of the input's root mean square. The default is `5e-3`
+    /// Replaces the step of the central difference, as a share of the input's root mean square. The default is `1e-3`
     /// in f32 and `5e-6` in f64.
     ///
     /// # Panics

@@ -162,6 +162,19 @@ pub fn resolve<M: ModelSettings>(
     Ok(settings)
 }
 
+/// What the settings file of a run and its flags give.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn given<M: ModelSettings>(flags: &TrainFlags<M>) -> Result<Words> {
+    let mut given = match &flags.options.config {
+        Some(path) => read_file::<Settings<M>>(path, M::MODEL)?,
+        None => Words::new(),
+    };
+    given.extend(flags.settings.words.clone());
+    Ok(given)
+}
+
 /// The settings of a run for which nothing but `given` is given.
 ///
 /// # Errors

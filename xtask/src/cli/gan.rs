@@ -170,6 +170,8 @@ impl ModelSettings for GanSettings {
         "progressive",
         "budget",
     ];
+    /// `--ray-chunk` says what is.
+    const RECOMPUTES: bool = false;
 
     fn stages(&self) -> Option<&StageSettings> {
         Some(&self.stages)

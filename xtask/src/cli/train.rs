@@ -104,6 +104,8 @@ pub trait ModelSettings: Args + Clone + fmt::Debug + PartialEq + Serialize + Syn
     const VARIANTS: &'static [Variants] = &[];
     /// Settings that belong to what was learned, so a resumed run keeps them.
     const KEPT_ON_RESUME: &'static [&'static str];
+    /// Whether blocks can be recomputed, as `--grad-checkpoint block` has it.
+    const RECOMPUTES: bool = true;
 
     /// Gives flags of every run the defaults of this model.
     fn adapt(flags: Command) -> Command {

@@ -144,6 +144,25 @@ pub fn training_precision(choice: TrainPrecisionChoice, devices: &[Device]) -> R
     precision(given, devices)
 }
 
+/// The flags of a run that change nothing in `precision` on so many devices, each with its reason.
+pub fn unused(run: &RunSettings, precision: Precision, num_devices: usize) -> Vec<String> {
+    let mut unused = Vec::new();
+    let mut add = |flag: String, reason: String| {
+        unused.push(format!("{flag} changes nothing: {reason}"));
+    };
+    if run.opt_level != OptLevelChoice::default() && precision == Precision::F32 {
+        add("--opt-level O2".into(), "the run computes in f32".into());
+    }
+    if run.loss_scale != LossScaleChoice::default() && precision != Precision::F16 {
+        let reason = format!("it is for f16, and the run computes in {precision}");
+        add(format!("--loss-scale {}", run.loss_scale), reason);
+    }
+    if run.sync_batch_norm && num_devices == 1 {
+        add("--sync-batch-norm".into(), "there is one device".into());
+    }
+    unused
+}
+
 /// A precision as one chooses it.
 pub fn as_chosen(precision: Precision) -> TrainPrecisionChoice {
     match precision {

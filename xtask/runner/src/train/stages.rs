@@ -111,22 +111,34 @@ impl Schedule {
         Ok(sides)
     }
 
-    /// The stages that a run was saved with.
-    pub fn open(run: &RunDir) -> Result<Self> {
-        let path = run.root().join(FILE);
+    /// The stages that the run in `dir` was saved with, where no more items wait than `run` allows now.
+    ///
+    /// # Errors
+    /// [`UsageError`] if `run` has other items in a step; another error if the stages cannot be read.
+    pub fn open(dir: &RunDir, run: &RunSettings) -> Result<Self> {
+        let path = dir.root().join(FILE);
         if !path.exists() {
             return Ok(Self::default());
         }
         let text = fs::read_to_string(&path);
         let parsed = text.map_err(anyhow::Error::from);
-        parsed
+        let mut schedule: Self = parsed
             .and_then(|text| Ok(serde_json::from_str(&text)?))
             .with_context(|| {
                 format!(
                     "cannot use the stages in {}; start a new run",
                     path.display()
                 )
-            })
+            })?;
+        let prefetch = Load::new(run)?.prefetch;
+        for stage in &mut schedule.0 {
+            stage.check_items(run)?;
+            stage.prefetch = match stage.peak {
+                Some(_) => stage.prefetch.min(prefetch),
+                None => prefetch,
+            };
+        }
+        Ok(schedule)
     }
 
     /// Saves the stages with the run, if there are any.
@@ -186,6 +198,20 @@ struct Needs {
 }
 
 impl Stage {
+    /// Refuses a step of other items than the stage has.
+    fn check_items(&self, run: &RunSettings) -> Result<()> {
+        let items = run.batch_size * run.accumulation_steps;
+        let kept = self.micro_batch_size * self.accumulation_steps;
+        if items != kept {
+            bail!(UsageError(format!(
+                "--accumulation-steps {} makes steps of {items} items, and the stages of the run have {kept}; leave it \
+                 out, or start a new run",
+                run.accumulation_steps
+            )));
+        }
+        Ok(())
+    }
+
     /// The stage with the largest micro-batches that stay within `budget`. From single items up, so that no step is
     /// tried that is far above it.
     fn within(

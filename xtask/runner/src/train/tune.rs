@@ -231,6 +231,7 @@ impl Tuning {
             default: Way::of(&settings.run),
             given,
             keeps_parts: !settings.model.adds_up(),
+            recomputes: M::RECOMPUTES,
             free,
             costs: summary(costs),
         };

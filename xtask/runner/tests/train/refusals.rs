@@ -296,6 +296,21 @@ fn a_folder_that_holds_something_is_not_written_into() {
     assert_eq!(files_in(&place.path("a")), before);
 }
 
+#[test]
+fn flags_that_change_nothing_are_named() {
+    let place = Workplace::new();
+    let half = ["--opt-level", "O2", "--loss-scale", "64"];
+    let args = [&half[..], &["--sync-batch-norm", "--steps", "1"]].concat();
+    let run = place.train("a", &args).succeeded();
+    for words in [
+        "--opt-level O2 changes nothing: the run computes in f32",
+        "--loss-scale 64 changes nothing: it is for f16, and the run computes in f32",
+        "--sync-batch-norm changes nothing: there is one device",
+    ] {
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+    }
+}
+
 #[cfg(feature = "wgpu")]
 #[test]
 fn a_precision_the_device_lacks_is_refused_with_those_it_has() {

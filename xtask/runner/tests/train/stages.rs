@@ -49,6 +49,8 @@ fn a_run_that_stops_in_a_stage_continues_it(
 
     let error = place.resume("parts", &["--progressive", "32,64,128"]);
     error.failed(2, &["keeps its progressive"]);
+    let error = place.resume("parts", &["--accumulation-steps", "3", "--steps", "9"]);
+    error.failed(2, &["--accumulation-steps 3", "the stages of the run have"]);
 }
 
 #[test]

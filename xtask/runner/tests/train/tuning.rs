@@ -60,6 +60,11 @@ fn the_second_run_chooses_from_what_the_first_one_took() {
     let args = ["--steps", "2", "--auto-tune", "--batch-size", &size];
     let kept = train(&place, "third", &args).succeeded();
     assert_eq!(kept.summary()["accumulation_steps"], 1);
+    let file = place.arg("settings.toml");
+    fs::write(&file, format!("batch_size = {size}")).expect("a file");
+    let args = ["--steps", "2", "--auto-tune", "--config", &file];
+    let kept = train(&place, "fourth", &args).succeeded();
+    assert_eq!(kept.summary()["accumulation_steps"], 1);
     let resumed = place.resume("second", &["--steps", "3"]).succeeded();
     assert_eq!(resumed.summary()["micro_batch_size"], 1);
 }

@@ -157,7 +157,8 @@ impl Job for GanJob {
         let patch = self.settings.model.networks.patch_size;
         if side > whole || !whole.is_multiple_of(side) || side < patch {
             bail!(UsageError(format!(
-                "--progressive {side} must divide the {whole} pixels of the images' sides and be at                  least the {patch} of --patch-size"
+                "--progressive {side} must divide the {whole} pixels of the images' sides and be at \
+                 least the {patch} of --patch-size"
             )));
         }
         Ok(())

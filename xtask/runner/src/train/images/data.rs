@@ -272,6 +272,15 @@ impl Batch {
     /// If there is none, or they differ in size.
     pub fn new(samples: &[Sample], device: &Device) -> Self {
         let (height, width) = (samples[0].height, samples[0].width);
+        for sample in samples {
+            // Sizes of one area, as 4x6 and 6x4, would fit into each other's places.
+            assert!(
+                (sample.height, sample.width) == (height, width),
+                "images of a batch must have one size, got {height}x{width} and {}x{}",
+                sample.height,
+                sample.width
+            );
+        }
         let stack = |planes: fn(&Sample) -> &Vec<f32>| {
             let values: Vec<f32> = samples.iter().flat_map(planes).copied().collect();
             let channels = values.len() / (samples.len() * height * width);

@@ -41,6 +41,8 @@ pub(super) struct Chooser<'a> {
     pub(super) given: &'a Words,
     /// Whether other micro-batches would learn something else.
     pub(super) keeps_parts: bool,
+    /// Whether blocks may be recomputed.
+    pub(super) recomputes: bool,
     pub(super) free: Option<Bytes>,
     pub(super) costs: Vec<Cost>,
 }
@@ -93,19 +95,19 @@ impl Chooser<'_> {
     ) -> Result<(Way, String)> {
         let items = default.batch_size * default.accumulation_steps;
         let mut ways = vec![default.clone()];
-        let block = Way {
-            grad_checkpoint: "block".into(),
-            ..default
-        };
-        ways.push(block.clone());
-        let sizes = (1..block.batch_size).rev();
+        let mut small = default;
+        if self.recomputes {
+            small.grad_checkpoint = "block".into();
+            ways.push(small.clone());
+        }
+        let sizes = (1..small.batch_size).rev();
         ways.extend(
             sizes
                 .filter(|size| items.is_multiple_of(*size))
                 .map(|size| Way {
                     batch_size: size,
                     accumulation_steps: items / size,
-                    ..block.clone()
+                    ..small.clone()
                 }),
         );
         let mut least = None;

@@ -144,6 +144,26 @@ fn without_a_record_steps_are_measured_until_one_fits() {
 }
 
 #[test]
+fn a_model_without_blocks_to_recompute_gets_smaller_parts_at_once() {
+    let default = Way::of(&settings(&[]).run);
+    let chooser = Chooser {
+        default: default.clone(),
+        given: &Words::new(),
+        keeps_parts: false,
+        recomputes: false,
+        free: Some(Bytes::mib(3000)),
+        costs: Vec::new(),
+    };
+    let measure = |run: &RunSettings| {
+        assert_eq!(run.grad_checkpoint, "none");
+        Ok(Some(Bytes::mib(1000 * run.batch_size as u64)))
+    };
+    let (way, _) = chooser.choose(&settings(&[]).run, measure).unwrap();
+    assert_eq!((way.batch_size, way.accumulation_steps), (2, 2));
+    assert_eq!(way.grad_checkpoint, default.grad_checkpoint);
+}
+
+#[test]
 fn records_of_other_machines_and_other_work_are_left_out() {
     let mut other = record(&[(4, "none", 100, 1.0), (1, "none", 40, 0.2)]);
     other.machine.cores = 64;
