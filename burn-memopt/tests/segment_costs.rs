@@ -46,7 +46,6 @@ fn assert_at_most<M: Module>(
     plain: impl Fn(&M) -> Tensor<2>,
     technique: impl Fn(&M) -> Tensor<2>,
 ) {
-    let _turn = turn();
     let (plain, technique) = (peak(model, plain), peak(model, technique));
     let ratio = technique as f64 / plain as f64;
     println!("{technique} of {plain} bytes: {ratio:.3}");
@@ -61,6 +60,7 @@ fn rows(x: Tensor<3>) -> Tensor<2> {
 // 1.015: burn keeps records of the 176 operations of the first run.
 #[test]
 fn a_segment_around_a_whole_model_takes_what_the_model_takes() {
+    let _turn = turn();
     let device = test_device();
     let blocks: Vec<_> = (0..4)
         .map(|_| initialised(Attention::new(64, &device)))
@@ -82,6 +82,7 @@ fn a_segment_around_a_whole_model_takes_what_the_model_takes() {
 
 #[test]
 fn a_small_lstm_of_a_segment_a_layer_saves_memory() {
+    let _turn = turn();
     let device = test_device();
     let lstm = |_| initialised(LstmConfig::new(32, 32, true).init(&device));
     let layers: Vec<Lstm> = (0..2).map(lstm).collect();
@@ -130,6 +131,7 @@ fn batch(shape: [usize; 2]) -> Tensor<2> {
 
 #[test]
 fn a_segment_a_layer_pays_where_activations_outweigh_parameters() {
+    let _turn = turn();
     let x = batch([512, 64]);
     assert_at_most(
         0.65,
@@ -141,6 +143,7 @@ fn a_segment_a_layer_pays_where_activations_outweigh_parameters() {
 
 #[test]
 fn half_precision_pays_in_a_perceptron_whose_batch_is_small_too() {
+    let _turn = turn();
     let x = batch([32, 256]);
     assert_at_most(
         0.95,

@@ -159,12 +159,14 @@ fn any_kind_of_unet_keeps_sides_that_its_poolings_halve(
 #[test]
 #[should_panic(expected = "frame sides must be multiples of 4 pixels, got 8×10")]
 fn frames_whose_sides_the_poolings_do_not_halve_are_refused() {
+    let _stream = hold_random_stream();
     sigma(tiny(), &test_device()).forward(windows([1, 3, 8, 10], &test_device()));
 }
 
 #[test]
 #[should_panic(expected = "windows must have 3 frames, got 2")]
 fn windows_of_another_length_are_refused() {
+    let _stream = hold_random_stream();
     sigma(tiny(), &test_device()).forward(windows([1, 2, 8, 8], &test_device()));
 }
 

@@ -25,12 +25,16 @@ fn small(depth: usize) -> UNetConfig {
 }
 
 fn image(height: usize, width: usize) -> Tensor<4> {
-    let _stream = hold_random_stream();
-    Tensor::random(
-        [1, 1, height, width],
-        Distribution::Default,
-        &Device::flex(),
-    )
+    let device = Device::flex();
+    let _stream = hold_random_stream().seeded(&device, 8);
+    Tensor::random([1, 1, height, width], Distribution::Default, &device)
+}
+
+/// How far a network sees, by images that are the same in every run.
+fn reach(unet: &UNet, side: usize, stride: usize) -> Reach {
+    let device = Device::flex();
+    let _stream = hold_random_stream().seeded(&device, 9);
+    Reach::measure([1, side, side], stride, &device, |x| unet.forward(x))
 }
 
 #[rstest]
@@ -38,7 +42,7 @@ fn tiles_of_a_large_image_equal_the_whole(
     #[values(Upsample::Bilinear, Upsample::Transposed)] upsample: Upsample,
 ) {
     let unet = trained(small(3).with_upsample(upsample));
-    let reach = Reach::measure([1, 160, 160], 8, &Device::flex(), |x| unet.forward(x));
+    let reach = reach(&unet, 160, 8);
     let halo = reach.halo().expect("a limited reach");
     assert!((30..80).contains(&halo), "{halo}");
 
@@ -79,7 +83,7 @@ fn bilinear_upsampling_that_is_not_told_its_place_is_off() {
 #[test]
 fn layers_that_see_the_whole_image_are_named_with_what_they_make_of_tiles() {
     let unet = trained(small(1).with_norm(NormKind::Group { groups: 2 }));
-    let reach = Reach::measure([1, 64, 64], 2, &Device::flex(), |x| unet.forward(x));
+    let reach = reach(&unet, 64, 2);
     assert_eq!(reach.halo(), None);
     let tiles = ExactTiles::with_halo([64, 64], 16, 2);
     let report = ExactReport::measure(&tiles, &unet, image(150, 110), |unet, tiles| {

@@ -250,6 +250,7 @@ fn a_step_moves_both_networks_and_the_average_a_little(
 
 #[test]
 fn an_overflow_of_one_network_skips_it_alone() {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 1);
     let device = Device::flex().autodiff();
     let (networks, mut train) = gan(None, Precision::F16, &device);
     train.generator.load_state(scaled(1.0)).unwrap();
@@ -293,6 +294,7 @@ fn a_patch_size_without_a_discriminator_is_refused() {
 #[test]
 #[should_panic(expected = "give those of the images")]
 fn a_field_with_classes_needs_them() {
+    let _stream = hold_random_stream();
     let device = Device::flex();
     let field = field(&device);
     let codes = Codes {

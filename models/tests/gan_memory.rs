@@ -97,18 +97,17 @@ fn chunks_bound_a_generators_step_and_a_discriminators_step_knows_no_generator()
         drop(GradientsParams::from_grads(loss.backward(), &discriminator));
     };
     let stored = render();
-    let on_stored = peak(&device, || learn(stored.clone()));
-    let mut after_render = 0;
-    for _ in 0..2 {
+    // The highest of several: two threads take more where they compute at the same time.
+    let on_stored = (0..3).map(|_| peak(&device, || learn(stored.clone())));
+    let on_stored = on_stored.max().expect("three steps");
+    let after_render = (0..3).map(|_| {
         let fake = render();
         let meter = PeakMeter::start(&device);
         learn(fake);
-        after_render = meter
-            .finish()
-            .peak
-            .expect("the allocator is installed")
-            .get();
-    }
+        let peak = meter.finish().peak;
+        peak.expect("the allocator is installed").get()
+    });
+    let after_render = after_render.max().expect("three steps");
     assert!(
         after_render * 100 <= on_stored * 105,
         "{after_render} of {on_stored}"

@@ -80,6 +80,7 @@ fn whole(unet: &UNet, image: &Tensor<4>, loss: impl Fn(Tensor<4>) -> LossSum) ->
 }
 
 fn step(unet: &UNet, tile: usize) -> TiledStep {
+    let _stream = hold_random_stream().seeded(&Device::flex(), 3);
     let stride = 1 << unet.downs.len();
     let shape = [CHANNELS, 24 * stride, 24 * stride];
     let reach = measure_training_reach(unet, shape, stride, UNet::forward_tiles);

@@ -238,6 +238,6 @@ fn preprocessing_passes_with_another_golden_set() {
         ("resize_bilinear_opencv", image_of(back)),
     ];
     set.write("prim_preprocess", "", tensors);
-    set.check("golden_masks_are_dilated_and_resized");
-    set.check("golden_frames_are_resized_within_one_of_255");
+    set.check("preprocess_golden::golden_masks_are_dilated_and_resized");
+    set.check("preprocess_golden::golden_frames_are_resized_within_one_of_255");
 }

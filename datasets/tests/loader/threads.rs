@@ -227,12 +227,12 @@ fn a_value_that_panics_when_dropped_is_an_error_and_no_hang() {
     let config = LoaderConfig::new(1).with_workers(2).with_staged(3);
     let loader = Loader::new(numbers, Discard, config, &Device::flex()).unwrap();
     // Whoever batches drops; sooner or later that is a worker.
-    let errors = (0..20).find_map(|_| {
+    let errors = (0..6000).find_map(|_| {
         let mut batches = loader.batches();
         thread::sleep(Duration::from_millis(5));
         batches.find_map(Result::err)
     });
-    let error = errors.unwrap();
+    let error = errors.expect("a worker gets a turn in half a minute");
     assert!(
         matches!(error, LoaderError::BatchPanicked { .. }),
         "{error}"

@@ -146,7 +146,9 @@ fn following_gives_every_frame_of_a_stack_that_another_thread_writes() {
         }
         file
     });
-    let frames: Vec<_> = stack.follow(&config()).map(Result::unwrap).collect();
+    // The writer may get no turn for long.
+    let config = config().with_timeout_seconds(5.0);
+    let frames: Vec<_> = stack.follow(&config).map(Result::unwrap).collect();
     let file = writer.join().unwrap();
     assert_eq!(frames.len(), usize::from(file.num_pages));
     for (index, frame) in frames.iter().enumerate() {
