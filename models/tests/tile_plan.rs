@@ -176,7 +176,7 @@ fn the_least_budget_of_an_error_is_enough() {
         "{with}"
     );
     let found = planned(&unet, least + PACKED).unwrap();
-    // What threads keep differs from one measurement to the next.
+    // Not far above the smallest: what threads keep differs from one measurement to the next.
     let core = found.choice.settings.core;
-    assert!(core == [40, 40] || core == [48, 48], "{core:?}");
+    assert!(core.iter().all(|side| (40..=64).contains(side)), "{core:?}");
 }

@@ -291,7 +291,8 @@ mod handing_over {
     fn tests_are_filtered_and_built_with_the_shared_features() {
         let mut command = xtask_with_cargo("echo \"$@\"", &["golden", "--no-gpu"]);
         let output = process::output(&mut command);
-        let line = "test --workspace --features burn-memopt-datasets/tokenizers golden";
+        let line =
+            "test --workspace --no-fail-fast --features burn-memopt-datasets/tokenizers golden";
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), line);
     }
 }
