@@ -1,14 +1,10 @@
 //! The counting allocator, installed as in a user's program, and what is measured with it.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod counting;
 
 use burn::prelude::*;
-use burn_memopt::memory::{
-    self, Bytes, CountingAllocator, Leak, MemoryMonitor, MemoryTracker, PeakMeter, PeakMethod,
-};
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+use burn_memopt::memory::{self, Bytes, Leak, MemoryMonitor, MemoryTracker, PeakMeter, PeakMethod};
+use counting::turn;
 
 /// What the test harness itself may allocate or free from its other threads during a test.
 const HARNESS: Bytes = Bytes::kib(64);
@@ -20,12 +16,6 @@ fn assert_counted(measured: u64, exact: usize) {
         measured.abs_diff(exact as u64) < HARNESS.get(),
         "{measured} of {exact}"
     );
-}
-
-/// The counts are the process's, so tests that read them take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn live() -> u64 {

@@ -1,24 +1,15 @@
 //! Peaks of steps, predicted from steps on shorter sequences.
 
 mod blocks;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod counting;
 
 use blocks::{Attention, test_device};
 use burn::tensor::{Bool, Device, Distribution, Tensor};
 use burn_memopt::chunked::BoxError;
 use burn_memopt::grad_checkpoint::{Chain, Policy, Segment};
+use burn_memopt::memory::PeakMeter;
 use burn_memopt::memory::estimate::{PeakFit, Workload, calibrate, peak_of_step};
-use burn_memopt::memory::{CountingAllocator, PeakMeter};
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// The counts are the process's, so tests take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use counting::turn;
 
 const NUM_BLOCKS: usize = 4;
 const WIDTH: usize = 16;

@@ -2,34 +2,27 @@
 
 #[cfg(feature = "wgpu")]
 mod blocks;
+mod counting;
 mod gpt;
 #[cfg(feature = "train")]
 mod supervised;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamWConfig, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind};
-use burn_memopt::memory::{Bytes, CountingAllocator, live};
+use burn_memopt::memory::{Bytes, live};
 use burn_memopt::optim::AdamW8bitConfig;
 use burn_memopt::train::{MicroBatchTrainerConfig, MicroLoss, StepOutcome};
+use counting::turn;
 use gpt::{Gpt, made_up_gradients};
 #[cfg(feature = "wgpu")]
 use {
     burn::optim::SgdConfig,
     burn_memopt::{memory::live_on, optim::HostState},
 };
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// The counts are the process's, so tests that read them take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Bytes that an optimizer keeps after two steps of a network whose parameters are drawn.
 fn state_of(mut optimizer: ModuleOptimizer, mut gpt: Gpt) -> Bytes {

@@ -1,24 +1,17 @@
 //! Plans are kept by real steps, are always the same, and no other cut is better.
 
 mod blocks;
+mod counting;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use blocks::{Block, initialised, test_device};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Distribution, Gradients, Tensor};
 use burn_memopt::grad_checkpoint::{Chain, Cut, Forward, Plan, PlanError, Policy, Segment, Span};
-use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter};
+use burn_memopt::memory::{Bytes, PeakMeter};
+use counting::turn;
 use rstest::rstest;
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// The counts are the process's, so tests take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn blocks(num_blocks: usize) -> (Vec<Block>, Tensor<4>) {
     let device = test_device();

@@ -1,6 +1,6 @@
 //! Every technique saves memory: peaks and live bytes, counted exactly.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod counting;
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -8,18 +8,10 @@ use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig, PaddingConfig2d
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Distribution, Tensor, activation};
 use burn_memopt::grad_checkpoint::Policy;
-use burn_memopt::memory::{self, CountingAllocator, PeakMeter, PeakMethod};
+use burn_memopt::memory::{self, PeakMeter, PeakMethod};
 use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm, full_precision};
 use burn_memopt::train::{MicroBatchTrainerConfig, MicroLoss, StepOutcome};
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// The counts are the process's, so tests that read them take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use counting::turn;
 
 fn device() -> Device {
     Device::flex().autodiff()

@@ -1,8 +1,7 @@
 //! What a segment costs beyond its tensors: peaks of small networks, counted exactly.
 
 mod blocks;
-
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod counting;
 
 use blocks::{Attention, initialised, test_device};
 use burn::module::Module;
@@ -10,17 +9,9 @@ use burn::nn::{Linear, LinearConfig, Lstm, LstmConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Bool, Distribution, Tensor, activation};
 use burn_memopt::grad_checkpoint::{Segment, grad_checkpoint};
-use burn_memopt::memory::{CountingAllocator, PeakMeter};
+use burn_memopt::memory::PeakMeter;
 use burn_memopt::precision::{Autocast, Precision};
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// The counts are the process's, so tests that read them take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use counting::turn;
 
 /// The highest live bytes of a step above those before it.
 fn peak<M: Module>(model: &M, forward: impl Fn(&M) -> Tensor<2>) -> u64 {

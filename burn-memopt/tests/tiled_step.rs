@@ -1,7 +1,9 @@
 //! Training on tiles: the gradient of the whole image, in memory that does not grow with it, or an error.
 
+mod counting;
+
 use std::ops::{ControlFlow, Range};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -18,22 +20,14 @@ use burn_memopt::chunked::{
     measure_training_reach,
 };
 use burn_memopt::grad_checkpoint::{grad_checkpoint, hold_random_stream};
-use burn_memopt::memory::{CountingAllocator, PeakMeter};
+use burn_memopt::memory::PeakMeter;
 use burn_memopt::precision::{AutocastPolicy, Precision, batch_norm};
 use burn_memopt::train::{
     DataParallel, MicroBatchTrainer, MicroBatchTrainerConfig, MicroBatches, MicroLoss, StepOutcome,
     draw_parameters, freeze_statistics,
 };
+use counting::turn;
 use rstest::rstest;
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// Peaks are the process's, and so is the random stream: tests take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn device() -> Device {
     Device::flex().autodiff()

@@ -1,22 +1,15 @@
 //! What checkpointing saves on DECODE's network, counted exactly.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+#[path = "../../burn-memopt/tests/counting/mod.rs"]
+mod counting;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor};
 use burn_memopt::grad_checkpoint::Policy;
-use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter};
+use burn_memopt::memory::{Bytes, PeakMeter};
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::decode::{MUNetConfig, SigmaMUNet, SigmaMUNetConfig};
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// The counts are the process's, so tests that read them take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use counting::turn;
 
 fn munet(device: &Device) -> SigmaMUNet {
     let core = MUNetConfig::new()

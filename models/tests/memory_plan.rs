@@ -2,7 +2,8 @@
 //!
 //! The counts are the process's: one test at a time, in a program of its own.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+#[path = "../../burn-memopt/tests/counting/mod.rs"]
+mod counting;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -15,22 +16,15 @@ use burn_memopt::accumulate::WeightedAccumulator;
 use burn_memopt::budget::{Request, StepSettings, Technique, Verified, VerifyError, verify};
 use burn_memopt::grad_checkpoint::{PlanError, Policy};
 use burn_memopt::memory::estimate::{ModelBytes, OptimizerKind, Workload, peak_of_step};
-use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter, live, on_host};
+use burn_memopt::memory::{Bytes, PeakMeter, live, on_host};
 use burn_memopt::optim::{Adam8bitConfig, AdamW8bitConfig};
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
+use counting::turn;
 use rstest::rstest;
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
 
 /// What two threads pack of matrices, if they do it at the same time.
 const OF_THREADS: Bytes = Bytes::kib(256);
-
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 const BATCH_SIZE: usize = 4;
 

@@ -1,27 +1,21 @@
 //! What the bound on working memory saves in ProPainter's generator, counted exactly.
 
+#[path = "../../burn-memopt/tests/counting/mod.rs"]
+mod counting;
+
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use burn_memopt::grad_checkpoint::Policy;
-use burn_memopt::memory::{CountingAllocator, PeakMeter};
+use burn_memopt::memory::PeakMeter;
 use burn_memopt_models::propainter::training::{FlowCompletionLoss, FlowCompletionTarget};
 use burn_memopt_models::propainter::{
     FlowCompletion, Flows, GeneratorInput, Holes, InpaintGenerator, InpaintGeneratorConfig,
     SparseTransformer,
 };
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
-
-/// The counts are the process's, so tests that read them take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use counting::turn;
 
 /// The gradients of a network by the names of its parameters.
 struct Gradients<'a> {

@@ -2,8 +2,10 @@
 //!
 //! The counts are the process's: one test at a time, in a program of its own.
 
+#[path = "../../burn-memopt/tests/counting/mod.rs"]
+mod counting;
+
 use std::ops::ControlFlow;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::optim::SgdConfig;
 use burn::tensor::{Device, Tensor};
@@ -13,13 +15,11 @@ use burn_memopt::chunked::{
 };
 use burn_memopt::grad_checkpoint::{Policy, hold_random_stream};
 use burn_memopt::memory::estimate::{CalibrateError, peak_of_step};
-use burn_memopt::memory::{Bytes, CountingAllocator, PeakMeter};
+use burn_memopt::memory::{Bytes, PeakMeter};
 use burn_memopt::train::{MicroBatchTrainer, MicroBatchTrainerConfig, MicroLoss};
 use burn_memopt_models::GradCheckpoint;
 use burn_memopt_models::unet::{NormKind, UNet, UNetConfig};
-
-#[global_allocator]
-static ALLOCATOR: CountingAllocator = CountingAllocator::new();
+use counting::turn;
 
 /// What the U-Net of these tests reaches.
 const HALO: usize = 20;
@@ -30,11 +30,6 @@ const OF_THREADS: f64 = (1 << 20) as f64;
 
 /// What two threads pack of matrices, if they do it at the same time.
 const PACKED: Bytes = Bytes::kib(256);
-
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn unet() -> UNet {
     let device = Device::flex().autodiff();
