@@ -27,7 +27,7 @@ mod train;
 pub mod values;
 
 pub use gan::{GanNetworkSettings, GanSettings, ViewSettings};
-pub use images::{UNetData, UNetNetworkSettings, UNetSettings, WatermarkSettings};
+pub use images::{ImageSettings, UNetData, UNetNetworkSettings, UNetSettings, WatermarkSettings};
 pub use infer::{EvaluateArgs, INCEPTION, InferArgs, InferFlags, InferModel, InferSettings};
 pub use inpaint::InpaintArgs;
 pub use models::{

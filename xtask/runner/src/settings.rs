@@ -18,9 +18,9 @@ use xtask::cli::paths::from_text;
 use xtask::cli::values::{Given, Words, from_words, names, paths, word, words};
 
 pub use xtask::cli::{
-    ClipSettings, DecodeSettings, FlowCompletionSettings, GanSettings, InferSettings,
-    ModelSettings, ProPainterSettings, RunSettings, Settings, TilingSettings, UNetData,
-    UNetNetworkSettings, UNetSettings, WatermarkSettings,
+    ClipSettings, DecodeSettings, FlowCompletionSettings, GanSettings, ImageSettings,
+    InferSettings, ModelSettings, ProPainterSettings, RunSettings, Settings, TilingSettings,
+    UNetData, UNetNetworkSettings, UNetSettings, WatermarkSettings,
 };
 
 use crate::choices::{PrecisionChoice, TrainPrecisionChoice};
@@ -132,7 +132,7 @@ fn names_any(words: &Words, names: &[&str]) -> bool {
 }
 
 /// Puts together the settings of a run from `saved`, those of a run that is resumed, the file that
-/// `flags` name, and `flags`.
+/// `flags` name, and `flags`. Returns what the file and the flags give, too.
 ///
 /// # Errors
 /// [`UsageError`] if a key is unknown or a value wrong: it names the flag or the file and key.
@@ -140,15 +140,19 @@ fn names_any(words: &Words, names: &[&str]) -> bool {
 pub fn resolve<M: ModelSettings>(
     flags: &TrainFlags<M>,
     saved: Option<&Settings<M>>,
-) -> Result<Settings<M>> {
+) -> Result<(Settings<M>, Words)> {
     let variants = [RunSettings::VARIANTS, M::VARIANTS].concat();
     let mut layers = Layers::new(saved.map(words).unwrap_or_default(), variants);
     if let Some(path) = &flags.options.config {
         layers.add_file::<Settings<M>>(path, M::MODEL)?;
     }
-    let given = &flags.settings;
-    let mut settings: Settings<M> = layers.finish(&given.words)?;
-    settings.run.precision = with_amp(&flags.options, given, settings.run.precision)?;
+    let named = &flags.settings;
+    let files = layers.files.iter().map(|(_, words)| words);
+    let given = files.chain([&named.words]).flatten();
+    let given = given.map(|(name, word)| (name.clone(), word.clone()));
+    let given = given.collect();
+    let mut settings: Settings<M> = layers.finish(&named.words)?;
+    settings.run.precision = with_amp(&flags.options, named, settings.run.precision)?;
     let (flags, is_given) = settings.model.budgeted();
     let stages = settings.model.stages();
     if stages.is_some_and(|stages| stages.budget.is_some()) && !is_given {
@@ -159,20 +163,7 @@ pub fn resolve<M: ModelSettings>(
     if let Some(saved) = saved {
         check_kept(&settings, saved)?;
     }
-    Ok(settings)
-}
-
-/// What the settings file of a run and its flags give.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn given<M: ModelSettings>(flags: &TrainFlags<M>) -> Result<Words> {
-    let mut given = match &flags.options.config {
-        Some(path) => read_file::<Settings<M>>(path, M::MODEL)?,
-        None => Words::new(),
-    };
-    given.extend(flags.settings.words.clone());
-    Ok(given)
+    Ok((settings, given))
 }
 
 /// The settings of a run for which nothing but `given` is given.

@@ -20,22 +20,10 @@ pub struct UNetSettings {
     #[command(flatten)]
     #[serde(flatten)]
     pub data: UNetData,
-    /// The network.
+    /// The network, and how it is trained on images.
     #[command(flatten)]
     #[serde(flatten)]
-    pub network: UNetNetworkSettings,
-    /// Tiles.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub tiling: TilingSettings,
-    /// What is not trained.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub frozen: FrozenSettings,
-    /// Growing images.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub stages: StageSettings,
+    pub image: ImageSettings,
 }
 
 /// What a UNet learns, and from what.
@@ -100,20 +88,64 @@ impl ModelSettings for UNetSettings {
     ];
 
     fn stages(&self) -> Option<&StageSettings> {
-        Some(&self.stages)
+        Some(&self.image.stages)
     }
 
     fn adds_up(&self) -> bool {
-        let has_batch_norm = self.network.norm == NormChoice::Batch && !self.frozen.freeze_norm;
+        let has_batch_norm =
+            self.image.network.norm == NormChoice::Batch && !self.image.freeze_norm;
         self.data.loss != LossChoice::BceDice && !has_batch_norm
     }
 
     fn budgeted(&self) -> (&'static str, bool) {
-        self.tiling.budgeted(&self.stages)
+        self.image.budgeted()
     }
 
     fn adapt(flags: Command) -> Command {
-        adapt_budget(adapt_to_tiles(flags))
+        ImageSettings::adapt(flags)
+    }
+}
+
+/// A UNet, and how it is trained on images.
+#[derive(Clone, Debug, PartialEq, Args, Serialize)]
+pub struct ImageSettings {
+    /// The network.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub network: UNetNetworkSettings,
+    /// Tiles.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub tiling: TilingSettings,
+    /// With --norm batch, keep the running statistics as they are, as of --weights, and learn its scales and shifts
+    /// alone.
+    #[arg(long, value_name = "BOOL", help_heading = "Model", action = ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value_t = false)]
+    pub freeze_norm: bool,
+    /// Growing images.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub stages: StageSettings,
+}
+
+impl ImageSettings {
+    /// The flags that `--budget` is for, and whether one of them is given.
+    fn budgeted(&self) -> (&'static str, bool) {
+        let is_given = self.tiling.use_chunking || self.stages.progressive.is_some();
+        ("--progressive or --use-chunking", is_given)
+    }
+
+    /// Says what tiles choose, and what `--budget` is for.
+    fn adapt(flags: Command) -> Command {
+        adapt_to_tiles(flags).mut_arg("budget", |flag| {
+            flag.help(
+                "The peak memory that a step may take, as in 6GiB. With --progressive, of any stage: \
+                 micro-batches as large as fit, and more of them a step. With --use-chunking, tiles as large as fit, \
+                 more at once where they are small, and with --grad-checkpoint auto recomputation where that allows \
+                 larger tiles and saves time",
+            )
+        })
     }
 }
 
@@ -151,29 +183,6 @@ pub struct UNetNetworkSettings {
     pub weights: Option<PathBuf>,
 }
 
-/// What of a UNet is not trained.
-#[derive(Clone, Debug, PartialEq, Args, Serialize)]
-pub struct FrozenSettings {
-    /// With --norm batch, keep the running statistics as they are, as of --weights, and learn its scales and shifts
-    /// alone.
-    #[arg(long, value_name = "BOOL", help_heading = "Model", action = ArgAction::Set)]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    #[arg(default_value_t = false)]
-    pub freeze_norm: bool,
-}
-
-/// Says what `--budget` is for where images are trained on in tiles.
-fn adapt_budget(flags: Command) -> Command {
-    flags.mut_arg("budget", |flag| {
-        flag.help(
-            "The peak memory that a step may take, as in 6GiB. With --progressive, of any stage: \
-             micro-batches as large as fit, and more of them a step. With --use-chunking, tiles as large as fit, \
-             more at once where they are small, and with --grad-checkpoint auto recomputation where that allows \
-             larger tiles and saves time",
-        )
-    })
-}
-
 /// Settings of `train watermark`.
 #[derive(Clone, Debug, PartialEq, Args, Serialize)]
 pub struct WatermarkSettings {
@@ -181,22 +190,10 @@ pub struct WatermarkSettings {
     #[command(flatten)]
     #[serde(flatten)]
     pub data: WatermarkData,
-    /// The network.
+    /// The network, and how it is trained on images.
     #[command(flatten)]
     #[serde(flatten)]
-    pub network: UNetNetworkSettings,
-    /// Tiles.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub tiling: TilingSettings,
-    /// What is not trained.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub frozen: FrozenSettings,
-    /// Growing images.
-    #[command(flatten)]
-    #[serde(flatten)]
-    pub stages: StageSettings,
+    pub image: ImageSettings,
 }
 
 /// Where images with watermarks come from.
@@ -239,7 +236,7 @@ impl ModelSettings for WatermarkSettings {
     ];
 
     fn stages(&self) -> Option<&StageSettings> {
-        Some(&self.stages)
+        Some(&self.image.stages)
     }
 
     /// Dice is a quotient of sums over the batch.
@@ -248,11 +245,11 @@ impl ModelSettings for WatermarkSettings {
     }
 
     fn budgeted(&self) -> (&'static str, bool) {
-        self.tiling.budgeted(&self.stages)
+        self.image.budgeted()
     }
 
     fn adapt(flags: Command) -> Command {
-        adapt_budget(adapt_to_tiles(flags))
+        ImageSettings::adapt(flags)
             .mut_arg("base_channels", |flag| flag.default_value("8"))
             .mut_arg("steps", |flag| flag.default_value("500"))
             .mut_arg("batch_size", |flag| flag.default_value("8"))

@@ -3,7 +3,6 @@
 use clap::{ArgAction, Args, Command};
 use serde::Serialize;
 
-use super::stages::StageSettings;
 use crate::choices::{ChunkSizeChoice, checkpoint};
 
 /// Training on tiles of images.
@@ -25,14 +24,6 @@ pub struct TilingSettings {
     #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(default_value_t = false)]
     pub approximate_chunks: bool,
-}
-
-impl TilingSettings {
-    /// The flags that `--budget` is for, and whether one of them is given.
-    pub fn budgeted(&self, stages: &StageSettings) -> (&'static str, bool) {
-        let is_given = self.use_chunking || stages.progressive.is_some();
-        ("--progressive or --use-chunking", is_given)
-    }
 }
 
 /// Lets what is recomputed be chosen with the tiles.

@@ -257,12 +257,12 @@ fn read_settings(root: &Path) -> Result<(RunDir, UNetNetworkSettings, Task)> {
         UNetSettings::MODEL => {
             let (dir, settings): (_, Settings<UNetSettings>) = open_run(root)?;
             let UNetData { loss, classes, .. } = settings.model.data;
-            (dir, settings.model.network, Task::new(loss, classes))
+            (dir, settings.model.image.network, Task::new(loss, classes))
         }
         WatermarkSettings::MODEL => {
             let (dir, settings): (_, Settings<WatermarkSettings>) = open_run(root)?;
             let task = Task::new(LossChoice::BceDice, None);
-            (dir, settings.model.network, task)
+            (dir, settings.model.image.network, task)
         }
         _ => bail!(UsageError(format!(
             "{} holds a run of the model {model}, which is no U-Net; give one of train unet or train \

@@ -24,7 +24,7 @@ fn defaults() -> UNetRun {
 }
 
 fn resolve(line: &str) -> Result<UNetRun> {
-    super::resolve(&flags(line), None)
+    super::resolve(&flags(line), None).map(|(settings, _)| settings)
 }
 
 /// Resolves a file of this name and content, with flags beside it.
@@ -54,7 +54,7 @@ fn nothing_given_means_the_defaults() {
 fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     let settings =
         resolve_file("run.toml", "lr = 0.5\nbatch_size = 7\n", "--batch-size 2").unwrap();
-    let depth = settings.model.network.depth;
+    let depth = settings.model.image.network.depth;
     assert_eq!(
         (settings.run.lr, settings.run.batch_size, depth),
         (0.5, 2, 3)
@@ -68,7 +68,7 @@ fn the_three_formats_say_the_same() {
     let json = r#"{"lr": 1, "norm": "group", "grad_checkpoint": "segments=3", "device": "cuda:1"}"#;
     let settings = resolve_file("run.toml", toml, "").unwrap();
     assert_eq!(settings.run.lr, 1.0);
-    assert_eq!(settings.model.network.norm, NormChoice::Group);
+    assert_eq!(settings.model.image.network.norm, NormChoice::Group);
     assert_eq!(settings.run.grad_checkpoint.as_str(), "segments=3");
     assert_eq!(resolve_file("run.yaml", yaml, "").unwrap(), settings);
     assert_eq!(resolve_file("run.yml", yaml, "").unwrap(), settings);
@@ -171,12 +171,13 @@ fn amp_flags_choose_the_precision() {
 #[test]
 fn a_resumed_run_keeps_its_settings_unless_flags_change_them() {
     let saved = resolve("--lr 0.5 --epochs 3 --base-channels 8").unwrap();
-    let resumed =
+    let (resumed, _) =
         super::resolve(&flags("--steps 9 --grad-checkpoint block"), Some(&saved)).unwrap();
-    let base_channels = resumed.model.network.base_channels;
+    let base_channels = resumed.model.image.network.base_channels;
     assert_eq!((resumed.run.lr, base_channels), (0.5, 8));
     assert_eq!((resumed.run.steps, resumed.run.epochs), (Some(9), None));
-    let message = refused(super::resolve(&flags("--base-channels 16"), Some(&saved)));
+    let other = super::resolve(&flags("--base-channels 16"), Some(&saved));
+    let message = refused(other.map(|(settings, _)| settings));
     assert!(
         message.contains("base_channels") && message.contains("it is 8, got 16"),
         "{message}"

@@ -40,7 +40,7 @@ use crate::interrupt::Interrupt;
 use crate::report::train::Progress;
 use crate::report::{Console, causes, note, print_notes};
 use crate::run_dir::{DATA_FOLDER, RunDir};
-use crate::settings::{RunSettings, Settings, UsageError, given};
+use crate::settings::{RunSettings, Settings, UsageError};
 pub(crate) use comparison::Comparison;
 pub(crate) use decode::DecodeJob;
 pub(crate) use evaluate::TrainedRun;
@@ -94,9 +94,8 @@ fn train_job<J: Job>(flags: &TrainFlags<J::Settings>) -> Result<()> {
     let machine = Machine::new(&device_name, &precision.to_string());
     let tuning = match flags.options.auto_tune {
         true => {
-            let given = given(flags)?;
             let (machine, data) = (machine.clone(), data.as_ref());
-            let tuning = tune::<J>(&mut plan, &given, data, machine, precision, &device)?;
+            let tuning = tune::<J>(&mut plan, data, machine, precision, &device)?;
             tuning.note();
             job = J::new(plan.settings.clone())?;
             Some(tuning)

@@ -12,6 +12,7 @@ use burn_memopt::memory::{Bytes, MemoryTracker, PeakMeter, PeakMethod, on_host};
 use burn_memopt::train::StepOutcome;
 use serde::Serialize;
 use serde_json::json;
+use xtask::cli::values::Words;
 
 use super::job::{Job, Trainer};
 use super::optimizer::Kept;
@@ -29,6 +30,8 @@ use crate::settings::{ModelSettings, RunSettings, Settings, open_run, resolve, t
 pub struct Plan<M> {
     /// Every setting.
     pub settings: Settings<M>,
+    /// The settings that a file or flags give, by name.
+    pub given: Words,
     /// The run's artifact folder.
     pub artifact_dir: PathBuf,
     /// The run to continue, and the state to continue from if it has saved one.
@@ -41,18 +44,19 @@ impl<M: ModelSettings> Plan<M> {
     /// Resolves the settings of a run from `flags` and what they name.
     pub fn new(flags: &TrainFlags<M>) -> Result<Self> {
         let Some(dir) = &flags.options.resume else {
-            let settings = resolve(flags, None)?;
+            let (settings, given) = resolve(flags, None)?;
             let artifact_dir = settings.run.artifact_dir.clone();
             let artifact_dir = artifact_dir.unwrap_or_else(|| RunDir::default_root(M::MODEL));
             return Ok(Self {
                 settings,
+                given,
                 artifact_dir,
                 resumed: None,
                 keeps_model: false,
             });
         };
         let (run, saved) = open_run(dir)?;
-        let settings = resolve(flags, Some(&saved))?;
+        let (settings, given) = resolve(flags, Some(&saved))?;
         if !flags.options.dry_run {
             run.clean_up()?;
             if let Some(table) = &settings.run.memory_log_file {
@@ -63,6 +67,7 @@ impl<M: ModelSettings> Plan<M> {
         Ok(Self {
             keeps_model: settings.model == saved.model,
             settings,
+            given,
             artifact_dir: dir.clone(),
             resumed: Some((run, state)),
         })

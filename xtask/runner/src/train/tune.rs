@@ -287,13 +287,12 @@ impl Tuning {
     }
 }
 
-/// Chooses the settings of a run that is planned on `data`, or on data that is going to be generated.
+/// Chooses the settings that are not given of a run that is planned on `data`, or on data that is going to be generated.
 ///
 /// # Errors
 /// [`UsageError`] if no way fits into the memory that is free.
 pub fn tune<J: Job>(
     plan: &mut Plan<J::Settings>,
-    given: &Words,
     data: Option<&J::Data>,
     machine: Machine,
     precision: Precision,
@@ -330,7 +329,10 @@ pub fn tune<J: Job>(
         Ok(Estimate::measure(&job, run, network, session, device)?.peak)
     };
     let free = free_on(device);
-    Tuning::choose(&mut plan.settings, given, machine, free, &folder, measure)
+    let Plan {
+        settings, given, ..
+    } = plan;
+    Tuning::choose(settings, given, machine, free, &folder, measure)
 }
 
 fn waiting_reason(prefetch: &str, free: Option<Bytes>) -> String {

@@ -28,7 +28,8 @@ use crate::choices::NormChoice;
 use crate::report::TileDisplay;
 use crate::run_dir::RunDir;
 use crate::settings::{
-    Settings, UNetNetworkSettings, UNetSettings, UsageError, WatermarkSettings, budget,
+    ImageSettings, Settings, UNetNetworkSettings, UNetSettings, UsageError, WatermarkSettings,
+    budget,
 };
 use data::{Batch, Data, Sample};
 use evaluation::Forward;
@@ -52,7 +53,7 @@ pub struct ImageJob<S> {
 impl<S: ImageSource> ImageJob<S> {
     /// Refuses images of these least sides if the network cannot halve them as often as it does.
     fn check_sides(&self, [height, width]: [usize; 2]) -> Result<()> {
-        let network = self.settings.model.network();
+        let network = &self.settings.model.image().network;
         let least = 1 << network.depth;
         if height.min(width) < least {
             let advice = if network.depth > 1 {
@@ -83,8 +84,8 @@ impl<S: ImageSource> ImageJob<S> {
         let Settings { model, run } = &self.settings;
         self.check_sides([height, width])?;
         let channels = [channels, self.task.out_channels()];
-        let unet = build(model.network(), channels, run.seed, device)?;
-        Ok(match model.freezes_norm() {
+        let unet = build(&model.image().network, channels, run.seed, device)?;
+        Ok(match model.image().freeze_norm {
             true => freeze_statistics(unet),
             false => unet,
         })
@@ -96,13 +97,19 @@ impl<S: ImageSource> ImageJob<S> {
         let without_norms = UNetNetworkSettings {
             norm: NormChoice::None,
             weights: None,
-            ..model.network().clone()
+            ..model.image().network.clone()
         };
         let both = [channels, self.task.out_channels()];
         let plain = build(&without_norms, both, run.seed, device)?;
-        let stride = 1 << model.network().depth;
+        let stride = 1 << model.image().network.depth;
         let forward = UNet::forward_tiles;
-        tiling::reach(model.tiling(), [network, &plain], stride, channels, forward)
+        tiling::reach(
+            &model.image().tiling,
+            [network, &plain],
+            stride,
+            channels,
+            forward,
+        )
     }
 
     /// The tiles that images are trained on, of a network that reaches this far.
@@ -121,8 +128,8 @@ impl<S: ImageSource> ImageJob<S> {
         let item = Bytes::new((4 * (channels + 1) * size[0] * size[1]) as u64);
         let all = data.map_or_else(|| item * model.num_generated() as u64, Data::training_bytes);
         let request = TileRequest {
-            budget: budget(model.stages().and_then(|stages| stages.budget.as_deref()))?,
-            ..TileRequest::new(model.tiling(), run, size, reach)
+            budget: budget(model.image().stages.budget.as_deref())?,
+            ..TileRequest::new(&model.image().tiling, run, size, reach)
         };
         let margin = request.margin();
         let tile = |network: &UNet, train: &mut MicroBatchTrainer, shape: &TileShape| {
@@ -149,20 +156,20 @@ impl<S: ImageSource> ImageJob<S> {
 
 /// Refuses norms that do not fit the other settings.
 fn check_norm(model: &impl ImageSource) -> Result<()> {
-    let norm = model.network().norm;
-    if model.freezes_norm() && norm != NormChoice::Batch {
+    let norm = model.image().network.norm;
+    if model.image().freeze_norm && norm != NormChoice::Batch {
         bail!(UsageError(format!(
             "--freeze-norm is for --norm batch, which alone has running statistics, got --norm {norm}"
         )));
     }
     let is_global = match norm {
-        NormChoice::Batch => !model.freezes_norm(),
+        NormChoice::Batch => !model.image().freeze_norm,
         NormChoice::Group => true,
         NormChoice::Channel | NormChoice::None => false,
     };
     let advice = "--norm channel or none, --norm batch with --freeze-norm";
     match is_global {
-        true => tiling::refuse_norm(model.tiling(), &format!("--norm {norm}"), advice),
+        true => tiling::refuse_norm(&model.image().tiling, &format!("--norm {norm}"), advice),
         false => Ok(()),
     }
 }
@@ -181,12 +188,9 @@ impl<S: ImageSource> Job for ImageJob<S> {
         let task = settings.model.task()?;
         let model = &settings.model;
         check_norm(model)?;
-        let is_staged = model
-            .stages()
-            .is_some_and(|stages| stages.progressive.is_some());
-        let use_chunking = model.tiling().use_chunking;
-        tiling::check_unused(model.tiling(), &settings.run)?;
-        if use_chunking && is_staged {
+        let ImageSettings { tiling, stages, .. } = model.image();
+        tiling::check_unused(tiling, &settings.run)?;
+        if tiling.use_chunking && stages.progressive.is_some() {
             bail!(UsageError(
                 "--use-chunking and --progressive both divide images; leave one out".into()
             ));
@@ -237,13 +241,15 @@ impl<S: ImageSource> Job for ImageJob<S> {
         let [channels, height, width] = shape;
         let least = data.map_or([height, width], |data| data.least_sides);
         let network = self.build([channels, least[0], least[1]], device)?;
-        if !model.tiling().use_chunking {
+        if !model.image().tiling.use_chunking {
             let sample = Tensor::zeros([run.batch_size, channels, height, width], device);
             return cut(network, &run.grad_checkpoint, sample, saved);
         }
         let reach = self.reach(&network, channels, device)?;
         let choice = self.choose_tiles(&network, &reach, data, saved, device)?;
-        let (sample, given) = self.tiles.set(model.tiling(), choice, &reach, channels)?;
+        let (sample, given) = self
+            .tiles
+            .set(&model.image().tiling, choice, &reach, channels)?;
         cut(network, &given, Tensor::zeros(sample, device), saved)
     }
 
@@ -292,8 +298,8 @@ impl<S: ImageSource> Job for ImageJob<S> {
         run: &RunDir,
         devices: &[Device],
     ) -> Result<Metrics> {
-        let is_exact = !self.settings.model.tiling().approximate_chunks;
-        let stride = 1 << self.settings.model.network().depth;
+        let is_exact = !self.settings.model.image().tiling.approximate_chunks;
+        let stride = 1 << self.settings.model.image().network.depth;
         let step = self.tiles.get().filter(|_| is_exact);
         let tiles = step.map(|step| tiling::for_evaluation(step, stride));
         let forward = Forward {
@@ -311,7 +317,7 @@ impl<S: ImageSource> Rehearsal for ImageJob<S> {
     }
 
     fn side_multiple(&self) -> usize {
-        1 << self.settings.model.network().depth
+        1 << self.settings.model.image().network.depth
     }
 
     fn made_up(&self, workload: Workload, device: &Device) -> Batch {

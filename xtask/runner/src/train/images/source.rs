@@ -10,8 +10,8 @@ use super::data::Data;
 use super::task::Task;
 use crate::choices::LossChoice;
 use crate::settings::{
-    ModelSettings, RunSettings, TilingSettings, UNetData, UNetNetworkSettings, UNetSettings,
-    UsageError, WatermarkSettings,
+    ImageSettings, ModelSettings, RunSettings, UNetData, UNetSettings, UsageError,
+    WatermarkSettings,
 };
 use crate::train::{generate_once, movie_in};
 
@@ -26,12 +26,8 @@ const TEXT_HEIGHTS: [f64; 2] = [0.3, 0.55];
 
 /// The data set that an image model learns from.
 pub trait ImageSource: ModelSettings {
-    fn network(&self) -> &UNetNetworkSettings;
-
-    fn tiling(&self) -> &TilingSettings;
-
-    /// Whether running statistics stay as they are.
-    fn freezes_norm(&self) -> bool;
+    /// The network, and how it is trained.
+    fn image(&self) -> &ImageSettings;
 
     /// What the network learns; the loss must fit the kind of data.
     fn task(&self) -> Result<Task>;
@@ -50,16 +46,8 @@ pub trait ImageSource: ModelSettings {
 }
 
 impl ImageSource for UNetSettings {
-    fn network(&self) -> &UNetNetworkSettings {
-        &self.network
-    }
-
-    fn tiling(&self) -> &TilingSettings {
-        &self.tiling
-    }
-
-    fn freezes_norm(&self) -> bool {
-        self.frozen.freeze_norm
+    fn image(&self) -> &ImageSettings {
+        &self.image
     }
 
     fn task(&self) -> Result<Task> {
@@ -117,16 +105,8 @@ impl ImageSource for UNetSettings {
 }
 
 impl ImageSource for WatermarkSettings {
-    fn network(&self) -> &UNetNetworkSettings {
-        &self.network
-    }
-
-    fn tiling(&self) -> &TilingSettings {
-        &self.tiling
-    }
-
-    fn freezes_norm(&self) -> bool {
-        self.frozen.freeze_norm
+    fn image(&self) -> &ImageSettings {
+        &self.image
     }
 
     fn task(&self) -> Result<Task> {

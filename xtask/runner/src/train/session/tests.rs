@@ -102,8 +102,8 @@ struct Trial {
 impl Trial {
     fn new(batch_size: usize, accumulation_steps: usize, fits: usize) -> Self {
         let mut settings = settings_of::<UNetSettings>(&Words::new()).unwrap();
-        settings.model.network.base_channels = 2;
-        settings.model.network.depth = 1;
+        settings.model.image.network.base_channels = 2;
+        settings.model.image.network.depth = 1;
         settings.run.batch_size = batch_size;
         settings.run.accumulation_steps = accumulation_steps;
         settings.run.auto_micro_batch = true;
